@@ -1,0 +1,3 @@
+module microrwkv
+
+go 1.26

@@ -1,0 +1,387 @@
+// Package kernel holds the inner loops of package tensor: float32 slices in, float32 slices out.
+//
+// Every operation has a reference in Go (generic.go) and may have assembly for an instruction
+// set (amd64: avx2, avx512; arm64: neon). The table impls lists what this CPU can run; active is
+// the entry in use, the fastest one unless MICRORWKV_KERNEL names another. The tag purego leaves
+// the Go reference alone.
+//
+// The exported functions check lengths once, in Go, and panic on a slice that is too short, so
+// that assembly can trust its arguments. Unless a function says otherwise, dst may be the very
+// same slice as an operand (same start) but must not overlap it partly.
+//
+// Numbers. Operations follow IEEE 754 float32 with fused multiply-adds in the assembly; NaN and Inf
+// propagate as in the formula, denormals are kept. Every element of a product is summed in an
+// order that depends on k alone, not on m, n or the element's place in the matrix: the same
+// row gives the same bits alone and inside a batch, whatever the tiling or the number of threads.
+package kernel
+
+import (
+	"fmt"
+	"os"
+)
+
+// impl is one instruction set's kernels.
+type impl struct {
+	name string
+
+	// Products of row-major matrices; ld* is the distance between rows. m, n, k > 0.
+	// acc adds the product to what dst holds, after the sum is complete.
+	gemmNT     func(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) // dst[m,n] = x[m,k]·w[n,k]ᵀ
+	gemmNTBF16 func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool)
+	gemmNTF16  func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool)
+	gemmNN     func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) // dst[m,n] = a[m,k]·b[k,n]
+
+	// Reductions; the slices are not empty.
+	dot        func(x, y []float32) float32
+	sum        func(x []float32) float32
+	sumSquares func(x []float32, mean float32) float32 // Σ (x−mean)²
+	max        func(x []float32) float32
+
+	// Elementwise; all slices have dst's length.
+	add        func(dst, a, b []float32)
+	mul        func(dst, a, b []float32)
+	axpy       func(dst []float32, a float32, x []float32) // dst += a·x
+	scale      func(dst []float32, a float32, x []float32) // dst = a·x
+	mix        func(dst, x, prev, maa []float32)           // dst = x + (prev−x)⊙maa
+	norm       func(dst, x []float32, mean, rstd float32, gain, bias []float32)
+	squareReLU func(dst, x []float32)
+	exp        func(dst, x []float32)
+	sigmoid    func(dst, x []float32)
+	silu       func(dst, x []float32)
+	tanh       func(dst, x []float32)
+	mulSigmoid func(dst, a, b []float32)                     // dst = a⊙sigmoid(b)
+	mulSiLU    func(dst, a, b []float32)                     // dst = a⊙silu(b)
+	expSum     func(dst, x []float32, shift float32) float32 // dst = exp(x−shift); Σ dst
+
+	// Widening, exact.
+	widenBF16 func(dst []float32, src []uint16)
+	widenF16  func(dst []float32, src []uint16)
+
+	// Recurrences of one head and one token; s is [n,n].
+	wkv5 func(y, s, r, k, v []float32, w, u float32)
+	wkv7 func(y, s, r, w, k, v, a, b []float32)
+}
+
+// impls lists what this CPU can run: the Go reference first, the fastest last.
+var impls = append([]impl{generic}, archImpls()...)
+
+// active is the fastest, or the one MICRORWKV_KERNEL names; a name this CPU lacks panics.
+var active = mustChoose(os.Getenv("MICRORWKV_KERNEL"))
+
+// Names lists the kernels that this CPU can run, the slowest first.
+func Names() []string {
+	names := make([]string, len(impls))
+	for i, im := range impls {
+		names[i] = im.name
+	}
+	return names
+}
+
+// Active names the kernels in use.
+func Active() string { return active.name }
+
+// Use selects kernels by name. It must not run while kernels do.
+func Use(name string) error {
+	im, err := choose(name)
+	if err == nil {
+		active = im
+	}
+	return err
+}
+
+func choose(name string) (*impl, error) {
+	if name == "" {
+		return &impls[len(impls)-1], nil
+	}
+	for i := range impls {
+		if impls[i].name == name {
+			return &impls[i], nil
+		}
+	}
+	return nil, fmt.Errorf("kernel %q: this build and CPU have %v", name, Names())
+}
+
+func mustChoose(name string) *impl {
+	im, err := choose(name)
+	if err != nil {
+		panic("MICRORWKV_KERNEL: " + err.Error())
+	}
+	return im
+}
+
+// checkMatrix panics unless data holds rows×cols numbers at row distance ld.
+func checkMatrix(op, name string, length, ld, rows, cols int) {
+	if ld < cols || (rows-1)*ld+cols > length {
+		panic(fmt.Sprintf("kernel: %s: %s has %d elements at row distance %d, want [%d %d]", op, name, length, ld, rows, cols))
+	}
+}
+
+// emptyProduct deals with products of size zero: with k = 0 the sum is empty, so dst is zero
+// unless acc. It reports whether nothing is left to do, and panics on a negative size.
+func emptyProduct(op string, dst []float32, ldd, m, n, k int, acc bool) bool {
+	if m < 0 || n < 0 || k < 0 {
+		panic(fmt.Sprintf("kernel: %s: sizes m=%d n=%d k=%d", op, m, n, k))
+	}
+	if m == 0 || n == 0 {
+		return true
+	}
+	checkMatrix(op, "dst", len(dst), ldd, m, n)
+	if k == 0 && !acc {
+		for i := range m {
+			clear(dst[i*ldd:][:n])
+		}
+	}
+	return k == 0
+}
+
+// GemmNT computes dst[m,n] = x[m,k] · w[n,k]ᵀ, or adds the product to dst if acc. ldd, ldx and
+// ldw are the distances between rows. dst must not overlap x or w.
+func GemmNT(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) {
+	if emptyProduct("GemmNT", dst, ldd, m, n, k, acc) {
+		return
+	}
+	checkMatrix("GemmNT", "x", len(x), ldx, m, k)
+	checkMatrix("GemmNT", "w", len(w), ldw, n, k)
+	active.gemmNT(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
+}
+
+// GemmNTBF16 is GemmNT with w in bfloat16 bits, widened exactly as it is read.
+func GemmNTBF16(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
+	if emptyProduct("GemmNTBF16", dst, ldd, m, n, k, acc) {
+		return
+	}
+	checkMatrix("GemmNTBF16", "x", len(x), ldx, m, k)
+	checkMatrix("GemmNTBF16", "w", len(w), ldw, n, k)
+	active.gemmNTBF16(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
+}
+
+// GemmNTF16 is GemmNT with w in IEEE half-precision bits, widened exactly as it is read.
+func GemmNTF16(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
+	if emptyProduct("GemmNTF16", dst, ldd, m, n, k, acc) {
+		return
+	}
+	checkMatrix("GemmNTF16", "x", len(x), ldx, m, k)
+	checkMatrix("GemmNTF16", "w", len(w), ldw, n, k)
+	active.gemmNTF16(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
+}
+
+// GemmNN computes dst[m,n] = a[m,k] · b[k,n], or adds the product to dst if acc. dst must not
+// overlap a or b.
+func GemmNN(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+	if emptyProduct("GemmNN", dst, ldd, m, n, k, acc) {
+		return
+	}
+	checkMatrix("GemmNN", "a", len(a), lda, m, k)
+	checkMatrix("GemmNN", "b", len(b), ldb, k, n)
+	active.gemmNN(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+}
+
+func checkLen(op string, n int, lens ...int) {
+	for i, l := range lens {
+		if l != n {
+			panic(fmt.Sprintf("kernel: %s: operand %d has %d elements, want %d", op, i+1, l, n))
+		}
+	}
+}
+
+// Dot returns Σ x·y; 0 for empty slices.
+func Dot(x, y []float32) float32 {
+	checkLen("Dot", len(x), len(y))
+	if len(x) == 0 {
+		return 0
+	}
+	return active.dot(x, y)
+}
+
+// Sum returns Σ x.
+func Sum(x []float32) float32 {
+	if len(x) == 0 {
+		return 0
+	}
+	return active.sum(x)
+}
+
+// SumSquares returns Σ (x−mean)².
+func SumSquares(x []float32, mean float32) float32 {
+	if len(x) == 0 {
+		return 0
+	}
+	return active.sumSquares(x, mean)
+}
+
+// Max returns the largest element; −Inf for an empty slice. With a NaN in x the result is
+// unspecified.
+func Max(x []float32) float32 {
+	if len(x) == 0 {
+		return negInf
+	}
+	return active.max(x)
+}
+
+// Add computes dst = a + b.
+func Add(dst, a, b []float32) {
+	checkLen("Add", len(dst), len(a), len(b))
+	if len(dst) > 0 {
+		active.add(dst, a, b)
+	}
+}
+
+// Mul computes dst = a ⊙ b.
+func Mul(dst, a, b []float32) {
+	checkLen("Mul", len(dst), len(a), len(b))
+	if len(dst) > 0 {
+		active.mul(dst, a, b)
+	}
+}
+
+// Axpy computes dst += a·x.
+func Axpy(dst []float32, a float32, x []float32) {
+	checkLen("Axpy", len(dst), len(x))
+	if len(dst) > 0 {
+		active.axpy(dst, a, x)
+	}
+}
+
+// Scale computes dst = a·x.
+func Scale(dst []float32, a float32, x []float32) {
+	checkLen("Scale", len(dst), len(x))
+	if len(dst) > 0 {
+		active.scale(dst, a, x)
+	}
+}
+
+// Mix computes dst = x + (prev−x) ⊙ maa, the token shift of RWKV-6 and -7.
+func Mix(dst, x, prev, maa []float32) {
+	checkLen("Mix", len(dst), len(x), len(prev), len(maa))
+	if len(dst) > 0 {
+		active.mix(dst, x, prev, maa)
+	}
+}
+
+// Norm computes dst = (x−mean)·rstd ⊙ gain + bias; a nil gain is 1, a nil bias 0.
+func Norm(dst, x []float32, mean, rstd float32, gain, bias []float32) {
+	checkLen("Norm", len(dst), len(x))
+	if gain != nil {
+		checkLen("Norm gain", len(dst), len(gain))
+	}
+	if bias != nil {
+		checkLen("Norm bias", len(dst), len(bias))
+	}
+	if len(dst) > 0 {
+		active.norm(dst, x, mean, rstd, gain, bias)
+	}
+}
+
+// SquareReLU computes dst = max(x, 0)².
+func SquareReLU(dst, x []float32) {
+	checkLen("SquareReLU", len(dst), len(x))
+	if len(dst) > 0 {
+		active.squareReLU(dst, x)
+	}
+}
+
+// Exp computes dst = exp(x).
+func Exp(dst, x []float32) {
+	checkLen("Exp", len(dst), len(x))
+	if len(dst) > 0 {
+		active.exp(dst, x)
+	}
+}
+
+// Sigmoid computes dst = 1/(1+exp(−x)).
+func Sigmoid(dst, x []float32) {
+	checkLen("Sigmoid", len(dst), len(x))
+	if len(dst) > 0 {
+		active.sigmoid(dst, x)
+	}
+}
+
+// SiLU computes dst = x·sigmoid(x).
+func SiLU(dst, x []float32) {
+	checkLen("SiLU", len(dst), len(x))
+	if len(dst) > 0 {
+		active.silu(dst, x)
+	}
+}
+
+// Tanh computes dst = tanh(x).
+func Tanh(dst, x []float32) {
+	checkLen("Tanh", len(dst), len(x))
+	if len(dst) > 0 {
+		active.tanh(dst, x)
+	}
+}
+
+// MulSigmoid computes dst = a ⊙ sigmoid(b).
+func MulSigmoid(dst, a, b []float32) {
+	checkLen("MulSigmoid", len(dst), len(a), len(b))
+	if len(dst) > 0 {
+		active.mulSigmoid(dst, a, b)
+	}
+}
+
+// MulSiLU computes dst = a ⊙ silu(b).
+func MulSiLU(dst, a, b []float32) {
+	checkLen("MulSiLU", len(dst), len(a), len(b))
+	if len(dst) > 0 {
+		active.mulSiLU(dst, a, b)
+	}
+}
+
+// ExpSum computes dst = exp(x−shift) and returns Σ dst.
+func ExpSum(dst, x []float32, shift float32) float32 {
+	checkLen("ExpSum", len(dst), len(x))
+	if len(dst) == 0 {
+		return 0
+	}
+	return active.expSum(dst, x, shift)
+}
+
+// WidenBF16 converts bfloat16 bits to float32, exactly.
+func WidenBF16(dst []float32, src []uint16) {
+	checkLen("WidenBF16", len(dst), len(src))
+	if len(dst) > 0 {
+		active.widenBF16(dst, src)
+	}
+}
+
+// WidenF16 converts IEEE half-precision bits to float32, exactly.
+func WidenF16(dst []float32, src []uint16) {
+	checkLen("WidenF16", len(dst), len(src))
+	if len(dst) > 0 {
+		active.widenF16(dst, src)
+	}
+}
+
+// WKV5 is one token of one head of RWKV x051a's recurrence, n = len(y) (Peng et al.,
+// arXiv:2404.05892, with one decay w and one bonus u for the whole head). s [n,n] has a row for
+// each key element and a column for each value element:
+//
+//	y = r·(s + u·kᵀv)
+//	s ← w·s + kᵀv
+//
+// y must not overlap the operands.
+func WKV5(y, s, r, k, v []float32, w, u float32) {
+	n := len(y)
+	checkLen("WKV5", n, len(r), len(k), len(v))
+	checkLen("WKV5 state", n*n, len(s))
+	if n > 0 {
+		active.wkv5(y, s, r, k, v, w, u)
+	}
+}
+
+// WKV7 is one token of one head of RWKV-7's recurrence, n = len(y) (Peng et al.,
+// arXiv:2503.14456). s [n,n] has a row for each value element and a column for each key element:
+//
+//	s ← s·diag(w) − (s·a)·bᵀ + v·kᵀ
+//	y = s·r
+//
+// y must not overlap the operands.
+func WKV7(y, s, r, w, k, v, a, b []float32) {
+	n := len(y)
+	checkLen("WKV7", n, len(r), len(w), len(k), len(v), len(a), len(b))
+	checkLen("WKV7 state", n*n, len(s))
+	if n > 0 {
+		active.wkv7(y, s, r, w, k, v, a, b)
+	}
+}

@@ -1,0 +1,4 @@
+package kernel
+
+// archImpls lists the assembly kernels that this CPU can run.
+func archImpls() []impl { return nil }
