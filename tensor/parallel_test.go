@@ -1,0 +1,93 @@
+package tensor
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// countTask counts how often each piece ran.
+type countTask struct {
+	ran   []atomic.Int32
+	inner int // pieces of a nested call
+}
+
+func (c *countTask) Run(i int) {
+	c.ran[i].Add(1)
+	if c.inner > 0 {
+		nested := &countTask{ran: make([]atomic.Int32, c.inner)}
+		Parallel(c.inner, nested)
+		for i := range nested.ran {
+			if nested.ran[i].Load() != 1 {
+				panic("nested piece not run once")
+			}
+		}
+	}
+}
+
+func check(t *testing.T, n, inner int) {
+	t.Helper()
+	c := &countTask{ran: make([]atomic.Int32, n), inner: inner}
+	Parallel(n, c)
+	for i := range c.ran {
+		if got := c.ran[i].Load(); got != 1 {
+			t.Errorf("n=%d: piece %d ran %d times", n, i, got)
+		}
+	}
+}
+
+func TestParallelRunsEachPieceOnce(t *testing.T) {
+	for _, threads := range []int{1, 2, 3, 8} {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
+		for n := range 70 {
+			check(t, n, 0)
+		}
+		check(t, 5, 7)
+	}
+}
+
+// More callers than job slots, some nesting, for long enough that slots are reused and both
+// callers and workers park.
+func TestParallelConcurrentCallers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	var wg sync.WaitGroup
+	for g := range 2 * maxJobs {
+		wg.Go(func() {
+			for i := range 300 {
+				check(t, 1+(g*7+i)%40, i%3)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestSetThreads(t *testing.T) {
+	defer SetThreads(0)
+	SetThreads(3)
+	if got := Threads(); got != 3 {
+		t.Errorf("Threads() = %d after SetThreads(3)", got)
+	}
+	SetThreads(-1)
+	if got, want := Threads(), runtime.GOMAXPROCS(0); got != want {
+		t.Errorf("Threads() = %d after SetThreads(-1), want %d", got, want)
+	}
+}
+
+func TestParallelDoesNotAllocate(t *testing.T) {
+	c := &countTask{ran: make([]atomic.Int32, 16)}
+	if n := testing.AllocsPerRun(100, func() { Parallel(16, c) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// emptyTask has no work, so that a benchmark times the dispatch.
+type emptyTask struct{}
+
+func (emptyTask) Run(int) {}
+
+func BenchmarkParallel(b *testing.B) {
+	for b.Loop() {
+		Parallel(8, emptyTask{})
+	}
+}
