@@ -15,6 +15,7 @@ package tensor
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	"microrwkv/tensor/internal/kernel"
@@ -92,7 +93,7 @@ func FromBits(dtype DType, bits []uint16, shape ...int) *Tensor {
 // init sets everything but the data.
 func (t *Tensor) init(dtype DType, length int, shape []int) {
 	if n := numElements(shape); n != length {
-		panic(fmt.Sprintf("tensor: %d elements for shape %v", length, append([]int(nil), shape...)))
+		panic(fmt.Sprintf("tensor: %d elements for shape %s", length, formatShape(shape)))
 	}
 	t.dtype = dtype
 	t.ndim = copy(t.shape[:], shape)
@@ -106,11 +107,24 @@ func numElements(shape []int) int {
 	n := 1
 	for _, d := range shape {
 		if d < 0 || (d > 0 && n > math.MaxInt/d) {
-			panic(fmt.Sprintf("tensor: shape %v", append([]int(nil), shape...)))
+			panic("tensor: shape " + formatShape(shape))
 		}
 		n *= d
 	}
 	return n
+}
+
+// formatShape formats a shape without letting it escape to the heap, which would make views do
+// so as well.
+func formatShape(shape []int) string {
+	b := []byte{'['}
+	for i, d := range shape {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = strconv.AppendInt(b, int64(d), 10)
+	}
+	return string(append(b, ']'))
 }
 
 // Shape returns the sizes of the dimensions. The caller must not change them.
@@ -204,7 +218,7 @@ func (t *Tensor) Cols(i, j int) *Tensor {
 
 func (t *Tensor) slice(r0, r1, c0, c1 int) {
 	if t.ndim != 2 || r0 < 0 || r1 < r0 || r1 > t.shape[0] || c0 < 0 || c1 < c0 || c1 > t.shape[1] {
-		panic(fmt.Sprintf("tensor: rows %d:%d, columns %d:%d of %v", r0, r1, c0, c1, t.Shape()))
+		panic(fmt.Sprintf("tensor: rows %d:%d, columns %d:%d of %s", r0, r1, c0, c1, formatShape(t.Shape())))
 	}
 	from, to := 0, 0 // an empty view holds nothing
 	if r1 > r0 && c1 > c0 {
@@ -264,7 +278,7 @@ func (t *Tensor) mustF32(op string) {
 func sameShape(op string, a *Tensor, others ...*Tensor) {
 	for _, b := range others {
 		if a.ndim != b.ndim || a.shape != b.shape {
-			panic(fmt.Sprintf("tensor: %s: shapes %v and %v", op, a.Shape(), b.Shape()))
+			panic(fmt.Sprintf("tensor: %s: shapes %s and %s", op, formatShape(a.Shape()), formatShape(b.Shape())))
 		}
 	}
 }
@@ -273,7 +287,7 @@ func sameShape(op string, a *Tensor, others ...*Tensor) {
 func (t *Tensor) String() string {
 	const most = 100
 	if t.Len() > most {
-		return fmt.Sprintf("%v%v", t.dtype, t.Shape())
+		return t.dtype.String() + formatShape(t.Shape())
 	}
 	var b strings.Builder
 	row := make([]float32, t.cols())

@@ -1,0 +1,272 @@
+package tensor
+
+import (
+	"fmt"
+
+	"microrwkv/tensor/internal/kernel"
+)
+
+// Act is an elementwise function.
+type Act uint8
+
+const (
+	Identity   Act = iota
+	SquareReLU     // max(v, 0)²
+	Sigmoid        // 1/(1+exp(−v))
+	SiLU           // v·sigmoid(v)
+	Tanh
+)
+
+// apply computes x = act(x).
+func (a Act) apply(x []float32) {
+	switch a {
+	case SquareReLU:
+		kernel.SquareReLU(x, x)
+	case Sigmoid:
+		kernel.Sigmoid(x, x)
+	case SiLU:
+		kernel.SiLU(x, x)
+	case Tanh:
+		kernel.Tanh(x, x)
+	}
+}
+
+// Product is y = x·wᵀ with what follows it, done while y is in the cache:
+//
+//	v = Act(x·wᵀ + Bias)
+//	Dst = Gate ⊙ v         or Dst += Gate ⊙ v if Add
+//
+// X is [T, in], W [out, in] of any DType as PyTorch's Linear stores it, Dst and Gate [T, out],
+// Bias [out]. Bias and Gate may be nil (0 and 1). Dst must not overlap X or W; Gate may be Dst.
+type Product struct {
+	Dst, X, W *Tensor
+	Bias      *Tensor
+	Act       Act
+	Gate      *Tensor
+	Add       bool
+}
+
+// maxProducts is how many products one call of Linear takes.
+const maxProducts = 8
+
+// Linear computes products, which must not depend on each other. Given together they are spread
+// over the threads in one go. Each weight is read from memory once for some hundreds of rows of
+// X. The row of a result doesn't depend on the other rows, not in a single bit.
+func Linear(ps ...Product) {
+	if len(ps) > maxProducts {
+		Linear(ps[:maxProducts]...)
+		Linear(ps[maxProducts:]...)
+		return
+	}
+	t := linearTasks.get()
+	t.count = 0
+	threads := Threads()
+	pieces := 0
+	for i := range ps {
+		l := &t.products[t.count]
+		if l.set(&ps[i], threads, len(ps)) {
+			l.first = pieces
+			pieces += l.rowBlocks * l.colBlocks
+			t.count++
+		}
+	}
+	Parallel(pieces, t)
+	for i := range t.count {
+		t.products[i] = product{} // keep no weights alive
+	}
+	linearTasks.put(t)
+}
+
+var linearTasks = newFreelist[linearTask]()
+
+type linearTask struct {
+	products [maxProducts]product
+	count    int
+}
+
+// product is a Product cut into pieces of rowBlock rows by colBlock columns of Dst.
+type product struct {
+	dst, x, w, gate      matrix
+	bias                 []float32
+	act                  Act
+	add                  bool
+	m, n, k              int
+	first                int // number of its first piece
+	rowBlock, colBlock   int
+	rowBlocks, colBlocks int
+}
+
+const (
+	maxRowBlock = 256 // rows of x that share one reading of a weight: 256×768 floats fit a L2 cache
+	epilogueCol = 64  // columns whose epilogue follows at once: 256×64 floats stay in the cache
+)
+
+// set checks p and plans its pieces; it reports whether there is anything to compute.
+func (l *product) set(p *Product, threads, together int) bool {
+	l.m, l.n, l.k = p.X.rows(), p.W.Dim(0), p.X.cols()
+	if p.W.ndim != 2 || p.W.Dim(1) != l.k || p.Dst.rows() != l.m || p.Dst.cols() != l.n {
+		panic(fmt.Sprintf("tensor: Linear: x %s, w %s, dst %s", formatShape(p.X.Shape()), formatShape(p.W.Shape()), formatShape(p.Dst.Shape())))
+	}
+	p.Dst.mustF32("Linear dst")
+	p.X.mustF32("Linear x")
+	l.dst, l.x, l.w = p.Dst.matrix(), p.X.matrix(), p.W.matrix()
+	l.bias, l.gate = nil, matrix{}
+	if p.Bias != nil {
+		if l.bias = p.Bias.Data(); len(l.bias) != l.n {
+			panic(fmt.Sprintf("tensor: Linear: w %s, bias %s", formatShape(p.W.Shape()), formatShape(p.Bias.Shape())))
+		}
+	}
+	if p.Gate != nil {
+		p.Gate.mustF32("Linear gate")
+		if p.Gate.rows() != l.m || p.Gate.cols() != l.n {
+			panic(fmt.Sprintf("tensor: Linear: dst %s, gate %s", formatShape(p.Dst.Shape()), formatShape(p.Gate.Shape())))
+		}
+		l.gate = p.Gate.matrix()
+	}
+	l.act, l.add = p.Act, p.Add
+	if l.m == 0 || l.n == 0 {
+		return false
+	}
+
+	l.rowBlocks = (l.m + maxRowBlock - 1) / maxRowBlock
+	l.rowBlock = (l.m + l.rowBlocks - 1) / l.rowBlocks
+	// Some pieces a thread, for balance when one of them is slowed down, but each of at least 32
+	// columns so that tiles are full.
+	want := max(threads*4/together, 1)
+	l.colBlock = max((l.n+want-1)/want, 32)
+	l.colBlock = (l.colBlock + 15) / 16 * 16
+	l.colBlocks = (l.n + l.colBlock - 1) / l.colBlock
+	return true
+}
+
+// Run computes one piece.
+func (t *linearTask) Run(piece int) {
+	i := t.count - 1
+	for t.products[i].first > piece {
+		i--
+	}
+	l := &t.products[i]
+	piece -= l.first
+	// Row blocks of the same columns follow each other, so that the weights are still in a cache.
+	r0 := piece % l.rowBlocks * l.rowBlock
+	c0 := piece / l.rowBlocks * l.colBlock
+	l.compute(r0, min(r0+l.rowBlock, l.m), c0, min(c0+l.colBlock, l.n))
+}
+
+func (l *product) compute(r0, r1, c0, c1 int) {
+	switch {
+	case l.act == Identity && l.gate.f32 == nil && l.bias == nil:
+		l.gemm(l.dst.f32[r0*l.dst.stride+c0:], l.dst.stride, r0, r1, c0, c1, l.add)
+	case !l.add:
+		for c := c0; c < c1; c += epilogueCol {
+			end := min(c+epilogueCol, c1)
+			dst := l.dst.f32[r0*l.dst.stride+c:]
+			if l.gate.same(l.dst) { // the gate would be overwritten before its use
+				l.throughBuffer(r0, r1, c, end)
+				continue
+			}
+			l.gemm(dst, l.dst.stride, r0, r1, c, end, false)
+			for r := r0; r < r1; r++ {
+				d := dst[(r-r0)*l.dst.stride:][:end-c]
+				l.epilogue(d, r, c, end)
+			}
+		}
+	default:
+		for c := c0; c < c1; c += epilogueCol {
+			l.throughBuffer(r0, r1, c, min(c+epilogueCol, c1))
+		}
+	}
+}
+
+// throughBuffer computes a piece of at most maxRowBlock×epilogueCol beside dst, then stores it
+// there.
+func (l *product) throughBuffer(r0, r1, c0, c1 int) {
+	buf := productBuffers.get()
+	n := c1 - c0
+	l.gemm(buf[:], n, r0, r1, c0, c1, false)
+	for r := r0; r < r1; r++ {
+		v := buf[(r-r0)*n:][:n]
+		l.epilogue(v, r, c0, c1)
+		d := l.dst.f32[r*l.dst.stride+c0:][:n]
+		if l.add {
+			kernel.Add(d, d, v)
+		} else {
+			copy(d, v)
+		}
+	}
+	productBuffers.put(buf)
+}
+
+var productBuffers = newFreelist[[maxRowBlock * epilogueCol]float32]()
+
+// epilogue applies bias, activation and gate to v, columns c0 to c1 of row r.
+func (l *product) epilogue(v []float32, r, c0, c1 int) {
+	if l.bias != nil {
+		kernel.Add(v, v, l.bias[c0:c1])
+	}
+	l.act.apply(v)
+	if l.gate.f32 != nil {
+		kernel.Mul(v, v, l.gate.f32[r*l.gate.stride+c0:][:c1-c0])
+	}
+}
+
+// gemm computes x[r0:r1]·w[c0:c1]ᵀ into dst.
+func (l *product) gemm(dst []float32, ldd, r0, r1, c0, c1 int, acc bool) {
+	m, n := r1-r0, c1-c0
+	if l.k == 0 {
+		kernel.GemmNT(dst, ldd, nil, 0, nil, 0, m, n, 0, acc)
+		return
+	}
+	x := l.x.f32[r0*l.x.stride:]
+	switch w := c0 * l.w.stride; l.w.dtype {
+	case F32:
+		kernel.GemmNT(dst, ldd, x, l.x.stride, l.w.f32[w:], l.w.stride, m, n, l.k, acc)
+	case BF16:
+		kernel.GemmNTBF16(dst, ldd, x, l.x.stride, l.w.bits[w:], l.w.stride, m, n, l.k, acc)
+	case F16:
+		kernel.GemmNTF16(dst, ldd, x, l.x.stride, l.w.bits[w:], l.w.stride, m, n, l.k, acc)
+	}
+}
+
+// matrix is what a task keeps of a tensor: no pointer to the header, so that headers can live
+// on the caller's stack.
+type matrix struct {
+	f32    []float32
+	bits   []uint16
+	stride int
+	dtype  DType
+}
+
+func (t *Tensor) matrix() matrix {
+	return matrix{f32: t.f32, bits: t.bits, stride: t.stride, dtype: t.dtype}
+}
+
+// same reports whether two float32 matrices start at the same element.
+func (m matrix) same(o matrix) bool {
+	return len(m.f32) > 0 && len(o.f32) > 0 && &m.f32[0] == &o.f32[0]
+}
+
+// row returns n elements of row i of a float32 matrix.
+func (m *matrix) row(i, n int) []float32 { return m.f32[i*m.stride:][:n] }
+
+// freelist keeps objects that operations reuse. Unlike a sync.Pool it never drops them, so that
+// operations truly allocate nothing once warm; it holds at most as many as run at once.
+type freelist[T any] chan *T
+
+func newFreelist[T any]() freelist[T] { return make(chan *T, 64) }
+
+func (f freelist[T]) get() *T {
+	select {
+	case t := <-f:
+		return t
+	default:
+		return new(T)
+	}
+}
+
+func (f freelist[T]) put(t *T) {
+	select {
+	case f <- t:
+	default:
+	}
+}

@@ -1,0 +1,42 @@
+package tensor
+
+import "microrwkv/tensor/internal/kernel"
+
+// MatMul computes dst = a·b for float32 a [M, K], b [K, N] and dst [M, N]. dst must not overlap
+// the operands. For weights, stored [out, in], there is Linear.
+func MatMul(dst, a, b *Tensor) {
+	for _, t := range [...]*Tensor{dst, a, b} {
+		t.mustF32("MatMul")
+	}
+	if dst.ndim != 2 || a.ndim != 2 || b.ndim != 2 || a.shape[1] != b.shape[0] || dst.shape[0] != a.shape[0] || dst.shape[1] != b.shape[1] {
+		panic("tensor: MatMul: dst " + formatShape(dst.Shape()) + ", a " + formatShape(a.Shape()) + ", b " + formatShape(b.Shape()))
+	}
+	t := matMulTasks.get()
+	*t = matMulTask{dst: dst.matrix(), a: a.matrix(), b: b.matrix(), m: a.shape[0], n: b.shape[1], k: a.shape[1]}
+	// Columns are cut, not rows, so that each part of b is read by one goroutine.
+	t.block = max((t.n+4*Threads()-1)/(4*Threads()), 64)
+	t.block = (t.block + 15) / 16 * 16
+	if t.m > 0 {
+		Parallel((t.n+t.block-1)/t.block, t)
+	}
+	*t = matMulTask{}
+	matMulTasks.put(t)
+}
+
+var matMulTasks = newFreelist[matMulTask]()
+
+type matMulTask struct {
+	dst, a, b      matrix
+	m, n, k, block int
+}
+
+// Run computes block columns of the product.
+func (t *matMulTask) Run(piece int) {
+	c := piece * t.block
+	n := min(t.block, t.n-c)
+	if t.k == 0 {
+		kernel.GemmNN(t.dst.f32[c:], t.dst.stride, nil, 0, nil, n, t.m, n, 0, false)
+		return
+	}
+	kernel.GemmNN(t.dst.f32[c:], t.dst.stride, t.a.f32, t.a.stride, t.b.f32[c:], t.b.stride, t.m, n, t.k, false)
+}

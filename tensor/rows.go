@@ -1,0 +1,142 @@
+package tensor
+
+import (
+	"math"
+
+	"microrwkv/tensor/internal/kernel"
+)
+
+// rowTask runs an operation over rows of up to five matrices, in blocks of rows.
+type rowTask struct {
+	op          func(t *rowTask, r int) // computes row r
+	dst, a, b   matrix
+	c, d        []float32 // vectors that all rows share
+	x, y        float32
+	n           int // length of a row
+	groups      int
+	rows, block int
+}
+
+var rowTasks = newFreelist[rowTask]()
+
+// minRowWork is the elements that make a piece worth handing to another goroutine.
+const minRowWork = 8192
+
+// Run computes one block of rows.
+func (t *rowTask) Run(piece int) {
+	for r := piece * t.block; r < min((piece+1)*t.block, t.rows); r++ {
+		t.op(t, r)
+	}
+}
+
+// overRows runs op over rows of n elements.
+func overRows(rows, n int, task rowTask) {
+	if rows == 0 || n == 0 {
+		return
+	}
+	t := rowTasks.get()
+	*t = task
+	t.rows, t.n = rows, n
+	t.block = max(minRowWork/n, (rows+4*Threads()-1)/(4*Threads()), 1)
+	Parallel((rows+t.block-1)/t.block, t)
+	*t = rowTask{}
+	rowTasks.put(t)
+}
+
+// unary checks the operands of dst = f(x) and runs op over them.
+func unary(name string, op func(*rowTask, int), dst, x *Tensor) {
+	dst.mustF32(name)
+	x.mustF32(name)
+	sameShape(name, dst, x)
+	overRows(dst.rows(), dst.cols(), rowTask{op: op, dst: dst.matrix(), a: x.matrix()})
+}
+
+// binary checks the operands of dst = f(a, b) and runs op over them.
+func binary(name string, op func(*rowTask, int), dst, a, b *Tensor) {
+	dst.mustF32(name)
+	a.mustF32(name)
+	b.mustF32(name)
+	sameShape(name, dst, a)
+	sameShape(name, dst, b)
+	overRows(dst.rows(), dst.cols(), rowTask{op: op, dst: dst.matrix(), a: a.matrix(), b: b.matrix()})
+}
+
+// Add computes dst = a + b, all of one shape; dst may be an operand.
+func Add(dst, a, b *Tensor) {
+	binary("Add", func(t *rowTask, r int) {
+		kernel.Add(t.dst.row(r, t.n), t.a.row(r, t.n), t.b.row(r, t.n))
+	}, dst, a, b)
+}
+
+// Mul computes dst = a ⊙ b, all of one shape; dst may be an operand.
+func Mul(dst, a, b *Tensor) {
+	binary("Mul", func(t *rowTask, r int) {
+		kernel.Mul(t.dst.row(r, t.n), t.a.row(r, t.n), t.b.row(r, t.n))
+	}, dst, a, b)
+}
+
+// MulSigmoid computes dst = a ⊙ sigmoid(b), all of one shape; dst may be an operand.
+func MulSigmoid(dst, a, b *Tensor) {
+	binary("MulSigmoid", func(t *rowTask, r int) {
+		kernel.MulSigmoid(t.dst.row(r, t.n), t.a.row(r, t.n), t.b.row(r, t.n))
+	}, dst, a, b)
+}
+
+// Apply computes dst = act(x), both of one shape; dst may be x.
+func Apply(act Act, dst, x *Tensor) {
+	switch act {
+	case SquareReLU:
+		unary("SquareReLU", func(t *rowTask, r int) { kernel.SquareReLU(t.dst.row(r, t.n), t.a.row(r, t.n)) }, dst, x)
+	case Sigmoid:
+		unary("Sigmoid", func(t *rowTask, r int) { kernel.Sigmoid(t.dst.row(r, t.n), t.a.row(r, t.n)) }, dst, x)
+	case SiLU:
+		unary("SiLU", func(t *rowTask, r int) { kernel.SiLU(t.dst.row(r, t.n), t.a.row(r, t.n)) }, dst, x)
+	case Tanh:
+		unary("Tanh", func(t *rowTask, r int) { kernel.Tanh(t.dst.row(r, t.n), t.a.row(r, t.n)) }, dst, x)
+	default:
+		unary("Identity", func(t *rowTask, r int) { copy(t.dst.row(r, t.n), t.a.row(r, t.n)) }, dst, x)
+	}
+}
+
+// Mix computes the token shift of RWKV: dst = x + (prev−x) ⊙ maa, with dst, x and prev [T, C]
+// and maa [C]. dst may be x or prev.
+func Mix(dst, x, prev, maa *Tensor) {
+	dst.mustF32("Mix")
+	sameShape("Mix", dst, x, prev)
+	v := vector("Mix", maa, dst.cols())
+	overRows(dst.rows(), dst.cols(), rowTask{op: mixRow, dst: dst.matrix(), a: x.matrix(), b: prev.matrix(), c: v})
+}
+
+func mixRow(t *rowTask, r int) {
+	kernel.Mix(t.dst.row(r, t.n), t.a.row(r, t.n), t.b.row(r, t.n), t.c)
+}
+
+// vector returns the n elements of a float32 tensor of any shape; nil gives nil.
+func vector(op string, t *Tensor, n int) []float32 {
+	if t == nil {
+		return nil
+	}
+	v := t.Data()
+	if len(v) != n {
+		panic("tensor: " + op + ": vector " + formatShape(t.Shape()) + " for rows of " + formatShape([]int{n}))
+	}
+	return v
+}
+
+// Softmax computes dst = softmax(x) over each row; dst may be x.
+func Softmax(dst, x *Tensor) {
+	unary("Softmax", func(t *rowTask, r int) { softmaxRow(t.dst.row(r, t.n), t.a.row(r, t.n), 0) }, dst, x)
+}
+
+// softmaxRow computes dst = softmax of x with zeros more scores of zero, whose share is dropped.
+func softmaxRow(dst, x []float32, zeros int) {
+	m := kernel.Max(x)
+	if zeros > 0 {
+		m = max(m, 0)
+	}
+	sum := kernel.ExpSum(dst, x, m)
+	if zeros > 0 {
+		sum += float32(float64(zeros) * math.Exp(-float64(m)))
+	}
+	kernel.Scale(dst, 1/sum, dst)
+}
