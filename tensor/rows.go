@@ -13,7 +13,8 @@ type rowTask struct {
 	c, d        []float32 // vectors that all rows share
 	x, y        float32
 	n           int // length of a row
-	groups      int
+	groups      int // parts of a row
+	split       int // rows of the operand of SplitHeads, or its rows per head of JoinHeads
 	rows, block int
 }
 
