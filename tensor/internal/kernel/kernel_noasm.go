@@ -1,3 +1,5 @@
+//go:build purego || !(amd64 || arm64)
+
 package kernel
 
 // archImpls lists the assembly kernels that this CPU can run.
