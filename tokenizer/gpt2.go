@@ -1,0 +1,188 @@
+package tokenizer
+
+import (
+	_ "embed"
+	"math"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/pkoukk/tiktoken-go"
+)
+
+const (
+	endOfText     = "<|endoftext|>"
+	gpt2EndOfText = 50256
+
+	// gpt2Pattern is what tiktoken calls r50k_base; pieceLen is the same in Go.
+	gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+
+	// maxPiece is the longest piece, in bytes, that is left to tiktoken-go: its merge takes time
+	// quadratic in the piece, half a second for 40,000 letters without a space.
+	maxPiece = 512
+
+	// chunkSize bounds what one call of tiktoken-go gets, in bytes: it needs some 50 times as much
+	// memory for the time of the call.
+	chunkSize = 64 << 10
+)
+
+//go:generate go run gen.go r50k_base.tiktoken rwkv_vocab_v20230424.txt
+
+//go:embed gpt2.vocab
+var gpt2Packed string
+
+// GPT2 returns the tokenizer of GPT-2: 50257 ids, of which 50256 is <|endoftext|>, the end of a
+// document. That one decodes to its name, as it does in tiktoken, but no text encodes to it. Encode
+// reads invalid UTF-8 as Go's range does, each bad byte as U+FFFD; for valid text
+// Decode(Encode(text)) is text.
+//
+// The first call takes some 20 ms.
+func GPT2() (Tokenizer, error) { return gpt2Once() }
+
+var gpt2Once = sync.OnceValues(func() (Tokenizer, error) { return newGPT2() })
+
+type gpt2 struct {
+	vocab
+	ranks    map[string]int // by the bytes of the token; a token's rank is its id
+	bpe      *tiktoken.Tiktoken
+	maxPiece int
+}
+
+func newGPT2() (*gpt2, error) {
+	g := &gpt2{vocab: unpack(gpt2Packed, 0), maxPiece: maxPiece}
+	g.ranks = make(map[string]int, len(g.ends))
+	for id := range g.ends {
+		g.ranks[g.token(id)] = id
+	}
+	g.text += endOfText
+	g.ends = append(g.ends, uint32(len(g.text)))
+
+	core, err := tiktoken.NewCoreBPE(g.ranks, map[string]int{endOfText: gpt2EndOfText}, gpt2Pattern)
+	if err != nil {
+		return nil, err
+	}
+	g.bpe = tiktoken.NewTiktoken(core, nil, nil)
+	return g, nil
+}
+
+func (g *gpt2) EndOfText() int { return gpt2EndOfText }
+
+// Encode gives tiktoken-go the text in chunks and merges by itself only pieces beyond maxPiece.
+//
+// Two borders of pieces are not alike: text cut after a piece of spaces may split differently from
+// the whole, since the spaces see another neighbour. After any other piece it doesn't, and that is
+// where chunks end.
+func (g *gpt2) Encode(text string) ([]int, error) {
+	if !utf8.ValidString(text) {
+		text = string([]rune(text))
+	}
+	ids := make([]int, 0, len(text)/3+1)
+	done, safe := 0, 0 // text[:done] is encoded; text[done:safe] can be, alone
+	for end := 0; end < len(text); {
+		n, space := pieceLen(text[end:])
+		end += n
+		switch {
+		case n > g.maxPiece:
+			ids = append(ids, g.bpe.EncodeOrdinary(text[done:safe])...)
+			for done = safe; done < end; done += n { // spaces, perhaps, and the long piece
+				n, _ = pieceLen(text[done:])
+				ids = g.appendPiece(ids, text[done:done+n])
+			}
+			safe = end
+		case space:
+		default:
+			if safe = end; safe-done >= chunkSize {
+				ids = append(ids, g.bpe.EncodeOrdinary(text[done:safe])...)
+				done = safe
+			}
+		}
+	}
+	return append(ids, g.bpe.EncodeOrdinary(text[done:])...), nil
+}
+
+// appendPiece appends the ids of one piece: of all neighbours whose joined bytes are a token, the
+// pair of lowest rank is joined, the leftmost of equals, until none is left. O(n log n).
+func (g *gpt2) appendPiece(ids []int, piece string) []int {
+	if id, ok := g.ranks[piece]; ok {
+		return append(ids, id)
+	}
+	// The parts are a linked list over their first bytes: part i is piece[i:next[i]]. The one that
+	// starts at len(piece) is empty.
+	n := len(piece)
+	next, prev := make([]int32, n+1), make([]int32, n+1)
+	for i := range next {
+		next[i], prev[i] = int32(i+1), int32(i-1)
+	}
+	rank := func(i int32) (int, bool) { // of part i joined with the one after it
+		if i < 0 || int(next[i]) >= n {
+			return 0, false
+		}
+		r, ok := g.ranks[piece[i:next[next[i]]]]
+		return r, ok
+	}
+	var pairs pairHeap
+	offer := func(i int32) {
+		if r, ok := rank(i); ok {
+			pairs.push(pair(r)<<32 | pair(i))
+		}
+	}
+	for i := range int32(n) {
+		offer(i)
+	}
+	for len(pairs) > 0 {
+		p := pairs.pop()
+		i := int32(p & math.MaxUint32)
+		if next[i] == 0 { // part i was joined to the one before it
+			continue
+		}
+		if r, ok := rank(i); !ok || pair(r) != p>>32 { // part i or the one after it has grown
+			continue
+		}
+		gone := next[i]
+		next[i] = next[gone]
+		prev[next[i]] = i
+		next[gone] = 0
+		offer(i)
+		offer(prev[i])
+	}
+	for i := 0; i < n; i = int(next[i]) {
+		ids = append(ids, g.ranks[piece[i:next[i]]])
+	}
+	return ids
+}
+
+// pair is a candidate of appendPiece: the rank in the high 32 bits, the position in the low.
+type pair uint64
+
+// pairHeap is a binary heap with the least pair first.
+type pairHeap []pair
+
+func (h *pairHeap) push(p pair) {
+	*h = append(*h, p)
+	s := *h
+	i := len(s) - 1
+	for i > 0 && p < s[(i-1)/2] {
+		s[i] = s[(i-1)/2]
+		i = (i - 1) / 2
+	}
+	s[i] = p
+}
+
+func (h *pairHeap) pop() pair {
+	s := *h
+	least, last := s[0], s[len(s)-1]
+	s = s[:len(s)-1]
+	*h = s
+	for i := 0; len(s) > 0; {
+		child := 2*i + 1
+		if child+1 < len(s) && s[child+1] < s[child] {
+			child++
+		}
+		if child >= len(s) || last <= s[child] {
+			s[i] = last
+			break
+		}
+		s[i] = s[child]
+		i = child
+	}
+	return least
+}
