@@ -10,6 +10,7 @@ import (
 type rowTask struct {
 	op          func(t *rowTask, r int) // computes row r
 	dst, a, b   matrix
+	e           matrix
 	c, d        []float32 // vectors that all rows share
 	x, y        float32
 	n           int // length of a row
@@ -140,4 +141,100 @@ func softmaxRow(dst, x []float32, zeros int) {
 		sum += float32(float64(zeros) * math.Exp(-float64(m)))
 	}
 	kernel.Scale(dst, 1/sum, dst)
+}
+
+// WeightedSum computes dst[t] = Σ_j weights[t,j] · x[t, j·S … (j+1)·S) for j < n, with dst [T, S],
+// x [T, n·S] and weights [T, E], E ≥ n. dst must not overlap x.
+func WeightedSum(dst, x, weights *Tensor) {
+	dst.mustF32("WeightedSum")
+	x.mustF32("WeightedSum")
+	weights.mustF32("WeightedSum")
+	size := dst.cols()
+	n := x.cols() / max(size, 1)
+	if x.cols() != n*size || weights.cols() < n || x.rows() != dst.rows() || weights.rows() != dst.rows() {
+		panic("tensor: WeightedSum: dst " + formatShape(dst.Shape()) + ", x " + formatShape(x.Shape()) + ", weights " + formatShape(weights.Shape()))
+	}
+	overRows(dst.rows(), size, rowTask{op: weightedRow, dst: dst.matrix(), a: x.matrix(), b: weights.matrix(), groups: n})
+}
+
+func weightedRow(t *rowTask, r int) {
+	dst, x, w := t.dst.row(r, t.n), t.a.row(r, t.n*t.groups), t.b.row(r, t.groups)
+	kernel.Scale(dst, w[0], x[:t.n])
+	for j := 1; j < t.groups; j++ {
+		kernel.Axpy(dst, w[j], x[j*t.n:][:t.n])
+	}
+}
+
+// MulVector computes dst = x ⊙ v for each row of x [T, C], v [C]; dst may be x.
+func MulVector(dst, x, v *Tensor) {
+	dst.mustF32("MulVector")
+	x.mustF32("MulVector")
+	sameShape("MulVector", dst, x)
+	overRows(dst.rows(), dst.cols(), rowTask{op: func(t *rowTask, r int) {
+		kernel.Mul(t.dst.row(r, t.n), t.a.row(r, t.n), t.c)
+	}, dst: dst.matrix(), a: x.matrix(), c: vector("MulVector", v, dst.cols())})
+}
+
+// MixTensor computes dst = x + (y−x) ⊙ w, all of one shape; dst may be an operand.
+func MixTensor(dst, x, y, w *Tensor) {
+	for _, t := range [...]*Tensor{dst, x, y, w} {
+		t.mustF32("MixTensor")
+		sameShape("MixTensor", dst, t)
+	}
+	overRows(dst.rows(), dst.cols(), rowTask{op: func(t *rowTask, r int) {
+		kernel.Mix(t.dst.row(r, t.n), t.a.row(r, t.n), t.b.row(r, t.n), t.e.row(r, t.n))
+	}, dst: dst.matrix(), a: x.matrix(), b: y.matrix(), e: w.matrix()})
+}
+
+// ExpScaled computes dst = exp(scale·x), both of one shape; dst may be x.
+func ExpScaled(dst, x *Tensor, scale float32) {
+	dst.mustF32("ExpScaled")
+	x.mustF32("ExpScaled")
+	sameShape("ExpScaled", dst, x)
+	overRows(dst.rows(), dst.cols(), rowTask{op: func(t *rowTask, r int) {
+		d := t.dst.row(r, t.n)
+		kernel.Scale(d, t.x, t.a.row(r, t.n))
+		kernel.Exp(d, d)
+	}, dst: dst.matrix(), a: x.matrix(), x: scale})
+}
+
+// NormalizeHeads divides each of heads equal parts of a row of x by its Euclidean norm, or by
+// least if the norm is smaller; dst may be x.
+func NormalizeHeads(dst, x *Tensor, heads int, least float32) {
+	dst.mustF32("NormalizeHeads")
+	x.mustF32("NormalizeHeads")
+	sameShape("NormalizeHeads", dst, x)
+	checkHeads("NormalizeHeads", dst, heads)
+	overRows(dst.rows(), dst.cols(), rowTask{op: func(t *rowTask, r int) {
+		d, x := t.dst.row(r, t.n), t.a.row(r, t.n)
+		size := t.n / t.groups
+		for i := 0; i < t.n; i += size {
+			norm := math.Sqrt(float64(kernel.SumSquares(x[i:][:size], 0)))
+			kernel.Scale(d[i:][:size], float32(1/max(norm, float64(t.x))), x[i:][:size])
+		}
+	}, dst: dst.matrix(), a: x.matrix(), x: least, groups: heads})
+}
+
+// AddHeadDots computes dst += (a·b) v with one dot product for each of heads equal parts of a row,
+// all of one shape; dst must not be an operand.
+func AddHeadDots(dst, a, b, v *Tensor, heads int) {
+	for _, t := range [...]*Tensor{dst, a, b, v} {
+		t.mustF32("AddHeadDots")
+		sameShape("AddHeadDots", dst, t)
+	}
+	checkHeads("AddHeadDots", dst, heads)
+	overRows(dst.rows(), dst.cols(), rowTask{op: func(t *rowTask, r int) {
+		d, a, b, v := t.dst.row(r, t.n), t.a.row(r, t.n), t.b.row(r, t.n), t.e.row(r, t.n)
+		size := t.n / t.groups
+		for i := 0; i < t.n; i += size {
+			kernel.Axpy(d[i:][:size], kernel.Dot(a[i:][:size], b[i:][:size]), v[i:][:size])
+		}
+	}, dst: dst.matrix(), a: a.matrix(), b: b.matrix(), e: v.matrix(), groups: heads})
+}
+
+// checkHeads panics unless rows can be cut into heads equal parts.
+func checkHeads(op string, t *Tensor, heads int) {
+	if heads <= 0 || t.cols()%heads != 0 {
+		panic("tensor: " + op + ": " + formatShape(t.Shape()) + " in heads of " + formatShape([]int{heads}))
+	}
 }

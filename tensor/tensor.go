@@ -268,6 +268,29 @@ func (t *Tensor) CopyFrom(src *Tensor) {
 	}
 }
 
+// Transpose returns a copy of a tensor with two dimensions, of the same dtype, with rows and
+// columns exchanged.
+func (t *Tensor) Transpose() *Tensor {
+	if t.ndim != 2 {
+		panic("tensor: Transpose of " + formatShape(t.Shape()))
+	}
+	rows, cols := t.shape[0], t.shape[1]
+	if t.dtype == F32 {
+		return FromSlice(transpose(t.f32, rows, cols, t.stride), cols, rows)
+	}
+	return FromBits(t.dtype, transpose(t.bits, rows, cols, t.stride), cols, rows)
+}
+
+func transpose[E any](x []E, rows, cols, stride int) []E {
+	y := make([]E, rows*cols)
+	for i := range rows {
+		for j := range cols {
+			y[j*rows+i] = x[i*stride+j]
+		}
+	}
+	return y
+}
+
 func (t *Tensor) mustF32(op string) {
 	if t.dtype != F32 {
 		panic(fmt.Sprintf("tensor: %s of a %v tensor", op, t.dtype))

@@ -1,0 +1,40 @@
+package nn
+
+import "microrwkv/tensor"
+
+// ChannelMix is the feed-forward half of an RWKV block (Peng et al., arXiv:2305.13048, with the
+// mixing of arXiv:2404.05892):
+//
+//	k = relu(Key·mix(x, MixK))²
+//	y = sigmoid(Receptance·mix(x, MixR)) ⊙ (Value·k)
+//
+// where mix(x, m) = x + (x' − x) ⊙ m and x' is the row before x.
+type ChannelMix struct {
+	MixK, MixR *tensor.Tensor // [C]
+	Key        Linear         // [F, C]
+	Value      Linear         // [C, F]
+	Receptance Linear         // [C, C]
+}
+
+// Forward computes the layer; see the package's comment for add, spans and states.
+func (m *ChannelMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *ChannelMixState, s *tensor.Scratch) {
+	defer s.Release(s.Mark())
+	rows, c := x.Dim(0), x.Dim(1)
+	prev, xk, xr := s.New(rows, c), s.New(rows, c), s.New(rows, c)
+	r, k := s.New(rows, c), s.New(rows, m.Key.Weight.Dim(0)) // [R, C], [R, F]
+
+	tokenShift(prev, x, spans, func(i int) []float32 {
+		if states == nil {
+			return nil
+		}
+		return states(i).Shift
+	})
+	tensor.Mix(xk, x, prev, m.MixK)
+	tensor.Mix(xr, x, prev, m.MixR)
+	kp, rp := m.Key.Product(k, xk), m.Receptance.Product(r, xr)
+	kp.Act, rp.Act = tensor.SquareReLU, tensor.Sigmoid
+	tensor.Linear(kp, rp)
+	vp := m.Value.Product(dst, k)
+	vp.Gate, vp.Add = r, add
+	tensor.Linear(vp)
+}

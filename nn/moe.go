@@ -1,0 +1,65 @@
+package nn
+
+import "microrwkv/tensor"
+
+// MoE is MicroRWKV's mixture of experts: linear experts without an activation, of which the
+// first len(Experts) are always used, however the gate ranks them:
+//
+//	s = softmax(Gate·x)
+//	h_j = Experts[j]·x
+//	y = FC·(Σ_j s_j h_j)
+type MoE struct {
+	Gate    Linear   // [E, C]
+	Experts []Linear // A ≤ E of [S, C]
+	FC      Linear   // [C, S]
+}
+
+// Forward computes the layer; see the package's comment for add. If aux is not nil, aux[i]
+// becomes the auxiliary loss of sequence i:
+//
+//	0.01 · mean over j and S of (mean over the sequence's rows of h_j)²
+func (m *MoE) Forward(dst, x *tensor.Tensor, add bool, spans Spans, aux []float64, s *tensor.Scratch) {
+	defer s.Release(s.Mark())
+	rows, size := x.Dim(0), m.FC.Weight.Dim(1)
+	gate, h := s.New(rows, m.Gate.Weight.Dim(0)), s.New(rows, len(m.Experts)*size) // [R, E], [R, A·S]
+	sum := s.New(rows, size)
+
+	// sic: a softmax over all E experts, the sum over the first A of them, no top-k; published
+	// logits need it
+	m.Gate.Forward(gate, x)
+	tensor.Softmax(gate, gate)
+	var batch [8]tensor.Product
+	n := 0
+	for j, e := range m.Experts {
+		batch[n] = e.Product(s.Cols(h, j*size, (j+1)*size), x)
+		if n++; n == len(batch) || j == len(m.Experts)-1 {
+			tensor.Linear(batch[:n]...)
+			n = 0
+		}
+	}
+	tensor.WeightedSum(sum, h, gate)
+	fc := m.FC.Product(dst, sum)
+	fc.Add = add
+	tensor.Linear(fc)
+
+	for i := range aux {
+		aux[i] = auxLoss(s.Rows(h, spans[i], spans[i+1]))
+	}
+}
+
+// auxLoss is 0.01 times the mean square of the columns' means.
+func auxLoss(h *tensor.Tensor) float64 {
+	rows, cols := h.Dim(0), h.Dim(1)
+	mean := make([]float64, cols)
+	for r := range rows {
+		for c, v := range h.Row(r) {
+			mean[c] += float64(v)
+		}
+	}
+	var sum float64
+	for _, m := range mean {
+		m /= float64(rows)
+		sum += m * m
+	}
+	return 0.01 * sum / float64(cols)
+}

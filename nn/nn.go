@@ -1,0 +1,46 @@
+// Package nn has the layers that RWKV models and their relatives are made of, one a file with its
+// formula. A layer holds weights, which it only reads, so that goroutines share it; what changes
+// from token to token is in the states that Forward is given. Layers know no tensor names and no
+// files: package rwkv does.
+//
+// Forward works on the rows of several sequences at once, one after another in x [R, C], so that
+// each weight is read once for all of them; [Spans] says where each sequence begins. Every
+// sequence is computed as if it were alone. A sequence that goes on from earlier rows has a
+// state, which Forward updates; without states every sequence begins at its first row.
+//
+// All Forwards write the layer's output to dst or, if add is set, add it to what dst holds: the
+// residual step. dst and x have the same shape and may be the same tensor, for x is read before
+// dst is written. Temporaries come from s and are given back on return. Wrong shapes panic: they
+// are the caller's bug.
+package nn
+
+import "microrwkv/tensor"
+
+// Spans are the bounds of the sequences in a batch of rows: sequence i has rows Spans[i] to
+// Spans[i+1] (excluded). n sequences have n+1 bounds, the first of them 0.
+type Spans []int
+
+// Len returns the number of sequences.
+func (sp Spans) Len() int { return max(len(sp)-1, 0) }
+
+// tokenShift writes the row before each row of x to dst, both [R, C]. Before the first row of
+// sequence i comes last(i), which then becomes the last row of the sequence; nil stands for zeros
+// that nobody keeps.
+func tokenShift(dst, x *tensor.Tensor, spans Spans, last func(i int) []float32) {
+	for i := range spans.Len() {
+		from, to := spans[i], spans[i+1]
+		if from == to {
+			continue
+		}
+		l := last(i)
+		if l == nil {
+			clear(dst.Row(from))
+		} else {
+			copy(dst.Row(from), l)
+			copy(l, x.Row(to-1))
+		}
+		for r := from + 1; r < to; r++ {
+			copy(dst.Row(r), x.Row(r-1))
+		}
+	}
+}

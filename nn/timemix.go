@@ -1,0 +1,58 @@
+package nn
+
+import (
+	"microrwkv/tensor"
+)
+
+// TimeMix is the attention half of an RWKV x051a block (RWKV-5 with one decay and one bonus for
+// each head and a gate; Peng et al., arXiv:2404.05892):
+//
+//	r, k, v = Receptance·mix(x, MixR), Key·mix(x, MixK), Value·mix(x, MixV)
+//	g = silu(Gate·mix(x, MixG))
+//	y_t = Σ_{s<t} w^{t−1−s} (r_t·k_s) v_s + u (r_t·k_t) v_t      per head
+//	Output·(LnX(y) ⊙ g)
+//
+// where mix(x, m) = x + (x' − x) ⊙ m, x' is the row before x, w = exp(−exp(time_decay)) and u is
+// time_faaaa.
+type TimeMix struct {
+	MixK, MixV, MixR, MixG               *tensor.Tensor // [C]
+	Decay, Bonus                         []float32      // [H]: w and u
+	Receptance, Key, Value, Gate, Output Linear         // [C, C]
+	LnX                                  GroupNorm      // over each head's N = C/H values
+}
+
+// Forward computes the layer; see the package's comment for add, spans and states.
+func (m *TimeMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *TimeMixState, s *tensor.Scratch) {
+	defer s.Release(s.Mark())
+	rows, c := x.Dim(0), x.Dim(1)
+	prev := s.New(rows, c)
+	xk, xv, xr, xg := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
+	r, k, v, g := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
+
+	tokenShift(prev, x, spans, func(i int) []float32 {
+		if states == nil {
+			return nil
+		}
+		return states(i).Shift
+	})
+	tensor.Mix(xk, x, prev, m.MixK)
+	tensor.Mix(xv, x, prev, m.MixV)
+	tensor.Mix(xr, x, prev, m.MixR)
+	tensor.Mix(xg, x, prev, m.MixG)
+	gp := m.Gate.Product(g, xg)
+	gp.Act = tensor.SiLU
+	tensor.Linear(m.Receptance.Product(r, xr), m.Key.Product(k, xk), m.Value.Product(v, xv), gp)
+
+	y := prev
+	tensor.WKV5(y, r, k, v, m.Decay, m.Bonus, spans, func(i int) []float32 {
+		if states == nil {
+			return nil
+		}
+		return states(i).WKV // rows by key element, columns by value element
+	})
+	m.LnX.Forward(y, y)
+	tensor.Mul(y, y, g)
+	op := m.Output.Product(dst, y)
+	op.Add = add
+	tensor.Linear(op)
+}

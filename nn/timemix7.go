@@ -1,0 +1,124 @@
+package nn
+
+import (
+	"math"
+
+	"microrwkv/tensor"
+)
+
+// TimeMix7 is the time mix of RWKV-7 "Goose" (Peng et al., arXiv:2503.14456), with m_j =
+// mix(x, Mix_j):
+//
+//	r, k, v = Receptance·m_r, Key·m_k, Value·m_v
+//	w = exp(−e^−½ · sigmoid(Decay(m_w)))     with tanh inside of Decay
+//	a = sigmoid(Rate(m_a));  g = GateRank(m_g) with sigmoid inside
+//	κ = k ⊙ KK, each head divided by its norm;  k ← k ⊙ (1 + (a−1) ⊙ KA)
+//	v ← v + (v_first − v) ⊙ sigmoid(Value0(m_v)), but in the first block v_first = v
+//	S ← S·diag(w) − (S κ)(κ ⊙ a)ᵀ + v kᵀ;  y = S r     per head
+//	Output·((LnX(y) + (Σ_head r ⊙ k ⊙ RK) v) ⊙ g)
+type TimeMix7 struct {
+	Heads                              int
+	MixR, MixW, MixK, MixV, MixA, MixG *tensor.Tensor // [C]
+	Decay, Rate, ValueMix, Gate        LowRank        // ValueMix is empty in the first block
+	KK, KA, RK                         *tensor.Tensor // [C]
+	Receptance, Key, Value, Output     Linear         // [C, C]
+	LnX                                GroupNorm      // over each head's N values
+}
+
+// LowRank is a product through a narrow middle, y = f(x·Downᵀ)·Upᵀ + Bias.
+type LowRank struct {
+	Down, Up *tensor.Tensor // [D, C], [C, D]
+	Bias     *tensor.Tensor // [C], or nil for none
+}
+
+// Forward computes the layer; see the package's comment for add, spans and states. vFirst [R, C]
+// is the first block's v: written if first is set, else read.
+func (m *TimeMix7) Forward(dst, x *tensor.Tensor, add bool, vFirst *tensor.Tensor, first bool, spans Spans, states func(i int) *TimeMixState, s *tensor.Scratch) {
+	defer s.Release(s.Mark())
+	rows, c := x.Dim(0), x.Dim(1)
+	prev := s.New(rows, c)
+	tokenShift(prev, x, spans, func(i int) []float32 { return states(i).Shift })
+	mixed := func(maa *tensor.Tensor) *tensor.Tensor {
+		y := s.New(rows, c)
+		tensor.Mix(y, x, prev, maa)
+		return y
+	}
+	xr, xw, xk, xv, xa, xg := mixed(m.MixR), mixed(m.MixW), mixed(m.MixK), mixed(m.MixV), mixed(m.MixA), mixed(m.MixG)
+
+	// All products with x in one go, then the second halves of the narrow ones in another: they
+	// are too small to be worth a start of their own.
+	r, k, v := s.New(rows, c), s.New(rows, c), s.New(rows, c)
+	w1, a1, g1 := m.Decay.middle(rows, s), m.Rate.middle(rows, s), m.Gate.middle(rows, s)
+	products := [...]tensor.Product{
+		m.Receptance.Product(r, xr), m.Key.Product(k, xk), m.Value.Product(v, xv),
+		{Dst: w1, X: xw, W: m.Decay.Down, Act: tensor.Tanh},
+		{Dst: a1, X: xa, W: m.Rate.Down},
+		{Dst: g1, X: xg, W: m.Gate.Down, Act: tensor.Sigmoid},
+		{}, // of the value mix
+	}
+	w, a, g := xw, xa, xg // their inputs are done with
+	seconds := [...]tensor.Product{
+		{Dst: w, X: w1, W: m.Decay.Up, Bias: m.Decay.Bias, Act: tensor.Sigmoid},
+		{Dst: a, X: a1, W: m.Rate.Up, Bias: m.Rate.Bias, Act: tensor.Sigmoid},
+		{Dst: g, X: g1, W: m.Gate.Up},
+		{},
+	}
+	if first {
+		tensor.Linear(products[:6]...)
+		tensor.Linear(seconds[:3]...)
+		vFirst.CopyFrom(v)
+	} else {
+		v1 := m.ValueMix.middle(rows, s)
+		products[6] = tensor.Product{Dst: v1, X: xv, W: m.ValueMix.Down}
+		seconds[3] = tensor.Product{Dst: xr, X: v1, W: m.ValueMix.Up, Bias: m.ValueMix.Bias, Act: tensor.Sigmoid}
+		tensor.Linear(products[:]...)
+		tensor.Linear(seconds[:]...)
+		tensor.MixTensor(v, v, vFirst, xr)
+	}
+	tensor.ExpScaled(w, w, float32(-math.Exp(-0.5)))
+
+	kappa, b, y := xk, xv, prev
+	tensor.MulVector(kappa, k, m.KK)
+	tensor.NormalizeHeads(kappa, kappa, m.Heads, 1e-12)
+	tensor.Mul(b, k, a)
+	tensor.Mix(k, k, b, m.KA) // k + (k⊙a − k) ⊙ KA
+	tensor.Mul(b, kappa, a)
+	tensor.WKV7(y, r, w, k, v, kappa, b, m.Heads, spans, func(i int) []float32 { return states(i).WKV })
+
+	m.LnX.Forward(y, y)
+	tensor.MulVector(r, r, m.RK)
+	tensor.AddHeadDots(y, r, k, v, m.Heads)
+	tensor.Mul(y, y, g)
+	op := m.Output.Product(dst, y)
+	op.Add = add
+	tensor.Linear(op)
+}
+
+// middle returns room for the narrow middle [R, D].
+func (l LowRank) middle(rows int, s *tensor.Scratch) *tensor.Tensor {
+	return s.New(rows, l.Down.Dim(0))
+}
+
+// ChannelMix7 is the feed-forward half of an RWKV-7 block:
+//
+//	y = Value·relu(Key·mix(x, MixK))²
+type ChannelMix7 struct {
+	MixK  *tensor.Tensor // [C]
+	Key   Linear         // [F, C]
+	Value Linear         // [C, F]
+}
+
+// Forward computes the layer; see the package's comment for add, spans and states.
+func (m *ChannelMix7) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *ChannelMixState, s *tensor.Scratch) {
+	defer s.Release(s.Mark())
+	rows, c := x.Dim(0), x.Dim(1)
+	xk, k := s.New(rows, c), s.New(rows, m.Key.Weight.Dim(0))
+	tokenShift(xk, x, spans, func(i int) []float32 { return states(i).Shift })
+	tensor.Mix(xk, x, xk, m.MixK)
+	kp := m.Key.Product(k, xk)
+	kp.Act = tensor.SquareReLU
+	tensor.Linear(kp)
+	vp := m.Value.Product(dst, k)
+	vp.Add = add
+	tensor.Linear(vp)
+}

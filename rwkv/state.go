@@ -1,0 +1,253 @@
+package rwkv
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"microrwkv/nn"
+	"microrwkv/tensor"
+)
+
+// FullRule says what a State does when its context has block_size tokens and another comes.
+type FullRule uint8
+
+const (
+	// KeepHalf forgets all but the newest block_size/2 tokens, computes those again from position
+	// 0 and goes on: one prefill in block_size/2 tokens.
+	KeepHalf FullRule = iota
+	// Recompute computes the newest block_size tokens again from position 0, for each further
+	// token: what the published programs do. It is the only rule of kind Reference, which computes
+	// all positions for each token anyway.
+	Recompute
+	// Refuse returns ErrFull.
+	Refuse
+)
+
+// ErrFull is returned under the rule Refuse when a context has no room for more tokens.
+var ErrFull = errors.New("rwkv: the context is full (block_size)")
+
+// State is all that changes while a model reads or writes one sequence. It belongs to one
+// goroutine at a time; many States share a Model. For kinds that stream, its size and the cost of
+// a token don't depend on how many came before; a State of kind Reference is its tokens.
+type State struct {
+	model  *Model
+	layers layerStates // nil if the kind doesn't stream
+	ids    []int       // the context, from position 0; not kept without a block_size
+	pos    int         // tokens in the context
+	total  int         // tokens since the start, those that the context lost included
+	full   FullRule
+	logits []float32 // [V], after the newest token
+	feed   []int     // tokens of the present Append, after those to compute again
+	fed    int       // of feed that went through the layers
+}
+
+// NewState returns the state of an empty sequence.
+func (m *Model) NewState() *State {
+	s := &State{model: m, layers: m.net.newState(), logits: make([]float32, m.config.VocabSize)}
+	if s.layers == nil {
+		s.full = Recompute
+	}
+	if n := m.config.BlockSize; n > 0 {
+		s.ids = make([]int, 0, n)
+	}
+	return s
+}
+
+// SetFullRule says what happens when the context is full. States begin with KeepHalf, those of kind
+// Reference with Recompute; for Reference KeepHalf is an error.
+func (s *State) SetFullRule(r FullRule) error {
+	if r > Refuse || (s.layers == nil && r == KeepHalf) {
+		return fmt.Errorf("rwkv: rule %d for full contexts isn't for kind %s", r, s.model.config.Kind)
+	}
+	s.full = r
+	return nil
+}
+
+// Model returns the state's model.
+func (s *State) Model() *Model { return s.model }
+
+// Len returns the number of tokens appended so far.
+func (s *State) Len() int { return s.total }
+
+// ContextLen returns how many of the newest tokens the state remembers in full: for kinds with
+// a block_size at most that many.
+func (s *State) ContextLen() int { return s.pos }
+
+// Logits returns the logits [V] after the newest token, all zero for an empty sequence. They are
+// the state's own and change with the next Append.
+func (s *State) Logits() []float32 { return s.logits }
+
+// Reset makes s the state of an empty sequence.
+func (s *State) Reset() {
+	s.restart()
+	s.total = 0
+	clear(s.logits)
+}
+
+// restart empties the context.
+func (s *State) restart() {
+	if s.layers != nil {
+		s.layers.each(func(l nn.State) bool { nn.Reset(l); return true })
+	}
+	s.ids, s.pos = s.ids[:0], 0
+}
+
+// Clone returns an independent copy, to branch a sequence or to roll it back to.
+func (s *State) Clone() *State {
+	c := s.model.NewState()
+	c.full, c.pos, c.total = s.full, s.pos, s.total
+	c.ids = append(c.ids, s.ids...)
+	copy(c.logits, s.logits)
+	if s.layers == nil {
+		return c
+	}
+	to := states(c.layers)
+	i := 0
+	s.layers.each(func(from nn.State) bool {
+		copyState(to[i], from)
+		i++
+		return true
+	})
+	return c
+}
+
+// states lists the layers' states.
+func states(l layerStates) []nn.State {
+	var list []nn.State
+	l.each(func(s nn.State) bool { list = append(list, s); return true })
+	return list
+}
+
+func copyState(to, from nn.State) {
+	if err := to.SetRows(from.Rows()); err != nil {
+		panic("rwkv: " + err.Error()) // states of one layer hold the same
+	}
+	parts := slices.Collect(to.Parts)
+	i := 0
+	for p := range from.Parts {
+		copy(parts[i], p)
+		i++
+	}
+}
+
+// Append feeds tokens and returns the logits [V] after the last of them, as Logits does. It is
+// an error if a token is outside the vocabulary or, under the rule Refuse, if there is no room for
+// all of them; the state is unchanged then. Appending no tokens returns the present logits.
+//
+// However a sequence is cut into calls of Append, the logits are the same but for rounding.
+func (s *State) Append(ids []int) ([]float32, error) {
+	one, tokens := [1]*State{s}, [1][]int{ids}
+	if err := s.model.AppendBatch(one[:], tokens[:]); err != nil {
+		return nil, err
+	}
+	return s.logits, nil
+}
+
+const (
+	// prefillChunk is the tokens of a sequence that go through the layers in one pass. It doesn't
+	// depend on what else is in the batch, so that a sequence's bits don't either.
+	prefillChunk = 256
+	// maxRows bounds the rows of a pass, and so the scratch.
+	maxRows = 1024
+)
+
+// AppendBatch appends tokens ids[i] to states[i], for all i together: each weight is read once for
+// all of them. Every state ends with exactly the bits that Append alone would give. The states
+// must be of this model and different from each other; the errors are Append's, and no state has
+// changed then.
+func (m *Model) AppendBatch(states []*State, ids [][]int) error {
+	if len(states) != len(ids) {
+		return fmt.Errorf("rwkv: %d states for %d sequences", len(states), len(ids))
+	}
+	for i, s := range states {
+		if s.model != m {
+			return fmt.Errorf("rwkv: state %d is of another model", i)
+		}
+		for _, o := range states[:i] {
+			if o == s {
+				return fmt.Errorf("rwkv: state %d is twice in the batch", i)
+			}
+		}
+		if err := m.CheckIDs(ids[i]); err != nil {
+			return err
+		}
+		if n := m.config.BlockSize; s.full == Refuse && n > 0 && s.pos+len(ids[i]) > n {
+			return fmt.Errorf("%w: %d tokens and %d more of %d", ErrFull, s.pos, len(ids[i]), n)
+		}
+	}
+	for i, s := range states {
+		s.plan(ids[i])
+	}
+	b := m.acquire()
+	for m.pass(b, states) {
+	}
+	m.release(b)
+	return nil
+}
+
+// plan sets feed to the tokens that have to go through the layers for ids, empties the context
+// first if it would overflow, and counts ids.
+func (s *State) plan(ids []int) {
+	s.total += len(ids)
+	s.feed, s.fed = append(s.feed[:0], ids...), 0
+	n := s.model.config.BlockSize
+	if n == 0 || len(ids) == 0 {
+		return
+	}
+	if over := s.pos + len(ids) - n; over > 0 {
+		drop := over
+		if s.full == KeepHalf {
+			// Each time that the context is full, it loses its older half. Only what the last
+			// time leaves has to be computed.
+			lose := n - n/2
+			drop = (over + lose - 1) / lose * lose
+		}
+		if drop < s.pos {
+			s.feed = append(append(s.feed[:0], s.ids[drop:s.pos]...), ids...)
+		} else {
+			s.feed = append(s.feed[:0], ids[drop-s.pos:]...)
+		}
+		s.restart()
+	} else if s.layers == nil { // the whole sequence again
+		s.feed = append(append(s.feed[:0], s.ids...), ids...)
+		s.restart()
+	}
+}
+
+// pass runs the next chunk of as many states as have one and fit into a pass. It reports whether
+// there was any.
+func (m *Model) pass(b *batch, states []*State) bool {
+	b.reset()
+	b.last = true
+	for _, s := range states {
+		n := len(s.feed) - s.fed
+		if s.layers != nil {
+			n = min(n, prefillChunk)
+		}
+		if n == 0 {
+			continue
+		}
+		chunk := s.feed[s.fed:][:n]
+		b.add(chunk, s.pos, s.layers)
+		b.members = append(b.members, s)
+		if m.config.BlockSize > 0 {
+			s.ids = append(s.ids, chunk...)
+		}
+		s.pos += n
+		s.fed += n
+		if len(b.ids) >= maxRows {
+			break
+		}
+	}
+	if len(b.members) == 0 {
+		return false
+	}
+	hidden := m.net.forward(b)
+	logits := b.scratch.New(hidden.Dim(0), m.config.VocabSize)
+	tensor.Linear(tensor.Product{Dst: logits, X: hidden, W: m.net.head()})
+	for i, s := range b.members {
+		copy(s.logits, logits.Row(i))
+	}
+	return true
+}

@@ -1,0 +1,184 @@
+package tensor
+
+import (
+	"microrwkv/tensor/internal/kernel"
+)
+
+// WKV5 computes the recurrence of RWKV x051a for each head of each sequence (Peng et al.,
+// arXiv:2404.05892, with one decay w and one bonus u for a whole head):
+//
+//	y_t = Σ_{s<t} w^{t−1−s} (r_t·k_s) v_s + u (r_t·k_t) v_t
+//
+// y, r, k and v are [R, H·N], w and u [H]. Sequence i has rows spans[i] to spans[i+1] and goes on
+// from the state that state(i) returns, H matrices [N, N] with a row for each element of k and a
+// column for each of v, and updates it; nil is a state of zeros that nobody keeps. y must not
+// overlap the operands.
+//
+// A few rows are computed one by one as S ← w·S + kᵀv, more of them in chunks as products of
+// matrices, which gives the same numbers but for rounding.
+func WKV5(y, r, k, v *Tensor, w, u []float32, spans []int, state func(i int) []float32) {
+	t := wkvTasks.get()
+	t.set("WKV5", len(w), y, r, k, v)
+	if len(u) != len(w) {
+		panic("tensor: WKV5: w " + formatShape([]int{len(w)}) + ", u " + formatShape([]int{len(u)}))
+	}
+	t.decay, t.bonus, t.head = w, u, wkv5Head
+	t.run(spans, state)
+}
+
+// WKV7 computes the recurrence of RWKV-7 for each head of each sequence (Peng et al.,
+// arXiv:2503.14456):
+//
+//	S ← S·diag(w) − (S·a)·bᵀ + v·kᵀ;   y = S·r
+//
+// y, r, w, k, v, a and b are [R, H·N]; spans and state are as for WKV5, but S has a row for each
+// element of v and a column for each of k. y must not overlap the operands.
+func WKV7(y, r, w, k, v, a, b *Tensor, heads int, spans []int, state func(i int) []float32) {
+	t := wkvTasks.get()
+	t.set("WKV7", heads, y, r, k, v, w, a, b)
+	t.head = wkv7Head
+	t.run(spans, state)
+}
+
+var wkvTasks = newFreelist[wkvTask]()
+
+// wkvTask is the heads of a batch of sequences; a piece is one head of one sequence.
+type wkvTask struct {
+	head         func(t *wkvTask, s []float32, col, from, to int)
+	y            matrix
+	in           [6]matrix // r, k, v and for WKV7 w, a, b
+	decay, bonus []float32
+	heads, n     int
+	spans        []int
+	states       [][]float32
+}
+
+func (t *wkvTask) set(op string, heads int, y *Tensor, in ...*Tensor) {
+	y.mustF32(op)
+	for i, x := range in {
+		x.mustF32(op)
+		sameShape(op, y, x)
+		t.in[i] = x.matrix()
+		if t.in[i].stride != t.in[0].stride {
+			panic("tensor: " + op + ": operands at different row distances")
+		}
+	}
+	if y.ndim != 2 || heads <= 0 || y.shape[1]%heads != 0 {
+		panic("tensor: " + op + ": " + formatShape(y.Shape()) + " in heads of " + formatShape([]int{heads}))
+	}
+	t.y, t.heads, t.n = y.matrix(), heads, y.shape[1]/heads
+}
+
+func (t *wkvTask) run(spans []int, state func(i int) []float32) {
+	t.spans = append(t.spans[:0], spans...)
+	t.states = t.states[:0]
+	for i := range len(spans) - 1 {
+		s := state(i)
+		if s != nil && len(s) != t.heads*t.n*t.n {
+			panic("tensor: WKV: state of " + formatShape([]int{len(s)}) + " elements for heads of " + formatShape([]int{t.heads, t.n, t.n}))
+		}
+		t.states = append(t.states, s)
+	}
+	Parallel(len(t.states)*t.heads, t)
+	clear(t.states)
+	t.decay, t.bonus, t.y, t.in = nil, nil, matrix{}, [6]matrix{}
+	wkvTasks.put(t)
+}
+
+// Run computes one head of one sequence.
+func (t *wkvTask) Run(piece int) {
+	seq, h := piece/t.heads, piece%t.heads
+	size := t.n * t.n
+	from, to := t.spans[seq], t.spans[seq+1]
+	if s := t.states[seq]; s != nil {
+		t.head(t, s[h*size:][:size], h*t.n, from, to)
+		return
+	}
+	buf := wkvBuffers.get()
+	buf.s = grown(buf.s, size)
+	clear(buf.s[:size])
+	t.head(t, buf.s[:size], h*t.n, from, to)
+	wkvBuffers.put(buf)
+}
+
+// wkvBuffer is the scratch of one piece.
+type wkvBuffer struct{ s, scores, r, k, pow []float32 }
+
+var wkvBuffers = newFreelist[wkvBuffer]()
+
+const (
+	wkvChunk = 64 // rows of a chunk: its products cost as much as the state's for N = 64
+	wkvSteps = 4  // up to so many rows the recurrence is faster
+)
+
+// wkv5Head computes rows from to to of one head, whose values begin at column col.
+func wkv5Head(t *wkvTask, s []float32, col, from, to int) {
+	n, ld := t.n, t.in[0].stride
+	h := col / n
+	if to-from <= wkvSteps {
+		kWKV5(t.y.f32[from*t.y.stride+col:], t.y.stride, s, t.in[0].f32[from*ld+col:], t.in[1].f32[from*ld+col:], t.in[2].f32[from*ld+col:], ld, t.decay[h], t.bonus[h], n, to-from)
+		return
+	}
+	buf := wkvBuffers.get()
+	for from < to {
+		end := min(from+wkvChunk, to)
+		t.wkv5Chunk(buf, s, col, from, end)
+		from = end
+	}
+	wkvBuffers.put(buf)
+}
+
+// wkv5Chunk computes rows from to to as
+//
+//	y = (r·kᵀ ⊙ D)·v + (w^t r)·S      D[t,s] = w^{t−1−s} for s < t, u for s = t, else 0
+//	S ← w^c·S + (w^{c−1−s} k)ᵀ·v
+//
+// with t and s counted from the chunk's start and c rows in it.
+func (t *wkvTask) wkv5Chunk(buf *wkvBuffer, s []float32, col, from, to int) {
+	n, c, ld := t.n, to-from, t.in[0].stride
+	w, u := t.decay[col/n], t.bonus[col/n]
+	r, k, v := t.in[0].f32[from*ld+col:], t.in[1].f32[from*ld+col:], t.in[2].f32[from*ld+col:]
+	y := t.y.f32[from*t.y.stride+col:]
+
+	buf.pow, buf.scores = grown(buf.pow, c+1), grown(buf.scores, c*c)
+	buf.r, buf.k = grown(buf.r, c*n), grown(buf.k, n*c)
+	pow := buf.pow[:c+1] // w⁰ … w^c
+	p := 1.0
+	for i := range pow {
+		pow[i] = float32(p)
+		p *= float64(w)
+	}
+
+	scores := buf.scores[:c*c]
+	kernel.GemmNT(scores, c, r, ld, k, ld, c, c, n, false)
+	for i := range c {
+		row := scores[i*c:][:c]
+		for j := range i {
+			row[j] *= pow[i-1-j]
+		}
+		row[i] *= u
+		clear(row[i+1:])
+	}
+	kernel.GemmNN(y, t.y.stride, scores, c, v, ld, c, n, c, false)
+
+	for i := range c {
+		kernel.Scale(buf.r[i*n:][:n], pow[i], r[i*ld:][:n])
+	}
+	kernel.GemmNN(y, t.y.stride, buf.r, n, s, n, c, n, n, true)
+
+	for j := range c { // the keys' transpose, with the decay that is left at the chunk's end
+		d := pow[c-1-j]
+		for i, x := range k[j*ld:][:n] {
+			buf.k[i*c+j] = d * x
+		}
+	}
+	kernel.Scale(s, pow[c], s)
+	kernel.GemmNN(s, n, buf.k, c, v, ld, n, n, c, true)
+}
+
+// wkv7Head computes rows from to to of one head, whose values begin at column col.
+func wkv7Head(t *wkvTask, s []float32, col, from, to int) {
+	ld := t.in[0].stride
+	at := from*ld + col
+	kWKV7(t.y.f32[from*t.y.stride+col:], t.y.stride, s, t.in[0].f32[at:], t.in[3].f32[at:], t.in[1].f32[at:], t.in[2].f32[at:], t.in[4].f32[at:], t.in[5].f32[at:], ld, t.n, to-from)
+}
