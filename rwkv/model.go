@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 
 	"microrwkv/nn"
@@ -15,8 +17,8 @@ import (
 type Model struct {
 	config     Config
 	net        network
-	tensors    []namedTensor
-	file       io.Closer // what the weights are views of; nil for weights in memory
+	tensors    []namedTensor // by name
+	file       io.Closer     // what the weights are views of; nil for weights in memory
 	workspaces chan *batch
 
 	fingerprintOnce sync.Once
@@ -24,7 +26,7 @@ type Model struct {
 }
 
 type namedTensor struct {
-	name string
+	name string // the head of a tied pair goes by the embedding's
 	*tensor.Tensor
 }
 
@@ -41,8 +43,15 @@ func newModel(src source, f *family, c Config) (*Model, error) {
 		if err != nil {
 			return nil, err
 		}
+		if name == tiedHead {
+			if _, ok := src.Shape(tiedEmbedding); ok {
+				continue
+			}
+			name = tiedEmbedding
+		}
 		m.tensors = append(m.tensors, namedTensor{name, t})
 	}
+	slices.SortFunc(m.tensors, func(a, b namedTensor) int { return strings.Compare(a.name, b.name) })
 	return m, nil
 }
 

@@ -18,9 +18,9 @@ import (
 
 // configureTransformer derives what the shared tensors' shapes tell.
 func configureTransformer(src source, c *Config) error {
-	wte, ok := src.Shape("transformer.wte.weight")
+	wte, ok := src.Shape(tiedEmbedding)
 	if !ok {
-		wte, ok = src.Shape("lm_head.weight")
+		wte, ok = src.Shape(tiedHead)
 	}
 	if !ok || len(wte) != 2 {
 		return fmt.Errorf("tensor %q: shape %v, want [vocab_size n_embd]", "transformer.wte.weight", wte)
@@ -53,10 +53,16 @@ func countLayers(src source, prefix string) int {
 	return n
 }
 
+// The names of the embedding and of the head, one tensor.
+const (
+	tiedEmbedding = "transformer.wte.weight"
+	tiedHead      = "lm_head.weight"
+)
+
 // loadHead returns the embedding, which is the head's weight too: either name may be absent, and
 // when both are there they are equal.
 func loadHead(l *loader, c Config) *tensor.Tensor {
-	const wte, head = "transformer.wte.weight", "lm_head.weight"
+	const wte, head = tiedEmbedding, tiedHead
 	_, hasWTE := l.src.Shape(wte)
 	_, hasHead := l.src.Shape(head)
 	if !hasHead {

@@ -1,0 +1,219 @@
+package rwkv
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"microrwkv/nn"
+	"microrwkv/tensor"
+)
+
+// A saved State, all numbers little-endian:
+//
+//	"RWKVSTAT"           8 bytes
+//	version              uint32, 1
+//	rule when full       uint32
+//	model's fingerprint  32 bytes
+//	tokens, context      uint64 each
+//	ids kept             uint32, then that many uint32
+//	logits               V float32
+//	per layer state      rows uint32, then its parts as float32
+//	checksum             CRC-32C of all before it
+const (
+	stateMagic   = "RWKVSTAT"
+	stateVersion = 1
+	stateHeader  = len(stateMagic) + 4 + 4 + 32 + 8 + 8 + 4
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Errors of UnmarshalBinary, for errors.Is.
+var (
+	ErrStateFormat = errors.New("not a saved state, or a damaged one")
+	ErrStateModel  = errors.New("saved by another model")
+)
+
+// Fingerprint tells models apart: a hash of the kind, the shapes, and samples of every weight,
+// computed once. A model has the same one whichever file format it was read from.
+func (m *Model) Fingerprint() [32]byte {
+	m.fingerprintOnce.Do(func() {
+		h := sha256.New()
+		c := m.config
+		c.Dropout, c.Dim, c.ExpertDim = 0, 0, 0 // nothing is computed from these
+		json.NewEncoder(h).Encode(c)
+		for _, t := range m.tensors {
+			fmt.Fprintln(h, t.name, t.DType(), t.Shape())
+			// Training changes all of a tensor, so samples tell: 256 bytes in some 16 places.
+			const sample, places = 256, 16
+			b := rawBytes(t.Tensor)
+			step := max(len(b)/places, sample)
+			for at := 0; at < len(b); at += step {
+				h.Write(b[at:min(at+sample, len(b))])
+			}
+		}
+		h.Sum(m.fingerprint[:0])
+	})
+	return m.fingerprint
+}
+
+// Size returns the bytes that MarshalBinary would return now.
+func (s *State) Size() int {
+	n := stateHeader + 4*len(s.ids) + 4*len(s.logits) + 4
+	if s.layers != nil {
+		s.layers.each(func(l nn.State) bool {
+			n += 4
+			for p := range l.Parts {
+				n += 4 * len(p)
+			}
+			return true
+		})
+	}
+	return n
+}
+
+// MarshalBinary returns the state in a form that UnmarshalBinary of a State of the same model
+// takes, on any machine; going on from there gives the same bits.
+func (s *State) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) }
+
+// AppendBinary appends what MarshalBinary returns to b.
+func (s *State) AppendBinary(b []byte) ([]byte, error) {
+	le := binary.LittleEndian
+	start := len(b)
+	if cap(b)-len(b) < s.Size() {
+		b = append(make([]byte, 0, len(b)+s.Size()), b...)
+	}
+	b = append(b, stateMagic...)
+	b = le.AppendUint32(b, stateVersion)
+	b = le.AppendUint32(b, uint32(s.full))
+	fp := s.model.Fingerprint()
+	b = append(b, fp[:]...)
+	b = le.AppendUint64(b, uint64(s.total))
+	b = le.AppendUint64(b, uint64(s.pos))
+	b = le.AppendUint32(b, uint32(len(s.ids)))
+	for _, id := range s.ids {
+		b = le.AppendUint32(b, uint32(id))
+	}
+	b = appendFloats(b, s.logits)
+	if s.layers != nil {
+		s.layers.each(func(l nn.State) bool {
+			b = le.AppendUint32(b, uint32(l.Rows()))
+			for p := range l.Parts {
+				b = appendFloats(b, p)
+			}
+			return true
+		})
+	}
+	return le.AppendUint32(b, crc32.Checksum(b[start:], castagnoli)), nil
+}
+
+// UnmarshalBinary makes s the state that was saved. If the data is no saved state, damaged or
+// another model's, it returns an error and s is unchanged.
+func (s *State) UnmarshalBinary(data []byte) error {
+	n := s.model.NewState()
+	if err := n.decode(data); err != nil {
+		return fmt.Errorf("rwkv: state: %w", err)
+	}
+	*s = *n
+	return nil
+}
+
+// decode reads what AppendBinary wrote into a new state.
+func (s *State) decode(data []byte) error {
+	if len(data) < stateHeader+4 || string(data[:len(stateMagic)]) != stateMagic {
+		return ErrStateFormat
+	}
+	r := &reader{b: data[len(stateMagic) : len(data)-4]}
+	if v := r.uint32(); v != stateVersion {
+		return fmt.Errorf("%w: version %d, want %d", ErrStateFormat, v, stateVersion)
+	}
+	if crc32.Checksum(data[:len(data)-4], castagnoli) != binary.LittleEndian.Uint32(data[len(data)-4:]) {
+		return fmt.Errorf("%w: the checksum doesn't match", ErrStateFormat)
+	}
+	rule := r.uint32()
+	if fp := s.model.Fingerprint(); [32]byte(r.take(32)) != fp {
+		return ErrStateModel
+	}
+	if rule > uint32(Refuse) || s.SetFullRule(FullRule(rule)) != nil {
+		return fmt.Errorf("%w: rule %d", ErrStateFormat, rule)
+	}
+	total, pos, kept := r.uint64(), r.uint64(), uint64(r.uint32())
+	block := uint64(s.model.config.BlockSize)
+	if total > math.MaxInt || pos > total || (block > 0 && (pos > block || kept != pos)) || (block == 0 && kept != 0) {
+		return fmt.Errorf("%w: %d tokens, %d in the context, %d kept", ErrStateFormat, total, pos, kept)
+	}
+	s.total, s.pos = int(total), int(pos)
+	for range kept {
+		s.ids = append(s.ids, int(r.uint32()))
+	}
+	if err := s.model.CheckIDs(s.ids); err != nil {
+		return fmt.Errorf("%w: %w", ErrStateFormat, err)
+	}
+	r.floats(s.logits)
+	if s.layers != nil {
+		s.layers.each(func(l nn.State) bool {
+			if err := l.SetRows(int(r.uint32())); err != nil {
+				r.err = fmt.Errorf("%w: %w", ErrStateFormat, err)
+				return false
+			}
+			for p := range l.Parts {
+				r.floats(p)
+			}
+			return r.err == nil
+		})
+	}
+	if r.err == nil && len(r.b) > 0 {
+		return fmt.Errorf("%w: %d bytes too many", ErrStateFormat, len(r.b))
+	}
+	return r.err
+}
+
+// reader takes numbers from b until it runs out.
+type reader struct {
+	b   []byte
+	err error
+}
+
+// take returns the next n bytes, or zeros and notes an error if there are fewer.
+func (r *reader) take(n int) []byte {
+	if n > len(r.b) {
+		r.err, r.b = fmt.Errorf("%w: cut short", ErrStateFormat), nil
+		return make([]byte, n)
+	}
+	t := r.b[:n]
+	r.b = r.b[n:]
+	return t
+}
+
+func (r *reader) uint32() uint32 { return binary.LittleEndian.Uint32(r.take(4)) }
+func (r *reader) uint64() uint64 { return binary.LittleEndian.Uint64(r.take(8)) }
+
+func (r *reader) floats(dst []float32) {
+	src := r.take(4 * len(dst))
+	if littleEndian {
+		copy(floatBytes(dst), src)
+		return
+	}
+	for i := range dst {
+		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
+	}
+}
+
+func appendFloats(b []byte, x []float32) []byte {
+	if littleEndian {
+		return append(b, floatBytes(x)...)
+	}
+	for _, v := range x {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	}
+	return b
+}
+
+var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
+// floatBytes returns the memory of x.
+func floatBytes(x []float32) []byte { return rawBytes(tensor.FromSlice(x, len(x))) }
