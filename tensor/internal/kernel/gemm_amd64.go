@@ -2,8 +2,18 @@
 
 package kernel
 
+//go:generate go run ./gen
+
 // gemmAVX2 puts the AVX2 products into im.
-func gemmAVX2(im *impl) {}
+func gemmAVX2(im *impl) {
+	im.gemmNT = gemmNTAVX2
+	im.gemmNTBF16 = gemmNTBF16AVX2
+	im.gemmNTF16 = gemmNTF16AVX2
+}
 
 // gemmAVX512 puts the AVX-512 products into im.
-func gemmAVX512(im *impl) {}
+func gemmAVX512(im *impl) {
+	im.gemmNT = gemmNTAVX512
+	im.gemmNTBF16 = gemmNTBF16AVX512
+	im.gemmNTF16 = gemmNTF16AVX512
+}

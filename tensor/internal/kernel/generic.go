@@ -72,7 +72,9 @@ func gemmNTGeneric(dst []float32, ldd int, x []float32, ldx int, w []float32, ld
 
 // gemmNTWiden is gemmNTGeneric over rows of w that are widened, one at a time.
 func gemmNTWiden(widen func([]float32, []uint16), dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	row := make([]float32, k)
+	b := getBuffer(k)
+	defer b.put()
+	row := b.data[:k]
 	for j := range n {
 		widen(row, w[j*ldw:][:k])
 		gemmNTGeneric(dst[j:], ldd, x, ldx, row, k, m, 1, k, acc)

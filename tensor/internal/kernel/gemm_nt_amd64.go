@@ -1,0 +1,229 @@
+//go:build !purego
+
+package kernel
+
+import "unsafe"
+
+// ntArgs are the arguments of a row of tiles: rows of x by tiles·4 rows of w. The assembly uses
+// some of the fields as its variables. Distances are in bytes.
+type ntArgs struct {
+	dst, x, w, state unsafe.Pointer
+	ldd, ldx         int
+	w1, w2, w3       int // rows 1, 2, 3 of a tile's w
+	tileW            int // from a tile's w to the next one's
+	rows             int // of x
+	tiles            int
+	steps            int // whole vectors of k
+	tail             int // numbers of k after them
+	tailMask         int // 2^tail − 1
+	resume           int // not 0: start from the accumulators in state
+	save             int // not 0: leave the accumulators in state, not their sums in dst
+	add              int // not 0: add the sums to dst
+}
+
+// ntTile is the number of rows of w in a tile.
+const ntTile = 4
+
+// ntKernel is the assembly for an instruction set.
+type ntKernel struct {
+	lanes  int // float32 numbers of a vector
+	rows   int // of x in a tile, at most
+	avx512 bool
+}
+
+var (
+	ntAVX2   = ntKernel{lanes: 8, rows: 3}
+	ntAVX512 = ntKernel{lanes: 16, rows: 6, avx512: true}
+)
+
+// weightType is how w is stored.
+type weightType uint8
+
+const (
+	weightF32 weightType = iota
+	weightBF16
+	weightF16
+)
+
+func (t weightType) size() int {
+	if t == weightF32 {
+		return 4
+	}
+	return 2
+}
+
+//go:noescape
+func ntF32AVX2(a *ntArgs)
+
+//go:noescape
+func ntBF16AVX2(a *ntArgs)
+
+//go:noescape
+func ntF16AVX2(a *ntArgs)
+
+//go:noescape
+func ntF32AVX512(a *ntArgs)
+
+//go:noescape
+func ntBF16AVX512(a *ntArgs)
+
+//go:noescape
+func ntF16AVX512(a *ntArgs)
+
+// run computes a row of tiles. The calls are direct, not through function values, so that a
+// can be on the caller's stack.
+func (kn *ntKernel) run(t weightType, a *ntArgs) {
+	switch {
+	case kn.avx512 && t == weightF32:
+		ntF32AVX512(a)
+	case kn.avx512 && t == weightBF16:
+		ntBF16AVX512(a)
+	case kn.avx512:
+		ntF16AVX512(a)
+	case t == weightF32:
+		ntF32AVX2(a)
+	case t == weightBF16:
+		ntBF16AVX2(a)
+	default:
+		ntF16AVX2(a)
+	}
+}
+
+func gemmNTAVX2(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) {
+	ntAVX2.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF32, ldw, m, n, k, acc)
+}
+
+func gemmNTBF16AVX2(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
+	ntAVX2.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightBF16, ldw, m, n, k, acc)
+}
+
+func gemmNTF16AVX2(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
+	ntAVX2.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF16, ldw, m, n, k, acc)
+}
+
+func gemmNTAVX512(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) {
+	ntAVX512.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF32, ldw, m, n, k, acc)
+}
+
+func gemmNTBF16AVX512(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
+	ntAVX512.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightBF16, ldw, m, n, k, acc)
+}
+
+func gemmNTF16AVX512(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
+	ntAVX512.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF16, ldw, m, n, k, acc)
+}
+
+const (
+	ntChunk = 1024 // numbers of k between two visits of the accumulators: a group's x stays in L1
+	ntBlock = 32   // rows of w that all groups of rows of x visit before the next ones
+)
+
+// gemm computes dst = x·wᵀ, w of type t.
+//
+// The rows of x are cut into groups of almost the same size, at most kn.rows. A block of w, from
+// the memory for the first group, is in a cache for the others. Weights of half size are widened
+// as they are read by a single group, and once for several. When k is long it is cut in chunks, so
+// that the group's part of x stays in L1; the accumulators then wait in memory, which changes
+// no bits.
+func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t weightType, ldw int, m, n, k int, acc bool) {
+	groups := (m + kn.rows - 1) / kn.rows
+	block, chunk := ntBlock, k
+	widen := t != weightF32 && (groups > 1 || !kn.avx512 && k%kn.lanes != 0)
+	stateLen := 0
+	if k > ntChunk && m > 1 {
+		chunk = ntChunk
+		stateLen = kn.rows * block * kn.lanes
+	}
+	var state, wide []float32
+	if widen || stateLen > 0 {
+		wideLen := 0
+		if widen {
+			wideLen = block * k
+		}
+		b := getBuffer(stateLen + wideLen)
+		defer b.put()
+		state, wide = b.data[:stateLen], b.data[stateLen:][:wideLen]
+	}
+	for j := 0; j < n; j += block {
+		cols := min(block, n-j)
+		wj, tj, ldj := unsafe.Add(w, j*ldw*t.size()), t, ldw
+		if widen {
+			kn.widen(wide, wj, t, ldw, cols, k)
+			wj, tj, ldj = unsafe.Pointer(&wide[0]), weightF32, k
+		}
+		for i, g := 0, 0; g < groups; g++ {
+			rows := (m - i) / (groups - g)
+			for p := 0; p < k; p += chunk {
+				a := ntArgs{
+					dst: unsafe.Pointer(&dst[i*ldd+j]), ldd: 4 * ldd,
+					x: unsafe.Pointer(&x[i*ldx+p]), ldx: 4 * ldx,
+					w:    unsafe.Add(wj, p*tj.size()),
+					rows: rows,
+				}
+				if stateLen > 0 {
+					a.state = unsafe.Pointer(&state[0])
+				}
+				part := min(chunk, k-p)
+				a.steps, a.tail = part/kn.lanes, part%kn.lanes
+				a.tailMask = 1<<a.tail - 1
+				a.resume, a.save, a.add = btoi(p > 0), btoi(p+part < k), btoi(acc)
+				kn.tiles(tj, a, ldj, cols)
+			}
+			i += rows
+		}
+	}
+}
+
+// tiles computes cols columns: whole tiles, then what is left through a tile of which some
+// columns are dropped.
+func (kn *ntKernel) tiles(t weightType, a ntArgs, ldw, cols int) {
+	row := ldw * t.size()
+	a.w1, a.w2, a.w3, a.tileW = row, 2*row, 3*row, ntTile*row
+	rest := cols % ntTile
+	dst, w, tiles := a.dst, a.w, cols/ntTile
+	if a.tiles = tiles; tiles > 0 {
+		kn.run(t, &a)
+	}
+	if rest == 0 {
+		return
+	}
+	// The columns that don't exist read the last row of w.
+	a.w1, a.w2, a.w3 = min(1, rest-1)*row, min(2, rest-1)*row, min(3, rest-1)*row
+	a.w = unsafe.Add(w, tiles*ntTile*row)
+	var out [8 * ntTile]float32
+	ldd, add := a.ldd, a.add
+	a.dst, a.ldd, a.add, a.tiles = unsafe.Pointer(&out), 4*ntTile, 0, 1
+	kn.run(t, &a)
+	if a.save != 0 {
+		return
+	}
+	for r := range a.rows {
+		d := unsafe.Slice((*float32)(unsafe.Add(dst, r*ldd+tiles*ntTile*4)), rest)
+		for c := range d {
+			if add != 0 {
+				d[c] += out[r*ntTile+c]
+			} else {
+				d[c] = out[r*ntTile+c]
+			}
+		}
+	}
+}
+
+// widen converts rows rows of w to float32, next to each other.
+func (kn *ntKernel) widen(wide []float32, w unsafe.Pointer, t weightType, ldw, rows, k int) {
+	for r := range rows {
+		src := unsafe.Slice((*uint16)(unsafe.Add(w, 2*r*ldw)), k)
+		if t == weightBF16 {
+			widenBF16Generic(wide[r*k:][:k], src)
+		} else {
+			widenF16Generic(wide[r*k:][:k], src)
+		}
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

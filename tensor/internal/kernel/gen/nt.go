@@ -1,0 +1,362 @@
+package main
+
+import "fmt"
+
+// tileCols is the number of rows of w, columns of dst, in a tile.
+const tileCols = 4
+
+// weight is a storage type of w.
+type weight struct {
+	name string
+	size int // bytes of a number
+}
+
+var weights = []weight{{"F32", 4}, {"BF16", 2}, {"F16", 2}}
+
+// ntRows is the largest number of rows of x in a tile: accumulators, a vector of x and, in
+// AVX-512, tileCols vectors of w (in AVX2 rows of x and one of w) must fit the registers.
+func (s isa) ntRows() int {
+	if s.regs == 32 {
+		return 6
+	}
+	return 3
+}
+
+// nt returns the file of dst = x·wᵀ.
+func nt(s isa) []byte {
+	f := newFile()
+	f.line(`
+// Tiles of dot products. Output (r, c) of a tile has one vector accumulator, register %d·r+c, whose
+// lane l sums the products at k ≡ l (mod %d) in ascending order; a masked last step adds zeros
+// beyond k. At the end the lanes are added in pairs: distance %s. So an output's
+// bits depend on its row of x and its row of w only.
+//
+// Register map, all functions:
+//	DI	a                 CX	k steps left
+//	SI	x, at k           R9, R10, R11	ldx, 3·ldx, 5·ldx
+//	R8	w, at k           R12, R13, BX	offsets of rows 1, 2, 3 of w
+//	DX	dst of the tile   AX, R14	temporaries`, tileCols, s.lanes, map[int]string{16: "8, 4, 2, 1", 8: "1, 2, 4"}[s.lanes])
+	f.ntConstants(s)
+	for _, w := range weights {
+		f.nt(s, w)
+	}
+	return f.Bytes()
+}
+
+func (f *asm) ntConstants(s isa) {
+	if s.regs == 32 {
+		f.line(`
+// Where VPERMPS finds the sums of a pair of rows: of the first in lanes 0 and 1 of every four, of
+// the second in lanes 2 and 3.
+DATA ·ntPick<>+0(SB)/8, $0x0000000400000000
+DATA ·ntPick<>+8(SB)/8, $0x0000000c00000008
+DATA ·ntPick<>+16(SB)/8, $0x0000000600000002
+DATA ·ntPick<>+24(SB)/8, $0x0000000e0000000a
+GLOBL ·ntPick<>(SB), RODATA|NOPTR, $32`)
+		return
+	}
+	f.line(`
+// Masks for VMASKMOVPS: eight ones then eight zeros; n numbers are enabled at 32−4n.
+DATA ·ntMask<>+0(SB)/8, $-1
+DATA ·ntMask<>+8(SB)/8, $-1
+DATA ·ntMask<>+16(SB)/8, $-1
+DATA ·ntMask<>+24(SB)/8, $-1
+DATA ·ntMask<>+32(SB)/8, $0
+DATA ·ntMask<>+40(SB)/8, $0
+DATA ·ntMask<>+48(SB)/8, $0
+DATA ·ntMask<>+56(SB)/8, $0
+GLOBL ·ntMask<>(SB), RODATA|NOPTR, $64`)
+}
+
+// nt writes the function for one weight type.
+func (f *asm) nt(s isa, w weight) {
+	name := "nt" + w.name + s.name
+	f.line(`
+// func %s(a *ntArgs)
+//
+//	for a.tiles {
+//		accumulators = 0, or a.state if a.resume
+//		for a.steps { w, x, accumulators += x·w }; the masked step if a.tail
+//		dst = sums, or dst += sums if a.add; or a.state = accumulators if a.save
+//		w += a.tileW; dst += 4 columns; a.state += the tile's accumulators
+//	}
+TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
+	f.op("MOVQ a+0(FP), DI")
+	f.op("MOVQ ntArgs_dst(DI), DX")
+	f.op("MOVQ ntArgs_ldx(DI), R9")
+	f.op("LEAQ (R9)(R9*2), R10")
+	f.op("LEAQ (R9)(R9*4), R11")
+	f.op("MOVQ ntArgs_w1(DI), R12")
+	f.op("MOVQ ntArgs_w2(DI), R13")
+	f.op("MOVQ ntArgs_w3(DI), BX")
+	if s.regs == 32 {
+		f.op("KMOVW ntArgs_tailMask(DI), K1")
+		f.op("MOVL $0xff00, AX")
+		f.op("KMOVW AX, K2")
+		f.op("MOVL $0xcccc, AX")
+		f.op("KMOVW AX, K3")
+	}
+	f.op("MOVQ ntArgs_rows(DI), AX")
+	for r := s.ntRows(); r > 1; r-- {
+		f.op("CMPQ AX, $%d", r)
+		f.op("JEQ rows%d", r)
+	}
+	f.line("")
+	f.line("\t// One row: two tiles at a time, for enough accumulators to hide the FMA's latency.")
+	f.op("CMPQ ntArgs_tiles(DI), $2")
+	f.op("JLT rows1")
+	f.ntTiles(s, w, 1, 2)
+	for r := 1; r <= s.ntRows(); r++ {
+		f.ntTiles(s, w, r, 1)
+	}
+	f.label("done")
+	f.op("VZEROUPPER")
+	f.op("RET")
+}
+
+// ntTiles writes the block that computes tiles of rows rows, wide of them at a time.
+func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
+	id := fmt.Sprintf("rows%d", rows)
+	if wide > 1 {
+		id = fmt.Sprintf("rows%dx%d", rows, wide)
+	}
+	accs := rows * wide * tileCols
+
+	f.label("%s", id)
+	f.op("MOVQ ntArgs_x(DI), SI")
+	f.op("MOVQ ntArgs_w(DI), R8")
+	if wide > 1 {
+		f.op("MOVQ R8, R10")
+		f.op("ADDQ ntArgs_tileW(DI), R10")
+	}
+	f.op("MOVQ ntArgs_steps(DI), CX")
+	f.op("CMPQ ntArgs_resume(DI), $0")
+	f.op("JNE %s_resume", id)
+	for i := range accs {
+		f.op("%s %s, %s, %s", s.xor(), s.v(i), s.v(i), s.v(i))
+	}
+
+	f.label("%s_start", id)
+	f.op("TESTQ CX, CX")
+	f.op("JZ %s_tail", id)
+	f.op("PCALIGN $32")
+
+	f.label("%s_loop", id)
+	f.ntStep(s, w, rows, wide, false)
+	f.op("ADDQ $%d, SI", s.bytes())
+	f.op("ADDQ $%d, R8", w.size*s.lanes)
+	if wide > 1 {
+		f.op("ADDQ $%d, R10", w.size*s.lanes)
+	}
+	f.op("DECQ CX")
+	f.op("JNZ %s_loop", id)
+
+	f.label("%s_tail", id)
+	if s.maskable(w) {
+		f.op("CMPQ ntArgs_tail(DI), $0")
+		f.op("JEQ %s_end", id)
+		f.ntStep(s, w, rows, wide, true)
+		f.label("%s_end", id)
+	}
+	f.op("CMPQ ntArgs_save(DI), $0")
+	f.op("JNE %s_save", id)
+	sums := f.ntReduce(s, rows, wide)
+	f.op("CMPQ ntArgs_add(DI), $0")
+	f.op("JEQ %s_store", id)
+	f.ntEachSum(sums, rows, func(sum, addr string) { f.op("VADDPS %s, %s, %s", addr, sum, sum) })
+	f.label("%s_store", id)
+	f.ntEachSum(sums, rows, func(sum, addr string) { f.op("VMOVUPS %s, %s", sum, addr) })
+
+	f.label("%s_next", id)
+	f.op("ADDQ $%d, DX", wide*tileCols*4)
+	f.op("ADDQ $%d, ntArgs_state(DI)", accs*s.bytes())
+	f.op("MOVQ ntArgs_tileW(DI), AX")
+	for range wide {
+		f.op("ADDQ AX, ntArgs_w(DI)")
+	}
+	f.op("SUBQ $%d, ntArgs_tiles(DI)", wide)
+	if wide > 1 {
+		f.op("CMPQ ntArgs_tiles(DI), $%d", wide)
+		f.op("JGE %s", id)
+		f.op("CMPQ ntArgs_tiles(DI), $0")
+		f.op("JNE rows%d", rows)
+	} else {
+		f.op("JNE %s", id)
+	}
+	f.op("JMP done")
+
+	f.label("%s_resume", id)
+	f.op("MOVQ ntArgs_state(DI), AX")
+	for i := range accs {
+		f.op("VMOVUPS %d(AX), %s", i*s.bytes(), s.v(i))
+	}
+	f.op("JMP %s_start", id)
+
+	f.label("%s_save", id)
+	f.op("MOVQ ntArgs_state(DI), AX")
+	for i := range accs {
+		f.op("VMOVUPS %s, %d(AX)", s.v(i), i*s.bytes())
+	}
+	f.op("JMP %s_next", id)
+}
+
+// ntStep adds one vector of k to every accumulator; masked, what is left of k.
+func (f *asm) ntStep(s isa, w weight, rows, wide int, masked bool) {
+	xAddr := []string{"(SI)", "(SI)(R9*1)", "(SI)(R9*2)", "(SI)(R10*1)", "(SI)(R9*4)", "(SI)(R11*1)"}
+	wAddr := []string{"(R8)", "(R8)(R12*1)", "(R8)(R13*1)", "(R8)(BX*1)", "(R10)", "(R10)(R12*1)", "(R10)(R13*1)", "(R10)(BX*1)"}
+	cols := wide * tileCols
+	fma := func(w string, x int, acc int) { f.op("VFMADD231PS %s, %s, %s", w, s.v(x), s.v(acc)) }
+	switch {
+	case s.regs == 32 && rows == 1:
+		f.load512("VMOVUPS", xAddr[0], 31, masked)
+		for c := range cols {
+			if w.size == 4 && !masked {
+				fma(wAddr[c], 31, c)
+				continue
+			}
+			f.loadW512(w, wAddr[c], 16+c, masked)
+			fma(s.v(16+c), 31, c)
+		}
+	case s.regs == 32:
+		for c := range cols {
+			f.loadW512(w, wAddr[c], 24+c, masked)
+		}
+		for r := range rows {
+			x := 28 + r%4
+			f.load512("VMOVUPS", xAddr[r], x, masked)
+			for c := range cols {
+				fma(s.v(24+c), x, r*tileCols+c)
+			}
+		}
+	default:
+		if masked {
+			f.op("LEAQ ·ntMask<>+32(SB), AX")
+			f.op("MOVQ ntArgs_tail(DI), CX")
+			f.op("SHLQ $2, CX")
+			f.op("SUBQ CX, AX")
+			f.op("VMOVUPS (AX), Y15")
+		}
+		for r := range rows {
+			if masked {
+				f.op("VMASKMOVPS %s, Y15, Y%d", xAddr[r], 12+r)
+			} else {
+				f.op("VMOVUPS %s, Y%d", xAddr[r], 12+r)
+			}
+		}
+		for c := range cols {
+			switch {
+			case masked:
+				f.op("VMOVUPS (AX), Y15")
+				f.op("VMASKMOVPS %s, Y15, Y15", wAddr[c])
+			case w.name == "BF16":
+				f.op("VPMOVZXWD %s, Y15", wAddr[c])
+				f.op("VPSLLD $16, Y15, Y15")
+			case w.name == "F16":
+				f.op("VCVTPH2PS %s, Y15", wAddr[c])
+			case rows == 1:
+				fma(wAddr[c], 12, c)
+				continue
+			default:
+				f.op("VMOVUPS %s, Y15", wAddr[c])
+			}
+			for r := range rows {
+				fma("Y15", 12+r, r*tileCols+c)
+			}
+		}
+	}
+}
+
+// load512 loads register i by an instruction that can be masked.
+func (f *asm) load512(inst, addr string, i int, masked bool) {
+	if masked {
+		f.op("%s.Z %s, K1, Z%d", inst, addr, i)
+	} else {
+		f.op("%s %s, Z%d", inst, addr, i)
+	}
+}
+
+// loadW512 loads 16 weights into register i as float32.
+func (f *asm) loadW512(w weight, addr string, i int, masked bool) {
+	switch w.name {
+	case "F32":
+		f.load512("VMOVUPS", addr, i, masked)
+	case "BF16": // the upper half of a float32
+		f.load512("VPMOVZXWD", addr, i, masked)
+		f.op("VPSLLD $16, Z%d, Z%d", i, i)
+	case "F16":
+		f.load512("VCVTPH2PS", addr, i, masked)
+	}
+}
+
+// ntReduce adds the lanes of the accumulators and returns, for each row of the tile, the register
+// with its sums.
+func (f *asm) ntReduce(s isa, rows, wide int) []string {
+	var sums []string
+	if s.regs == 16 {
+		f.line("")
+		f.line("\t// The sums of a row's four accumulators: neighbours, then pairs, then halves.")
+		for r := range rows * wide {
+			a, t := r*tileCols, 12+r%4
+			f.op("VHADDPS Y%d, Y%d, Y%d", a+1, a, a)
+			f.op("VHADDPS Y%d, Y%d, Y%d", a+3, a+2, a+2)
+			f.op("VHADDPS Y%d, Y%d, Y%d", a+2, a, a)
+			f.op("VEXTRACTF128 $1, Y%d, X%d", a, t)
+			f.op("VADDPS X%d, X%d, X%d", t, a, a)
+			sums = append(sums, fmt.Sprintf("X%d", a))
+		}
+		return sums
+	}
+	f.line("")
+	f.line("\t// A row's accumulators a, b, c, d: [a b] and [c d] of 8 lanes, then [a b c d] of 4.")
+	quads := rows * wide
+	for r := range quads {
+		a := r * tileCols
+		for i := a; i < a+tileCols; i += 2 {
+			f.op("VBLENDMPS Z%d, Z%d, K2, Z24", i+1, i)
+			f.op("VSHUFF64X2 $0x4e, Z%d, Z%d, Z25", i+1, i)
+			f.op("VADDPS Z25, Z24, Z%d", i)
+		}
+		f.op("VSHUFF64X2 $0x88, Z%d, Z%d, Z24", a+2, a)
+		f.op("VSHUFF64X2 $0xdd, Z%d, Z%d, Z25", a+2, a)
+		f.op("VADDPS Z25, Z24, Z%d", a)
+	}
+	f.line("")
+	f.line("\t// Two rows together, to 2 lanes a sum, then 1, then the sums next to each other.")
+	f.op("VMOVUPS ·ntPick<>(SB), Y26")
+	for r := 0; r < quads; r += 2 {
+		a, b := r*tileCols, min(r+1, quads-1)*tileCols
+		f.op("VBLENDMPS Z%d, Z%d, K3, Z24", b, a)
+		f.op("VSHUFPD $0x55, Z%d, Z%d, Z25", b, a)
+		f.op("VADDPS Z25, Z24, Z24")
+		f.op("VPERMILPS $0xb1, Z24, Z25")
+		f.op("VADDPS Z25, Z24, Z24")
+		f.op("VPERMPS Z24, Z26, Z%d", a)
+		switch {
+		case wide > 1:
+			sums = append(sums, fmt.Sprintf("Y%d", a))
+		case r+1 == rows:
+			sums = append(sums, fmt.Sprintf("X%d", a))
+		default:
+			f.op("VEXTRACTF32X4 $1, Y%d, X%d", a, a+1)
+			sums = append(sums, fmt.Sprintf("X%d", a), fmt.Sprintf("X%d", a+1))
+		}
+	}
+	return sums
+}
+
+// ntEachSum does do with every register of sums and its place in dst.
+func (f *asm) ntEachSum(sums []string, rows int, do func(sum, addr string)) {
+	if rows == 1 {
+		for i, sum := range sums {
+			do(sum, fmt.Sprintf("%d(DX)", 16*i))
+		}
+		return
+	}
+	f.op("MOVQ DX, AX")
+	for i, sum := range sums {
+		if i > 0 {
+			f.op("ADDQ ntArgs_ldd(DI), AX")
+		}
+		do(sum, "(AX)")
+	}
+}
