@@ -34,6 +34,7 @@ var generic = impl{
 	widenF16:   widenF16Generic,
 	wkv5:       wkv5Generic,
 	wkv7:       wkv7Generic,
+	peak:       peakGeneric,
 }
 
 func dotGeneric(x, y []float32) float32 {
@@ -262,4 +263,25 @@ func wkv7Generic(y, s, r, w, k, v, a, b []float32) {
 		}
 		y[i] = dotGeneric(row, r)
 	}
+}
+
+// peakNumbers are unknown to the compiler, so that it computes with them.
+var peakNumbers [8]float32
+
+func peakGeneric(n int) int {
+	p := &peakNumbers
+	s0, s1, s2, s3, s4, s5, s6, s7 := p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]
+	x, y := p[0], p[1]
+	for range n {
+		s0 = s0*x + y
+		s1 = s1*x + y
+		s2 = s2*x + y
+		s3 = s3*x + y
+		s4 = s4*x + y
+		s5 = s5*x + y
+		s6 = s6*x + y
+		s7 = s7*x + y
+	}
+	*p = [8]float32{s0, s1, s2, s3, s4, s5, s6, s7}
+	return 2 * 8 * n
 }

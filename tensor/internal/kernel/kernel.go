@@ -60,6 +60,10 @@ type impl struct {
 	// Recurrences of one head and one token; s is [n,n].
 	wkv5 func(y, s, r, k, v []float32, w, u float32)
 	wkv7 func(y, s, r, w, k, v, a, b []float32)
+
+	// peak runs n steps of nothing but independent multiply-adds and returns their number of
+	// floating-point operations, two each.
+	peak func(n int) int
 }
 
 // impls lists what this CPU can run: the Go reference first, the fastest last.
@@ -175,6 +179,11 @@ func GemmNN(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, 
 	checkMatrix("GemmNN", "b", len(b), ldb, k, n)
 	active.gemmNN(dst, ldd, a, lda, b, ldb, m, n, k, acc)
 }
+
+// PeakFMA runs n steps of multiply-adds that wait for nothing, on the vectors of the kernels in
+// use, and returns how many floating-point operations that was: timed, it is one core's limit,
+// which benchmarks compare themselves with.
+func PeakFMA(n int) (flops int) { return active.peak(n) }
 
 func checkLen(op string, n int, lens ...int) {
 	for i, l := range lens {
