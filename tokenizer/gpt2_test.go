@@ -1,10 +1,17 @@
 package tokenizer
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 )
 
 type golden struct {
@@ -12,7 +19,8 @@ type golden struct {
 	IDs  []int  `json:"ids"`
 }
 
-func goldens(t *testing.T, file string) []golden {
+// goldens reads texts and ids from the original tokenizers.
+func goldens(t testing.TB, file string) []golden {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -34,13 +42,163 @@ func testGolden(t *testing.T, tok Tokenizer, file string) {
 		if text := tok.Decode(c.IDs); text != c.Text {
 			t.Errorf("Decode(%v) = %q, want %q", c.IDs, text, c.Text)
 		}
+		var text []byte
+		d := NewDecoder(tok)
+		for _, id := range c.IDs {
+			text = d.Append(text, id)
+		}
+		if string(text) != c.Text {
+			t.Errorf("Decoder of %v gave %q, want %q", c.IDs, text, c.Text)
+		}
 	}
 }
 
-func TestGPT2Golden(t *testing.T) {
+// testOutside decodes ids that are not in the vocabulary.
+func testOutside(t *testing.T, tok Tokenizer) {
+	n := tok.VocabSize()
+	for _, id := range []int{-1 << 63, -1, n, n + 1, 1 << 31, 1<<32 + 5, 1<<63 - 1} {
+		if b := tok.AppendToken([]byte("x"), id); string(b) != "x" {
+			t.Errorf("AppendToken of %d = %q", id, b)
+		}
+		if s := tok.Decode([]int{id, id}); s != "" {
+			t.Errorf("Decode of %d = %q", id, s)
+		}
+	}
+}
+
+func mustGPT2(t testing.TB) *gpt2 {
 	tok, err := GPT2()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tok.(*gpt2)
+}
+
+func TestGPT2(t *testing.T) {
+	tok := mustGPT2(t)
 	testGolden(t, tok, "testdata/gpt2.json")
+	testOutside(t, tok)
+	if tok.VocabSize() != 50257 || tok.EndOfText() != 50256 || tok.Decode([]int{1110, 50256}) != " day<|endoftext|>" {
+		t.Errorf("VocabSize %d, EndOfText %d", tok.VocabSize(), tok.EndOfText())
+	}
+	if ids, _ := tok.Encode("a\xe6\x97z"); tok.Decode(ids) != "a\ufffd\ufffdz" {
+		t.Errorf("invalid UTF-8 became %q", tok.Decode(ids))
+	}
+}
+
+// TestGPT2Ranks restores the file that the embedded ranks were made from; tiktoken checks the same sum.
+func TestGPT2Ranks(t *testing.T) {
+	tok := mustGPT2(t)
+	sum := sha256.New()
+	for id := range gpt2EndOfText {
+		fmt.Fprintf(sum, "%s %d\n", base64.StdEncoding.EncodeToString([]byte(tok.token(id))), id)
+	}
+	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930" {
+		t.Errorf("r50k_base.tiktoken has SHA-256 %s", got)
+	}
+}
+
+// withMaxPiece is a copy of the GPT-2 tokenizer that merges pieces of more than n bytes by itself.
+func withMaxPiece(t testing.TB, n int) *gpt2 {
+	g := *mustGPT2(t)
+	g.maxPiece = n
+	return &g
+}
+
+func sameAsTiktoken(t *testing.T, g *gpt2, text string) {
+	t.Helper()
+	got, err := g.Encode(text)
+	if want := g.bpe.EncodeOrdinary(text); err != nil || !slices.Equal(got, want) {
+		t.Fatalf("maxPiece %d: Encode(%.300q) = %v, %v, tiktoken-go has %v", g.maxPiece, text, got, err, want)
+	}
+}
+
+// TestGPT2Classes compares how pieceLen and tiktoken-go's regular expression class every character
+// of the basic plane, every letter and number, and some of the rest.
+func TestGPT2Classes(t *testing.T) {
+	own := withMaxPiece(t, 0)
+	var text strings.Builder
+	n := 0
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if !utf8.ValidRune(r) || r > 0xFFFF && !unicode.IsLetter(r) && !unicode.IsNumber(r) && r%97 != 0 {
+			continue
+		}
+		fmt.Fprintf(&text, "a%c1%c %c ", r, r, r)
+		if n++; n%64 == 0 {
+			sameAsTiktoken(t, own, text.String())
+			text.Reset()
+		}
+	}
+	sameAsTiktoken(t, own, text.String())
+}
+
+// randomText joins n strings that gpt2Pattern treats in different ways.
+func randomText(rng *rand.Rand, n int) string {
+	alphabet := []string{" ", " ", "  ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u3000", "\u2028", "a", "the", "Of", "é", "日本", "ſ",
+		"1", "2024", "²", "Ⅷ", "'", "'s", "'LL", "'ll", "'re", "'r", "!", "--", "—", "\U0001f469\u200d\U0001f469", "e\u0301", "\ufffd",
+		"\x00", "<|endoftext|>", "aaaa", "----", "\n\n\n\n"}
+	var text strings.Builder
+	for range n {
+		text.WriteString(alphabet[rng.IntN(len(alphabet))])
+	}
+	return text.String()
+}
+
+// TestGPT2Pieces mixes pieces merged here with those left to tiktoken-go.
+func TestGPT2Pieces(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, n := range []int{0, 1, 2, 4, 8, maxPiece} {
+		g := withMaxPiece(t, n)
+		for range 400 {
+			text := randomText(rng, rng.IntN(40))
+			sameAsTiktoken(t, g, text)
+			if ids, _ := g.Encode(text); g.Decode(ids) != text {
+				t.Fatalf("Decode(Encode(%q)) = %q", text, g.Decode(ids))
+			}
+		}
+	}
+	g := mustGPT2(t)
+	text := randomText(rng, 4*chunkSize) // several chunks
+	sameAsTiktoken(t, g, text)
+	sameAsTiktoken(t, g, "x \n"+strings.Repeat("ab", maxPiece)+"\n \n"+strings.Repeat("-\n", 3*maxPiece)+" "+strings.Repeat("\n", 2*maxPiece)+"b")
+}
+
+// TestGPT2LongPieces encodes what would take tiktoken-go's merge many minutes.
+func TestGPT2LongPieces(t *testing.T) {
+	tok := mustGPT2(t)
+	for _, s := range []string{"ab", "\n", "é", "-=", "0123456789"} {
+		text := strings.Repeat(s, 1<<20/len(s))
+		ids, err := tok.Encode(text)
+		if err != nil || len(ids) == 0 || tok.Decode(ids) != text {
+			t.Errorf("%d times %q: %d ids, %v", 1<<20/len(s), s, len(ids), err)
+		}
+	}
+}
+
+func FuzzGPT2RoundTrip(f *testing.F) {
+	for _, c := range goldens(f, "testdata/gpt2.json") {
+		f.Add(c.Text, uint8(0))
+		f.Add(c.Text, uint8(maxPiece>>2))
+	}
+	f.Fuzz(func(t *testing.T, text string, n uint8) {
+		g := withMaxPiece(t, int(n))
+		sameAsTiktoken(t, g, text)
+		ids, _ := g.Encode(text)
+		if want := string([]rune(text)); g.Decode(ids) != want {
+			t.Fatalf("Decode(Encode(%q)) = %q", text, g.Decode(ids))
+		}
+	})
+}
+
+func ExampleGPT2() {
+	tok, err := GPT2()
+	if err != nil {
+		panic(err)
+	}
+	ids, err := tok.Encode("One day")
+	fmt.Println(ids, err)
+	fmt.Printf("%q\n", tok.Decode(append(ids, tok.EndOfText(), 50300))) // the last is padding
+	// Output:
+	// [3198 1110] <nil>
+	// "One day<|endoftext|>"
 }
