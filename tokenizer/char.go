@@ -1,0 +1,261 @@
+package tokenizer
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/nlpodyssey/gopickle/pickle"
+	"github.com/nlpodyssey/gopickle/types"
+)
+
+// maxChars bounds the ids of a character vocabulary: there are no more characters than that.
+const maxChars = utf8.MaxRune + 1
+
+// Char reads the character vocabulary in a meta.pkl, as nanoGPT's data/shakespeare_char/prepare.py
+// writes it. Errors name the file.
+func Char(path string) (Tokenizer, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	tok, err := ReadMeta(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return tok, nil
+}
+
+// ReadMeta is Char for an open file. The pickle is a dict with stoi (character to id), itos (id to
+// character, a dict or a list) or both, which must then agree, and perhaps vocab_size, no less than
+// the ids need. Anything else in it is ignored. There is no end of a document.
+//
+// The file may come from anywhere: a pickle that names a class, or wants more memory than a
+// vocabulary of all Unicode needs, is refused before it is decoded. ReadMeta reads r to its end.
+func ReadMeta(r io.Reader) (Tokenizer, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxMetaBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	meta, err := unpickle(data)
+	if err != nil {
+		return nil, err
+	}
+	top, ok := meta.(*types.Dict)
+	if !ok {
+		return nil, errors.New("meta pickle: not a dict")
+	}
+	return charsOf(top)
+}
+
+// unpickle decodes data if scanPickle lets it pass. The decoder panics on some malformed pickles.
+func unpickle(data []byte) (value any, err error) {
+	if err := scanPickle(data); err != nil {
+		return nil, fmt.Errorf("meta pickle: %w", err)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			value, err = nil, fmt.Errorf("meta pickle: malformed: %v", p)
+		}
+	}()
+	u := pickle.NewUnpickler(bytes.NewReader(data))
+	u.FindClass = func(module, name string) (any, error) {
+		return nil, fmt.Errorf("class %s.%s is not allowed", module, name)
+	}
+	if value, err = u.Load(); err != nil {
+		return nil, fmt.Errorf("meta pickle: %w", err)
+	}
+	return value, nil
+}
+
+// chars is a character vocabulary.
+type chars struct {
+	vocab
+	ids map[rune]int
+}
+
+func (c *chars) EndOfText() int { return -1 }
+
+// Encode gives one id for each character. It fails with an [UnknownRuneError] on the first that the
+// vocabulary lacks.
+func (c *chars) Encode(text string) ([]int, error) {
+	ids := make([]int, 0, len(text))
+	for i, r := range text {
+		id, ok := c.ids[r]
+		if r == utf8.RuneError {
+			_, n := utf8.DecodeRuneInString(text[i:])
+			ok = ok && n > 1 // U+FFFD itself, not a byte that isn't UTF-8
+		}
+		if !ok {
+			return nil, &UnknownRuneError{Rune: r, Offset: i}
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// charsOf builds the vocabulary that meta describes. As in Python, the last of equal keys counts.
+func charsOf(meta *types.Dict) (*chars, error) {
+	var stoi, itos, size any
+	for _, e := range *meta {
+		switch e.Key {
+		case "stoi":
+			stoi = e.Value
+		case "itos":
+			itos = e.Value
+		case "vocab_size":
+			size = e.Value
+		}
+	}
+	if stoi == nil && itos == nil {
+		return nil, errors.New("meta pickle: neither stoi nor itos")
+	}
+	byChar, err := readStoi(stoi)
+	if err != nil {
+		return nil, fmt.Errorf("meta pickle: stoi: %w", err)
+	}
+	byID, err := readItos(itos)
+	if err != nil {
+		return nil, fmt.Errorf("meta pickle: itos: %w", err)
+	}
+	switch {
+	case itos == nil:
+		byID, err = invert(byChar)
+	case stoi == nil:
+		byChar, err = invert(byID)
+	default:
+		err = agree(byChar, byID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("meta pickle: %w", err)
+	}
+
+	n := 0
+	for id := range byID {
+		n = max(n, id+1)
+	}
+	if size != nil {
+		k, ok := size.(int)
+		if !ok || k < n || k > maxChars {
+			return nil, fmt.Errorf("meta pickle: vocab_size is %v, the largest id %d", describe(size), n-1)
+		}
+		n = k
+	}
+	if len(byID) == 0 {
+		return nil, errors.New("meta pickle: no characters")
+	}
+	tokens := make([]string, n)
+	for id, r := range byID {
+		tokens[id] = string(r)
+	}
+	return &chars{newVocab(tokens), byChar}, nil
+}
+
+func readStoi(v any) (map[rune]int, error) {
+	ids := map[rune]int{}
+	if v == nil {
+		return ids, nil
+	}
+	dict, ok := v.(*types.Dict)
+	if !ok {
+		return nil, fmt.Errorf("%s, want a dict", describe(v))
+	}
+	for _, e := range *dict {
+		r, id, err := entry(e.Key, e.Value)
+		if err != nil {
+			return nil, err
+		}
+		ids[r] = id
+	}
+	return ids, nil
+}
+
+func readItos(v any) (map[int]rune, error) {
+	runes := map[int]rune{}
+	switch v := v.(type) {
+	case nil:
+	case *types.Dict:
+		for _, e := range *v {
+			r, id, err := entry(e.Value, e.Key)
+			if err != nil {
+				return nil, err
+			}
+			runes[id] = r
+		}
+	case *types.List:
+		for i, s := range *v {
+			r, id, err := entry(s, i)
+			if err != nil {
+				return nil, err
+			}
+			runes[id] = r
+		}
+	default:
+		return nil, fmt.Errorf("%s, want a dict or a list", describe(v))
+	}
+	return runes, nil
+}
+
+// entry checks one pair of a character and an id.
+func entry(char, id any) (rune, int, error) {
+	s, ok := char.(string)
+	r, n := utf8.DecodeRuneInString(s)
+	if !ok || n == 0 || n != len(s) || r == utf8.RuneError && n == 1 {
+		return 0, 0, fmt.Errorf("%s, want one character", describe(char))
+	}
+	i, ok := id.(int)
+	if !ok || i < 0 || i >= maxChars {
+		return 0, 0, fmt.Errorf("the id of %q is %s, want 0 to %d", r, describe(id), maxChars-1)
+	}
+	return r, i, nil
+}
+
+func invert[K, V comparable](m map[K]V) (map[V]K, error) {
+	inverse := make(map[V]K, len(m))
+	for k, v := range m {
+		inverse[v] = k
+	}
+	if len(inverse) != len(m) {
+		return nil, errors.New("two characters have one id, or two ids one character")
+	}
+	return inverse, nil
+}
+
+// agree reports how byChar and byID are not the inverse of each other; the error doesn't depend on
+// the order of the maps.
+func agree(byChar map[rune]int, byID map[int]rune) error {
+	var bad []rune
+	for r, id := range byChar {
+		if s, ok := byID[id]; !ok || s != r {
+			bad = append(bad, r)
+		}
+	}
+	if len(bad) > 0 {
+		return fmt.Errorf("stoi and itos disagree about %q", slices.Min(bad))
+	}
+	if len(byChar) != len(byID) {
+		return fmt.Errorf("stoi has %d characters, itos %d", len(byChar), len(byID))
+	}
+	return nil
+}
+
+// describe is a short form of a pickled value, whatever its size and even if it contains itself.
+func describe(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "None"
+	case string:
+		if len(v) > 32 {
+			return fmt.Sprintf("%q…", v[:32])
+		}
+		return fmt.Sprintf("%q", v)
+	case int, bool, float64:
+		return fmt.Sprint(v)
+	}
+	return fmt.Sprintf("a %T", v)
+}
