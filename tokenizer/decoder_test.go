@@ -68,6 +68,44 @@ func TestDecoderReplaces(t *testing.T) {
 	}
 }
 
+// FuzzDecoder cuts bytes into tokens of the lengths given and compares with the bytes as one token.
+func FuzzDecoder(f *testing.F) {
+	f.Add([]byte("a\xe6\x97\xa5\xf0\x9d\x84"), []byte{1, 2, 1})
+	f.Add([]byte("\xed\xa0\x80\xf4\x90"), []byte{0, 1})
+	f.Fuzz(func(t *testing.T, b, lengths []byte) {
+		whole := stream(t, []string{string(b)})
+		if utf8.Valid(b) && whole != string(b) {
+			t.Fatalf("%q became %q", b, whole)
+		}
+		var all []string
+		rest := string(b)
+		for _, n := range lengths {
+			n := min(int(n), len(rest))
+			all, rest = append(all, rest[:n]), rest[n:]
+		}
+		if got := stream(t, append(all, rest)); got != whole {
+			t.Fatalf("%q: %q, want %q", append(all, rest), got, whole)
+		}
+	})
+}
+
+func TestNoAllocation(t *testing.T) {
+	tok := mustGPT2(t)
+	ids, _ := tok.Encode("日本語 text")
+	dst := make([]byte, 0, 1000)
+	d := NewDecoder(tok)
+	n := testing.AllocsPerRun(100, func() {
+		dst = dst[:0]
+		for _, id := range ids {
+			dst = d.Append(dst, id)
+			dst = tok.AppendToken(dst, id)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func ExampleDecoder() {
 	tok, err := GPT2()
 	if err != nil {
