@@ -1,0 +1,177 @@
+package tensor
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
+
+	"microrwkv/tensor/internal/kernel"
+)
+
+// benchmarkKernels runs a benchmark with each set of kernels that this CPU has.
+func benchmarkKernels(b *testing.B, f func(b *testing.B)) {
+	before := Kernel()
+	defer SetKernel(before)
+	for _, name := range Kernels() {
+		if err := SetKernel(name); err != nil {
+			b.Fatal(err)
+		}
+		b.Run("impl="+name, f)
+	}
+}
+
+// coldSize is the elements of a float32 buffer that no cache share holds: 768 MiB.
+const coldSize = 192 << 20
+
+// cold is that buffer, filled with numbers in ±1. Its bits also serve as bf16 weights.
+var cold = sync.OnceValue(func() []float32 {
+	x := make([]float32, coldSize)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := 0; i < len(x); i += 2 {
+		u := rng.Uint64()
+		x[i], x[i+1] = float32(int32(u))*0x1p-31, float32(int32(u>>32))*0x1p-31
+	}
+	return x
+})
+
+var coldBits = sync.OnceValue(func() []uint16 {
+	bits := make([]uint16, coldSize)
+	for i, v := range cold() {
+		bits[i] = uint16(int32(v*100)&0xff) | 0x3c00 // some number near 0.01
+	}
+	return bits
+})
+
+// report gives the rates of b.N products of rows by in by out with weights of that size.
+func report(b *testing.B, rows, in, out, size int) {
+	perSec := float64(b.N) * float64(in) * float64(out) / b.Elapsed().Seconds()
+	b.ReportMetric(2*perSec*float64(rows)/1e9, "GFLOP/s")
+	b.ReportMetric(float64(size)*perSec/1e9, "GB/s")
+}
+
+// BenchmarkLinear takes other weights each time, so that they come from memory.
+func BenchmarkLinear(b *testing.B) {
+	shapes := [][2]int{{768, 768}, {768, 2304}, {2304, 768}, {768, 50304}}
+	run := func(b *testing.B, f func(b *testing.B, dtype DType, rows, in, out int)) {
+		for _, dtype := range []DType{F32, BF16} {
+			for _, rows := range []int{1, 8, 50, 256} {
+				for _, s := range shapes {
+					b.Run(fmt.Sprintf("weights=%v/rows=%d/shape=%dx%d", dtype, rows, s[0], s[1]), func(b *testing.B) {
+						f(b, dtype, rows, s[0], s[1])
+					})
+				}
+			}
+		}
+	}
+	benchmarkKernels(b, func(b *testing.B) {
+		run(b, func(b *testing.B, dtype DType, rows, in, out int) {
+			x, y := FromSlice(cold()[:rows*in], rows, in), New(rows, out)
+			var weights []*Tensor
+			for at := 0; at+in*out <= coldSize; at += in * out {
+				if dtype == F32 {
+					weights = append(weights, FromSlice(cold()[at:][:in*out], out, in))
+				} else {
+					weights = append(weights, FromBits(dtype, coldBits()[at:][:in*out], out, in))
+				}
+			}
+			i := 0
+			for b.Loop() {
+				Linear(Product{Dst: y, X: x, W: weights[i%len(weights)]})
+				i++
+			}
+			report(b, rows, in, out, dtype.Size())
+		})
+	})
+	b.Run("impl=gonum", func(b *testing.B) {
+		run(b, func(b *testing.B, dtype DType, rows, in, out int) {
+			if dtype != F32 {
+				b.Skip("gonum has float32 alone")
+			}
+			x, y := blas32.General{Rows: rows, Cols: in, Stride: in, Data: cold()[:rows*in]}, blas32.General{Rows: rows, Cols: out, Stride: out, Data: make([]float32, rows*out)}
+			i := 0
+			for b.Loop() {
+				w := blas32.General{Rows: out, Cols: in, Stride: in, Data: cold()[i%(coldSize/(in*out))*in*out:][:in*out]}
+				if rows == 1 {
+					blas32.Gemv(blas.NoTrans, 1, w, blas32.Vector{N: in, Inc: 1, Data: x.Data}, 0, blas32.Vector{N: out, Inc: 1, Data: y.Data})
+				} else {
+					blas32.Gemm(blas.NoTrans, blas.Trans, 1, x, w, 0, y)
+				}
+				i++
+			}
+			report(b, rows, in, out, 4)
+		})
+	})
+}
+
+func BenchmarkMatMul(b *testing.B) {
+	const n = 1024
+	x, y, z := cold()[:n*n], cold()[n*n:2*n*n], make([]float32, n*n)
+	b.Run("impl=gonum/n=1024", func(b *testing.B) {
+		g := func(d []float32) blas32.General { return blas32.General{Rows: n, Cols: n, Stride: n, Data: d} }
+		for b.Loop() {
+			blas32.Gemm(blas.NoTrans, blas.NoTrans, 1, g(x), g(y), 0, g(z))
+		}
+		report(b, n, n, n, 4)
+	})
+	benchmarkKernels(b, func(b *testing.B) {
+		b.Run("n=1024", func(b *testing.B) {
+			for b.Loop() {
+				MatMul(FromSlice(z, n, n), FromSlice(x, n, n), FromSlice(y, n, n))
+			}
+			report(b, n, n, n, 4)
+		})
+	})
+}
+
+// readTask sums a buffer, cut into pieces.
+type readTask struct {
+	x    []float32
+	sums []float32
+}
+
+func (t *readTask) Run(i int) {
+	n := len(t.x) / len(t.sums)
+	t.sums[i] = kernel.Sum(t.x[i*n:][:n])
+}
+
+// BenchmarkReadBandwidth measures the memory's own limit, what a product with one row is bound by:
+// all threads read a buffer too large for the caches and add it up.
+func BenchmarkReadBandwidth(b *testing.B) {
+	t := &readTask{x: cold(), sums: make([]float32, 1024)}
+	for b.Loop() {
+		Parallel(len(t.sums), t)
+	}
+	b.ReportMetric(float64(b.N)*4*coldSize/b.Elapsed().Seconds()/1e9, "GB/s")
+}
+
+// BenchmarkOps times operations on a row of the width of the README table's model, and on many.
+func BenchmarkOps(b *testing.B) {
+	const c = 768
+	for _, rows := range []int{1, 256} {
+		x, y, v := FromSlice(cold()[:rows*c], rows, c), New(rows, c), FromSlice(cold()[:c], c)
+		for _, op := range []struct {
+			name string
+			f    func()
+		}{
+			{"Add", func() { Add(y, x, x) }},
+			{"Mix", func() { Mix(y, x, x, v) }},
+			{"LayerNorm", func() { LayerNorm(y, x, v, v, 1e-5) }},
+			{"RMSNorm", func() { RMSNorm(y, x, 1e-8) }},
+			{"Softmax", func() { Softmax(y, x) }},
+			{"SiLU", func() { Apply(SiLU, y, x) }},
+			{"Tanh", func() { Apply(Tanh, y, x) }},
+		} {
+			b.Run(fmt.Sprintf("op=%s/impl=%s/rows=%d", strings.ToLower(op.name), Kernel(), rows), func(b *testing.B) {
+				for b.Loop() {
+					op.f()
+				}
+				b.ReportMetric(float64(b.N)*float64(rows*c)/b.Elapsed().Seconds()/1e9, "Gelem/s")
+			})
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package tensor
+
+import (
+	"math"
+	"testing"
+)
+
+// nearest fails unless bits is, of all patterns that value maps to numbers, one nearest to x, and
+// the even one of two.
+func nearest(t *testing.T, name string, x float32, bits uint16, value func(uint16) float64) {
+	t.Helper()
+	got := value(bits)
+	below, above := value(bits-1), value(bits+1)
+	err := math.Abs(float64(x) - got)
+	if math.IsInf(got, 0) {
+		return // checked by what is finite
+	}
+	for _, v := range []float64{below, above} {
+		other := math.Abs(float64(x) - v)
+		if other < err || (other == err && v != got && bits&1 == 1) {
+			t.Fatalf("%s of %g is %g, but %g is nearer", name, x, got, v)
+		}
+	}
+}
+
+func TestRoundToNearestEven(t *testing.T) {
+	bf16 := func(b uint16) float64 { return float64(math.Float32frombits(uint32(b) << 16)) }
+	f16 := func(b uint16) float64 {
+		row := make([]float32, 1)
+		FromBits(F16, []uint16{b}, 1).RowTo(row, 0)
+		return float64(row[0])
+	}
+	check := func(b uint32) {
+		x := math.Float32frombits(b)
+		if x != x {
+			if v := bf16(RoundBF16(x)); v == v {
+				t.Fatalf("bf16 of NaN %#x is %g", b, v)
+			}
+			if v := f16(RoundF16(x)); v == v {
+				t.Fatalf("f16 of NaN %#x is %g", b, v)
+			}
+			return
+		}
+		if got := RoundBF16(x); got&0x7fff != 0 && got&0x7fff < 0x7f7f {
+			nearest(t, "bf16", x, got, bf16)
+		}
+		if got := RoundF16(x); got&0x7fff != 0 && got&0x7fff < 0x7bff {
+			nearest(t, "f16", x, got, f16)
+		}
+	}
+	for b := uint64(0); b < 1<<32; b += 9973 { // a prime: all low bits occur
+		check(uint32(b))
+	}
+	for _, c := range []struct {
+		x         float32
+		bf16, f16 uint16
+	}{
+		{0, 0, 0}, {1, 0x3f80, 0x3c00}, {-2, 0xc000, 0xc000}, {0x1p-24, 0x3380, 1}, {0x1p-25, 0x3300, 0},
+		{0x1.000002p-25, 0x3300, 1}, {65504, 0x4780, 0x7bff}, {65519.99, 0x4780, 0x7bff}, {65520, 0x4780, 0x7c00},
+		{math.MaxFloat32, 0x7f80, 0x7c00}, {float32(math.Inf(-1)), 0xff80, 0xfc00}, {1 + 0x1p-8, 0x3f80, 0x3c04},
+		{1 + 0x3p-8, 0x3f82, 0x3c0c}, {1 + 0x1p-11, 0x3f80, 0x3c00}, {1 + 0x3p-11, 0x3f80, 0x3c02}, {-1e-45, 0x8000, 0x8000},
+	} {
+		if got := RoundBF16(c.x); got != c.bf16 {
+			t.Errorf("RoundBF16(%g) = %#x, want %#x", c.x, got, c.bf16)
+		}
+		if got := RoundF16(c.x); got != c.f16 {
+			t.Errorf("RoundF16(%g) = %#x, want %#x", c.x, got, c.f16)
+		}
+	}
+}
+
+func TestConvert(t *testing.T) {
+	x := FromSlice([]float32{1, 2.5, -3, 0.1, 5, 6}, 2, 3)
+	if x.Convert(F32) != x {
+		t.Error("converted to its own dtype")
+	}
+	for _, dtype := range []DType{BF16, F16} {
+		y := x.Cols(1, 3).Convert(dtype)
+		if got, want := y.String(), "[[2.5 -3] [5 6]]"; got != want || y.DType() != dtype {
+			t.Errorf("%v %v, want %v %v", y.DType(), got, dtype, want)
+		}
+		if got, want := y.Convert(F32).String(), "[[2.5 -3] [5 6]]"; got != want {
+			t.Errorf("back to f32: %v, want %v", got, want)
+		}
+	}
+	// 0.1 in the two formats
+	if got := x.Convert(BF16).Bits()[3]; got != 0x3dcd {
+		t.Errorf("0.1 as bf16 is %#x", got)
+	}
+}
