@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bufio"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// lines reads what the user types.
+type lines interface {
+	// read returns the next line, io.EOF at the end.
+	read(prompt string) (string, error)
+}
+
+// newLines returns an editor with a history on a terminal, else plain lines of stdin.
+func newLines() lines {
+	fd := int(os.Stdin.Fd())
+	if !term.IsTerminal(fd) {
+		return &plain{bufio.NewScanner(os.Stdin)}
+	}
+	t := term.NewTerminal(struct {
+		io.Reader
+		io.Writer
+	}{clearOnInterrupt{os.Stdin}, os.Stdout}, "")
+	return &editor{fd, t}
+}
+
+// clearOnInterrupt turns Ctrl-C into Ctrl-U: at the prompt it clears the line, where the editor
+// would end the program.
+type clearOnInterrupt struct{ io.Reader }
+
+// Read implements io.Reader.
+func (c clearOnInterrupt) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	for i, k := range b[:n] {
+		if k == 3 {
+			b[i] = 21
+		}
+	}
+	return n, err
+}
+
+// editor edits lines on a terminal: arrows, history, Ctrl-A and so on. The terminal is raw only
+// while a line is read, so that Ctrl-C is a signal while the model answers.
+type editor struct {
+	fd   int
+	term *term.Terminal
+}
+
+func (e *editor) read(prompt string) (string, error) {
+	old, err := term.MakeRaw(e.fd)
+	if err != nil {
+		return "", err
+	}
+	defer term.Restore(e.fd, old)
+	if w, h, err := term.GetSize(e.fd); err == nil && w > 0 {
+		e.term.SetSize(w, h)
+	}
+	e.term.SetPrompt(prompt)
+	line, err := e.term.ReadLine()
+	if err == term.ErrPasteIndicator { // a pasted line is a line
+		err = nil
+	}
+	return line, err
+}
+
+type plain struct{ *bufio.Scanner }
+
+func (p *plain) read(string) (string, error) {
+	if p.Scan() {
+		return p.Text(), nil
+	}
+	if err := p.Err(); err != nil {
+		return "", err
+	}
+	return "", io.EOF
+}

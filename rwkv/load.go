@@ -1,0 +1,235 @@
+package rwkv
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"microrwkv/checkpoint"
+	"microrwkv/tensor"
+)
+
+// load builds the model that a checkpoint holds.
+func load(f *checkpoint.File, o *openOptions) (*Model, error) {
+	src, err := newFileSource(f, o)
+	if err != nil {
+		return nil, err
+	}
+	family, c, err := src.identify(o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	m, err := newModel(src, family, c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	if !o.skipChecks {
+		if err := f.Verify(o.progress); err != nil {
+			return nil, err
+		}
+	}
+	m.file = f
+	return m, nil
+}
+
+// fileSource is a checkpoint's tensors, by the names that the kinds know.
+type fileSource struct {
+	file   *checkpoint.File
+	names  []string
+	stored map[string]string // the names in the file
+	o      *openOptions
+	cache  map[string]*tensor.Tensor
+}
+
+func newFileSource(f *checkpoint.File, o *openOptions) (*fileSource, error) {
+	s := &fileSource{file: f, stored: map[string]string{}, cache: map[string]*tensor.Tensor{}, o: o}
+	for _, stored := range f.Names() {
+		name := checkpoint.TrimPrefixes(stored)
+		if other, ok := s.stored[name]; ok {
+			return nil, fmt.Errorf("%s: tensors %q and %q are both %q", f.Name(), other, stored, name)
+		}
+		s.stored[name] = stored
+		s.names = append(s.names, name)
+	}
+	return s, nil
+}
+
+// Names implements source.
+func (s *fileSource) Names() []string { return s.names }
+
+// Shape implements source.
+func (s *fileSource) Shape(name string) ([]int, bool) {
+	stored, ok := s.stored[name]
+	if !ok {
+		return nil, false
+	}
+	info, ok := s.file.Info(stored)
+	return info.Shape, ok
+}
+
+// Tensor implements source: it returns the same tensor at every call, converted if the options
+// ask for it.
+func (s *fileSource) Tensor(name string) (*tensor.Tensor, error) {
+	if t, ok := s.cache[name]; ok {
+		return t, nil
+	}
+	t, err := s.file.Tensor(s.stored[name])
+	if err != nil {
+		return nil, err
+	}
+	if s.o.convert && len(t.Shape()) == 2 {
+		t = t.Convert(s.o.dtype)
+	}
+	s.cache[name] = t
+	return t, nil
+}
+
+// identify finds out which model the tensors are, and its Config: what the shapes tell, checked
+// against what model_args says.
+func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
+	variant := string(o.kind)
+	if v, ok := s.file.Value("variant"); ok && variant == "" {
+		if variant, ok = v.(string); !ok {
+			return nil, Config{}, fmt.Errorf("variant is %v, want a string", v)
+		}
+	}
+	for _, f := range families {
+		kind, err := f.match(s, variant)
+		if err != nil {
+			return nil, Config{}, err
+		}
+		if kind == "" {
+			continue
+		}
+		if o.kind != "" && o.kind != kind {
+			return nil, Config{}, fmt.Errorf("a model of kind %s, not %s", kind, o.kind)
+		}
+		c := Config{Kind: kind}
+		err = f.configure(s, &c)
+		if args := s.readArgs(&c); args != nil {
+			return nil, Config{}, args
+		}
+		if err != nil {
+			return nil, Config{}, err
+		}
+		if err := c.validate(); err != nil {
+			return nil, Config{}, err
+		}
+		return f, c, nil
+	}
+	return nil, Config{}, errors.New("not a model of a known kind: no tensors of MicroRWKV, nanoRWKV or RWKV-7 (a state_dict under \"model\", or alone)")
+}
+
+// readArgs checks model_args against c, which the tensors' shapes gave, and takes from it what
+// shapes can't tell.
+func (s *fileSource) readArgs(c *Config) error {
+	v, ok := s.file.Value("model_args")
+	if !ok || c.Kind == RWKV7 {
+		return nil
+	}
+	if text, ok := v.(string); ok { // the metadata of safetensors has only strings
+		args := map[string]any{}
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()
+		if err := d.Decode(&args); err != nil {
+			return fmt.Errorf("model_args: %w", err)
+		}
+		v = args
+	}
+	args, ok := v.(map[string]any)
+	if !ok {
+		return fmt.Errorf("model_args is a %T, want a dict", v)
+	}
+	var errs []error
+	integer := func(name string, have *int, known bool) {
+		v, ok := args[name]
+		if !ok || v == nil {
+			return
+		}
+		n, err := toInt(v)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("model_args: %s: %w", name, err))
+		case n < 1 || n > maxSize:
+			errs = append(errs, fmt.Errorf("model_args: %s = %d, want 1 to %d", name, n, maxSize))
+		case known && *have != 0 && n != int64(*have):
+			errs = append(errs, fmt.Errorf("model_args: %s = %d, but by the tensors' shapes it is %d", name, n, *have))
+		default:
+			*have = int(n)
+		}
+	}
+	integer("block_size", &c.BlockSize, true)
+	integer("vocab_size", &c.VocabSize, true)
+	integer("n_layer", &c.NumLayers, true)
+	integer("n_head", &c.NumHeads, true)
+	integer("n_embd", &c.EmbedDim, true)
+	if c.Kind != X051a {
+		integer("num_experts", &c.NumExperts, true)
+		integer("num_active_experts", &c.NumActiveExperts, true)
+		integer("expert_dim", &c.ExpertDim, false)
+		integer("dim", &c.Dim, false)
+	}
+	if v, ok := args["bias"]; ok && v != nil {
+		if b, ok := v.(bool); !ok {
+			errs = append(errs, fmt.Errorf("model_args: bias = %v, want True or False", v))
+		} else {
+			c.Bias = b // the tensors that this asks for are checked one by one
+		}
+	}
+	if v, ok := args["dropout"]; ok && v != nil {
+		if d, err := toFloat(v); err != nil {
+			errs = append(errs, fmt.Errorf("model_args: dropout: %w", err))
+		} else {
+			c.Dropout = d
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// toInt converts a number of a pickle or of JSON.
+func toInt(v any) (int64, error) {
+	f, err := toFloat(v)
+	if i, ok := v.(int64); ok {
+		return i, nil
+	}
+	if err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+		return int64(f), nil
+	}
+	return 0, fmt.Errorf("%v, want an integer", quoted(v))
+}
+
+// toFloat converts a number of a pickle or of JSON.
+func toFloat(v any) (float64, error) {
+	switch n := v.(type) {
+	case int64:
+		return float64(n), nil
+	case float64:
+		return n, nil
+	case json.Number:
+		return n.Float64()
+	}
+	return 0, fmt.Errorf("%v, want a number", quoted(v))
+}
+
+// quoted formats a value for an error, strings in quotes and nothing at length.
+func quoted(v any) string {
+	s := fmt.Sprintf("%#v", v)
+	if len(s) > 60 {
+		s = s[:60] + "…"
+	}
+	return s
+}
+
+// Describe tells what a checkpoint holds without building the model: its kind and Config. It is an
+// error if it is no model of this package's.
+func Describe(f *checkpoint.File, opts ...OpenOption) (Config, error) {
+	o := newOpenOptions(opts)
+	src, err := newFileSource(f, o)
+	if err != nil {
+		return Config{}, err
+	}
+	_, c, err := src.identify(o)
+	return c, err
+}

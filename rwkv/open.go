@@ -1,0 +1,96 @@
+package rwkv
+
+import (
+	_ "embed"
+	"sync"
+
+	"microrwkv/checkpoint"
+	"microrwkv/tensor"
+)
+
+// OpenOption sets how a checkpoint is opened.
+type OpenOption func(*openOptions)
+
+type openOptions struct {
+	kind       Kind
+	convert    bool // the matrices to dtype
+	dtype      tensor.DType
+	skipChecks bool
+	progress   func(done, total int64)
+}
+
+// AsKind says which kind a checkpoint is that doesn't say so itself: the weights alone can't tell
+// Reference from Causal.
+func AsKind(k Kind) OpenOption { return func(o *openOptions) { o.kind = k } }
+
+// SkipChecks leaves out the checks of every weight for damage (CRC), NaN and Inf, which read the
+// whole model once. The checks of names, shapes and sizes stay.
+func SkipChecks() OpenOption { return func(o *openOptions) { o.skipChecks = true } }
+
+// Progress calls f now and then while weights are checked or converted, with bytes done and to do,
+// from one goroutine at a time.
+func Progress(f func(done, total int64)) OpenOption { return func(o *openOptions) { o.progress = f } }
+
+// WeightsAs converts the weight matrices to dtype, which takes memory of its own; without it they
+// stay as the file has them, mapped and widened as they are used. BF16 halves what F32 takes, and
+// rounds.
+func WeightsAs(dtype tensor.DType) OpenOption {
+	return func(o *openOptions) { o.convert, o.dtype = true, dtype }
+}
+
+// Open opens a checkpoint: a .pt or .pth of torch.save, or a .safetensors file. What it holds is
+// found out from its tensors: see Kind. The weights are mapped, not read: they take no memory of
+// their own, and the file must not be changed while the model is in use. Close gives it back.
+//
+// An error names the file and everything that is wrong with it: missing, extra and misshapen
+// tensors, values of model_args that make no sense, damage, NaN and Inf.
+func Open(path string, opts ...OpenOption) (*Model, error) {
+	o := newOpenOptions(opts)
+	f, err := checkpoint.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := load(f, o)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func newOpenOptions(opts []OpenOption) *openOptions {
+	o := &openOptions{}
+	for _, set := range opts {
+		set(o)
+	}
+	return o
+}
+
+//go:embed demo/tinystories-reference.pt
+var demoFile []byte
+
+var demo = sync.OnceValues(func() (*Model, error) { return openDemo(&openOptions{}) })
+
+// Demo returns the embedded model: MicroRWKV of kind Reference, 6 layers of 128, trained on little
+// English stories, to be used with tokenizer.GPT2. Its weights are the program's own bytes, and
+// without options every call returns the same Model. Closing it does nothing.
+func Demo(opts ...OpenOption) (*Model, error) {
+	if len(opts) == 0 {
+		return demo()
+	}
+	return openDemo(newOpenOptions(opts))
+}
+
+func openDemo(o *openOptions) (*Model, error) {
+	o.skipChecks = true // of our own bytes
+	f, err := checkpoint.OpenBytes("the embedded model", demoFile)
+	if err != nil {
+		return nil, err
+	}
+	m, err := load(f, o)
+	if err != nil {
+		return nil, err
+	}
+	m.file = nil
+	return m, nil
+}
