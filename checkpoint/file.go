@@ -1,0 +1,332 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"microrwkv/checkpoint/internal/pickle"
+)
+
+// Format is how a file is encoded.
+type Format string
+
+// The formats of files.
+const (
+	Zip         Format = "zip"         // torch.save since PyTorch 1.6
+	Legacy      Format = "legacy"      // torch.save before
+	Safetensors Format = "safetensors" // one file, or several with an index
+)
+
+// File is an open checkpoint: named tensors, and values beside them. It may be used by several
+// goroutines at a time, but for Close.
+type File struct {
+	name    string
+	format  Format
+	sources []*source
+	root    *pickle.Dict // of a PyTorch file; metadata of safetensors
+	bare    bool         // the tensors are at the root
+	names   []string
+	tensors map[string]*stored
+}
+
+// Open opens a checkpoint of any format. It maps the file and reads what describes the tensors;
+// their elements are read as they are used. What is wrong with a single tensor is reported by
+// Tensor, Verify and Loader; what is wrong with the file, by Open.
+func Open(path string, opts ...Option) (*File, error) {
+	o := newOptions(opts)
+	src, err := openSource(path, o.unmapped)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{name: path, sources: []*source{src}}
+	if err := guard(func() error { return f.open(o) }); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return f, nil
+}
+
+// OpenBytes opens a checkpoint that is in memory, an embedded file for one; tensors are views of
+// data where that is possible. The name is for errors. data must not be changed meanwhile.
+func OpenBytes(name string, data []byte, opts ...Option) (*File, error) {
+	f := &File{name: name, sources: []*source{{name: name, size: int64(len(data)), data: data}}}
+	if err := f.open(newOptions(opts)); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return f, nil
+}
+
+func newOptions(opts []Option) *options {
+	o := &options{}
+	for _, set := range opts {
+		set(o)
+	}
+	return o
+}
+
+// open finds out what the file is, and what is in it.
+func (f *File) open(o *options) error {
+	src := f.sources[0]
+	head, err := src.bytes(0, min(src.size, 512))
+	if err != nil {
+		return err
+	}
+	switch what := sniff(head, src.size); {
+	case what == isZip:
+		f.format = Zip
+		root, err := openZip(src)
+		if err != nil {
+			return err
+		}
+		return f.selectTensors(root, o)
+	case what == isLegacyFile:
+		f.format = Legacy
+		root, err := openLegacy(src)
+		if err != nil {
+			return err
+		}
+		return f.selectTensors(root, o)
+	case what == isSafe:
+		f.format = Safetensors
+		tensors, metadata, err := openSafetensors(src)
+		if err != nil {
+			return err
+		}
+		f.root, f.bare = metadataValues(metadata), true
+		return f.setTensors(tensors, o)
+	case what == isIndex:
+		f.format = Safetensors
+		return f.openShards(o)
+	default:
+		return errors.New(string(what))
+	}
+}
+
+// selectTensors finds the state_dict in what a pickle holds.
+func (f *File) selectTensors(root any, o *options) error {
+	top, ok := root.(*pickle.Dict)
+	if !ok {
+		return fmt.Errorf("%s, not a checkpoint: want a dict with the weights under \"model\", or a state_dict", describe(root))
+	}
+	f.root = top
+	if len(o.key) > 0 {
+		v, _ := lookup(top, o.key)
+		d, ok := v.(*pickle.Dict)
+		if !ok {
+			return fmt.Errorf("no dict under %q; at the top there are %s", strings.Join(o.key, "."), keyList(top))
+		}
+		return f.setTensors(d, o)
+	}
+	for _, key := range []string{"model", "state_dict", "model_state_dict"} {
+		v, ok := top.Get(key)
+		if !ok {
+			continue
+		}
+		if d, ok := v.(*pickle.Dict); ok && hasTensors(d) {
+			return f.setTensors(d, o)
+		}
+		if _, ok := v.(*stored); !ok {
+			return fmt.Errorf("no weights under %q, which is %s", key, describe(v))
+		}
+	}
+	if isStateDict(top) {
+		f.bare = true
+		return f.setTensors(top, o)
+	}
+	return fmt.Errorf("no weights: want them under \"model\", or at the top; there are %s", keyList(top))
+}
+
+// isStateDict reports whether a dict is a bare state_dict: it has tensors, scalars aside, and is
+// not what a training program saves beside them.
+func isStateDict(d *pickle.Dict) bool {
+	for _, key := range []string{"model_args", "optimizer", "optimizer_state_dict"} {
+		if _, ok := d.Get(key); ok {
+			return false
+		}
+	}
+	return slices.ContainsFunc(d.Values, func(v any) bool {
+		t, ok := v.(*stored)
+		return ok && len(t.shape) > 0
+	})
+}
+
+// setTensors makes the tensors of a dict, and of dicts in it, the file's.
+func (f *File) setTensors(d *pickle.Dict, o *options) error {
+	f.tensors = map[string]*stored{}
+	return f.addTensors("", d, o, 0)
+}
+
+func (f *File) addTensors(prefix string, d *pickle.Dict, o *options, depth int) error {
+	for i, k := range d.Keys {
+		name := prefix + keyText(k)
+		switch v := d.Values[i].(type) {
+		case *stored:
+			name = trim(name, o.trim)
+			if _, ok := f.tensors[name]; ok {
+				return fmt.Errorf("two tensors named %q", clip(name))
+			}
+			f.tensors[name] = v
+			f.names = append(f.names, name)
+			if len(name) > maxName || len(f.names) > maxTensors {
+				return fmt.Errorf("more than %d tensors, or a name of more than %d bytes", maxTensors, maxName)
+			}
+		case *pickle.Dict:
+			if depth > maxNested {
+				return errors.New("state_dicts nested too deep")
+			}
+			if err := f.addTensors(name+".", v, o, depth+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Limits that keep names, which nested dicts make of short ones, from taking much memory.
+const (
+	maxNested  = 8
+	maxName    = 4096
+	maxTensors = 1 << 20
+)
+
+func trim(name string, prefixes []string) string {
+again:
+	for _, p := range prefixes {
+		if p != "" && strings.HasPrefix(name, p) {
+			name = name[len(p):]
+			goto again
+		}
+	}
+	return name
+}
+
+// lookup follows keys through nested dicts.
+func lookup(d *pickle.Dict, keys []string) (any, bool) {
+	var v any = d
+	for _, key := range keys {
+		d, ok := v.(*pickle.Dict)
+		if !ok {
+			return nil, false
+		}
+		i := slices.IndexFunc(d.Keys, func(k any) bool { return keyText(k) == key })
+		if i < 0 {
+			return nil, false
+		}
+		v = d.Values[i]
+	}
+	return v, true
+}
+
+// keyText is a dict's key as text: of integers the decimal digits.
+func keyText(k any) string {
+	switch k := k.(type) {
+	case string:
+		return k
+	case int64:
+		return strconv.FormatInt(k, 10)
+	case float64:
+		return strconv.FormatFloat(k, 'g', -1, 64)
+	case bool:
+		return strconv.FormatBool(k)
+	}
+	return describe(k)
+}
+
+func keyList(d *pickle.Dict) string {
+	if len(d.Keys) == 0 {
+		return "no keys"
+	}
+	var list []string
+	for _, k := range d.Keys {
+		list = append(list, strconv.Quote(clip(keyText(k))))
+		if len(list) == 10 {
+			list = append(list, "…")
+			break
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// hasTensors reports whether a dict, or one in it, holds a tensor.
+func hasTensors(d *pickle.Dict) bool { return anyTensor(d, map[*pickle.Dict]bool{}) }
+
+func anyTensor(v any, seen map[*pickle.Dict]bool) bool {
+	switch v := v.(type) {
+	case *stored:
+		return true
+	case *storageRef:
+		return true
+	case pickle.List:
+		return slices.ContainsFunc(v, func(x any) bool { return anyTensor(x, seen) })
+	case pickle.Tuple:
+		return slices.ContainsFunc(v, func(x any) bool { return anyTensor(x, seen) })
+	case *pickle.Dict:
+		if seen[v] {
+			return false
+		}
+		seen[v] = true
+		return slices.ContainsFunc(v.Values, func(x any) bool { return anyTensor(x, seen) })
+	}
+	return false
+}
+
+// describe says what a value is, for errors.
+func describe(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "None"
+	case *stored:
+		return "a lone tensor"
+	case *storageRef, storageType:
+		return "a lone storage"
+	case *pickle.Dict:
+		return "a dict"
+	case pickle.List:
+		return "a list"
+	case pickle.Tuple:
+		return "a tuple"
+	case string:
+		return "a string"
+	case int64:
+		return "an integer"
+	case float64:
+		return "a number"
+	case bool:
+		return "a bool"
+	case opaque:
+		return "a " + string(v)
+	case DType:
+		return "torch." + dtypes[v].torch
+	}
+	return "a value of some other type"
+}
+
+// Close gives the mapping back. Tensors that view it must not be used any more.
+func (f *File) Close() error {
+	var errs []error
+	for _, s := range f.sources {
+		if s.close != nil {
+			errs = append(errs, s.close())
+			s.close, s.data, s.file, s.size = nil, nil, closedFile{}, 0
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// closedFile is what a closed source reads from.
+type closedFile struct{}
+
+func (closedFile) ReadAt([]byte, int64) (int, error) { return 0, io.ErrClosedPipe }
+
+// Name returns the path that the file was opened by.
+func (f *File) Name() string { return f.name }
+
+// Format returns how the file is encoded.
+func (f *File) Format() Format { return f.format }
+
+// Names returns the names of the tensors, in the order of the file. The caller must not change it.
+func (f *File) Names() []string { return f.names }

@@ -1,0 +1,256 @@
+package checkpoint
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"microrwkv/checkpoint/internal/pickle"
+)
+
+// maxSafeHeader is the most bytes of a safetensors header, by its specification.
+const maxSafeHeader = 100_000_000
+
+// isSafetensors reports whether a file begins like safetensors: the header's length, and "{".
+func isSafetensors(head []byte, size int64) bool {
+	return len(head) > 8 && head[8] == '{' && binary.LittleEndian.Uint64(head) <= maxSafeHeader
+}
+
+// safeEntry is a tensor of the header.
+type safeEntry struct {
+	DType   string   `json:"dtype"`
+	Shape   []int64  `json:"shape"`
+	Offsets []uint64 `json:"data_offsets"`
+}
+
+// openSafetensors reads the header of a safetensors file.
+func openSafetensors(src *source) (tensors *pickle.Dict, metadata map[string]string, err error) {
+	b, err := src.bytes(0, min(8, src.size))
+	if err != nil || len(b) < 8 {
+		return nil, nil, errors.New("safetensors: cut short")
+	}
+	n := binary.LittleEndian.Uint64(b)
+	if n > maxSafeHeader || int64(n) > src.size-8 {
+		return nil, nil, fmt.Errorf("safetensors: a header of %d bytes in a file of %d", n, src.size)
+	}
+	if b, err = src.bytes(8, int64(n)); err != nil {
+		return nil, nil, err
+	}
+	names, entries, metadata, err := parseSafeHeader(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("safetensors: %w", err)
+	}
+	tensors, err = locateSafe(src, names, entries, 8+int64(n))
+	if err != nil {
+		return nil, nil, fmt.Errorf("safetensors: %w", err)
+	}
+	if err := addAliases(tensors, metadata); err != nil {
+		return nil, nil, fmt.Errorf("safetensors: %w", err)
+	}
+	return tensors, metadata, nil
+}
+
+// parseSafeHeader reads the header's JSON; names may occur once.
+func parseSafeHeader(b []byte) (names []string, entries map[string]safeEntry, metadata map[string]string, err error) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, nil, nil, errors.New("the header is not a JSON object")
+	}
+	entries = map[string]safeEntry{}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("the header: %w", err)
+		}
+		name, _ := t.(string)
+		_, twice := entries[name]
+		if name == "__metadata__" {
+			twice = metadata != nil
+			err = d.Decode(&metadata)
+		} else {
+			var e safeEntry
+			err = d.Decode(&e)
+			entries[name] = e
+			names = append(names, name)
+		}
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("the header's entry %q: %w", clip(name), clipError(err))
+		}
+		if twice {
+			return nil, nil, nil, fmt.Errorf("the header has two entries %q", clip(name))
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, nil, nil, fmt.Errorf("the header: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, nil, nil, errors.New("the header goes on after its end")
+	}
+	return names, entries, metadata, nil
+}
+
+func clipError(err error) error { return errors.New(clip(err.Error())) }
+
+// locateSafe turns the header's entries into tensors, in the order of their bytes, which must
+// follow each other without gaps to the file's end.
+func locateSafe(src *source, names []string, entries map[string]safeEntry, start int64) (*pickle.Dict, error) {
+	for _, name := range names {
+		e := entries[name]
+		if len(e.Offsets) != 2 || e.Offsets[0] > e.Offsets[1] || e.Offsets[1] > uint64(src.size-start) {
+			return nil, fmt.Errorf("tensor %q: data_offsets %v in %d bytes of data: the file may be cut short", clip(name), e.Offsets[:min(2, len(e.Offsets))], src.size-start)
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int {
+		x, y := entries[a].Offsets, entries[b].Offsets
+		if x[0] != y[0] {
+			return int(math.Copysign(1, float64(x[0])-float64(y[0])))
+		}
+		return int(int64(x[1]) - int64(y[1]))
+	})
+	out := &pickle.Dict{}
+	var end uint64
+	for _, name := range names {
+		e := entries[name]
+		dtype, ok := safeDType(e.DType)
+		if !ok {
+			return nil, fmt.Errorf("tensor %q: unknown dtype %q", clip(name), clip(e.DType))
+		}
+		if len(e.Shape) > maxDims {
+			return nil, fmt.Errorf("tensor %q: %d dimensions", clip(name), len(e.Shape))
+		}
+		stride := rowMajor(e.Shape)
+		n, _, ok := extent(e.Shape, stride)
+		size := e.Offsets[1] - e.Offsets[0]
+		if !ok || n > math.MaxInt64/dtype.Size() || uint64(n*dtype.Size()) != size {
+			return nil, fmt.Errorf("tensor %q: %d bytes for shape %v of %v", clip(name), size, e.Shape, dtype)
+		}
+		if e.Offsets[0] != end {
+			return nil, fmt.Errorf("tensor %q begins at byte %d of the data, and the one before ends at %d", clip(name), e.Offsets[0], end)
+		}
+		end = e.Offsets[1]
+		rec := &record{src: src, key: name, name: name, off: start + int64(e.Offsets[0]), size: int64(size), swap: bigEndianHost}
+		out.Keys = append(out.Keys, name)
+		out.Values = append(out.Values, &stored{rec: rec, dtype: dtype, shape: e.Shape, stride: stride})
+	}
+	if end != uint64(src.size-start) {
+		return nil, fmt.Errorf("%d bytes of data, and tensors for %d", src.size-start, end)
+	}
+	return out, nil
+}
+
+// rowMajor returns the strides of a contiguous tensor; shapes that make no sense are found out by
+// extent.
+func rowMajor(shape []int64) []int64 {
+	stride := make([]int64, len(shape))
+	n := int64(1)
+	for i := len(shape) - 1; i >= 0; i-- {
+		stride[i] = n
+		if d := shape[i]; d > 0 && n <= math.MaxInt64/d {
+			n *= d
+		}
+	}
+	return stride
+}
+
+// addAliases adds the names of tied tensors, which the metadata maps to the name that is stored,
+// as safetensors' own save_model writes it.
+func addAliases(d *pickle.Dict, metadata map[string]string) error {
+	stored := make(map[string]any, len(d.Keys))
+	for i, k := range d.Keys {
+		stored[k.(string)] = d.Values[i]
+	}
+	var names []string
+	for name, of := range metadata {
+		if _, taken := stored[name]; !taken && stored[of] != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		d.Keys = append(d.Keys, name)
+		d.Values = append(d.Values, stored[metadata[name]])
+	}
+	return nil
+}
+
+// metadataValues turns safetensors metadata, which is strings, into values: JSON objects, arrays
+// and numbers are read, as WriteSafetensors writes them, other text stays.
+func metadataValues(m map[string]string) *pickle.Dict {
+	d := &pickle.Dict{}
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		d.Keys = append(d.Keys, k)
+		d.Values = append(d.Values, parseText(m[k]))
+	}
+	return d
+}
+
+func parseText(s string) any {
+	d := json.NewDecoder(strings.NewReader(s))
+	d.UseNumber()
+	v, err := parseJSON(d, 0)
+	if err != nil {
+		return s
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return s
+	}
+	if _, ok := v.(string); ok {
+		return s
+	}
+	return v
+}
+
+// parseJSON reads one value, and keeps the order of an object's keys.
+func parseJSON(d *json.Decoder, depth int) (any, error) {
+	t, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	if depth > 100 {
+		return nil, errors.New("nested too deep")
+	}
+	switch t := t.(type) {
+	case json.Number:
+		if n, err := t.Int64(); err == nil {
+			return n, nil
+		}
+		return t.Float64()
+	case json.Delim:
+		object := &pickle.Dict{}
+		list := pickle.List{}
+		for d.More() {
+			if t == '{' {
+				k, err := d.Token()
+				if err != nil {
+					return nil, err
+				}
+				object.Keys = append(object.Keys, k)
+			}
+			v, err := parseJSON(d, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			object.Values = append(object.Values, v)
+			list = append(list, v)
+		}
+		if _, err := d.Token(); err != nil {
+			return nil, err
+		}
+		if t == '{' {
+			return object, nil
+		}
+		return list, nil
+	}
+	return t, nil
+}
