@@ -97,7 +97,7 @@ func (f *File) open(o *options) error {
 			return err
 		}
 		f.root, f.bare = metadataValues(metadata), true
-		return f.setTensors(tensors, o)
+		return f.setTensors(tensors)
 	case what == isIndex:
 		f.format = Safetensors
 		return f.openShards(o)
@@ -119,7 +119,7 @@ func (f *File) selectTensors(root any, o *options) error {
 		if !ok {
 			return fmt.Errorf("no dict under %q; at the top there are %s", strings.Join(o.key, "."), keyList(top))
 		}
-		return f.setTensors(d, o)
+		return f.setTensors(d)
 	}
 	for _, key := range []string{"model", "state_dict", "model_state_dict"} {
 		v, ok := top.Get(key)
@@ -127,7 +127,7 @@ func (f *File) selectTensors(root any, o *options) error {
 			continue
 		}
 		if d, ok := v.(*pickle.Dict); ok && hasTensors(d) {
-			return f.setTensors(d, o)
+			return f.setTensors(d)
 		}
 		if _, ok := v.(*stored); !ok {
 			return fmt.Errorf("no weights under %q, which is %s", key, describe(v))
@@ -135,7 +135,7 @@ func (f *File) selectTensors(root any, o *options) error {
 	}
 	if isStateDict(top) {
 		f.bare = true
-		return f.setTensors(top, o)
+		return f.setTensors(top)
 	}
 	return fmt.Errorf("no weights: want them under \"model\", or at the top; there are %s", keyList(top))
 }
@@ -155,17 +155,16 @@ func isStateDict(d *pickle.Dict) bool {
 }
 
 // setTensors makes the tensors of a dict, and of dicts in it, the file's.
-func (f *File) setTensors(d *pickle.Dict, o *options) error {
+func (f *File) setTensors(d *pickle.Dict) error {
 	f.tensors = map[string]*stored{}
-	return f.addTensors("", d, o, 0)
+	return f.addTensors("", d, 0)
 }
 
-func (f *File) addTensors(prefix string, d *pickle.Dict, o *options, depth int) error {
+func (f *File) addTensors(prefix string, d *pickle.Dict, depth int) error {
 	for i, k := range d.Keys {
 		name := prefix + keyText(k)
 		switch v := d.Values[i].(type) {
 		case *stored:
-			name = trim(name, o.trim)
 			if _, ok := f.tensors[name]; ok {
 				return fmt.Errorf("two tensors named %q", clip(name))
 			}
@@ -178,7 +177,7 @@ func (f *File) addTensors(prefix string, d *pickle.Dict, o *options, depth int) 
 			if depth > maxNested {
 				return errors.New("state_dicts nested too deep")
 			}
-			if err := f.addTensors(name+".", v, o, depth+1); err != nil {
+			if err := f.addTensors(name+".", v, depth+1); err != nil {
 				return err
 			}
 		}
@@ -193,15 +192,17 @@ const (
 	maxTensors = 1 << 20
 )
 
-func trim(name string, prefixes []string) string {
-again:
-	for _, p := range prefixes {
-		if p != "" && strings.HasPrefix(name, p) {
-			name = name[len(p):]
-			goto again
+// TrimPrefixes returns a tensor's name without the prefixes that wrappers of a module put before
+// it: "_orig_mod." of torch.compile and "module." of DistributedDataParallel, any number of them
+// in any order.
+func TrimPrefixes(name string) string {
+	for {
+		rest := strings.TrimPrefix(strings.TrimPrefix(name, "_orig_mod."), "module.")
+		if rest == name {
+			return name
 		}
+		name = rest
 	}
-	return name
 }
 
 // lookup follows keys through nested dicts.

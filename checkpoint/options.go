@@ -5,18 +5,12 @@ type Option func(*options)
 
 type options struct {
 	key      []string
-	trim     []string
 	unmapped bool
 }
 
 // Key says where in the file's nested dicts the tensors are, "ema" for one. Without it that is
 // "model", "state_dict" or "model_state_dict", or the top if there are tensors.
 func Key(keys ...string) Option { return func(o *options) { o.key = keys } }
-
-// TrimPrefixes drops these prefixes from the beginnings of names, as often as they occur and in
-// any order: "_orig_mod." of torch.compile and "module." of DistributedDataParallel. Two tensors
-// that get the same name are an error.
-func TrimPrefixes(prefixes ...string) Option { return func(o *options) { o.trim = prefixes } }
 
 // Unmapped reads tensors into memory when they are asked for, instead of mapping the file: for
 // files that others may change or cut short meanwhile.

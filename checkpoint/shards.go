@@ -77,7 +77,7 @@ func (f *File) openShards(o *options) error {
 		return errors.Join(errs...)
 	}
 	f.root, f.bare = metadataValues(metadata), true
-	return f.setTensors(all, o)
+	return f.setTensors(all)
 }
 
 // sorted returns a map's values in order.

@@ -1,0 +1,60 @@
+package checkpoint
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// A float whose exponent is all ones is infinite or NaN. In a word of several floats, the
+// exponents' bits are cut out and one is added at their lowest bit: a sum that reaches the sign's
+// bit is one of those. No sum is larger, so nothing is carried to the next float.
+type exponents struct {
+	mask, one, top uint64
+}
+
+var exponentsOf = map[DType]exponents{
+	F64:  {0x7ff0000000000000, 0x0010000000000000, 0x8000000000000000},
+	F32:  {0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000},
+	BF16: {0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000},
+	F16:  {0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000},
+}
+
+// finite reports whether all floats of b are. Its length is a multiple of their size, and they are
+// in this machine's byte order.
+func finite(b []byte, d DType) bool {
+	e, ok := exponentsOf[d]
+	if !ok {
+		return true
+	}
+	bad, n := orExponents(b, e)
+	for b = b[n:]; len(b) >= 64; b = b[64:] {
+		v := (*[64]byte)(b)
+		bad |= (binary.NativeEndian.Uint64(v[0:])&e.mask + e.one) |
+			(binary.NativeEndian.Uint64(v[8:])&e.mask + e.one) |
+			(binary.NativeEndian.Uint64(v[16:])&e.mask + e.one) |
+			(binary.NativeEndian.Uint64(v[24:])&e.mask + e.one) |
+			(binary.NativeEndian.Uint64(v[32:])&e.mask + e.one) |
+			(binary.NativeEndian.Uint64(v[40:])&e.mask + e.one) |
+			(binary.NativeEndian.Uint64(v[48:])&e.mask + e.one) |
+			(binary.NativeEndian.Uint64(v[56:])&e.mask + e.one)
+	}
+	var last [64]byte // zeros are finite
+	copy(last[:], b)
+	for i := 0; i < len(b); i += 8 {
+		bad |= binary.NativeEndian.Uint64(last[i:])&e.mask + e.one
+	}
+	return bad&e.top == 0
+}
+
+// float returns float i of b as text would show it.
+func float(b []byte, i int, d DType) float64 {
+	switch d {
+	case F32:
+		return float64(math.Float32frombits(binary.NativeEndian.Uint32(b[4*i:])))
+	case BF16:
+		return float64(bfloatToFloat(binary.NativeEndian.Uint16(b[2*i:])))
+	case F16:
+		return float64(halfToFloat(binary.NativeEndian.Uint16(b[2*i:])))
+	}
+	return math.Float64frombits(binary.NativeEndian.Uint64(b[8*i:]))
+}
