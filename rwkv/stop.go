@@ -97,9 +97,7 @@ func (s *stopper) push(piece string) (text string, done bool) {
 	}
 	end := old + len(piece)
 	for j := range s.stops {
-		if m := &s.stops[j]; m.n < len(m.stop) {
-			end = min(end, old+len(piece)-m.n)
-		}
+		end = min(end, old+len(piece)-s.stops[j].n)
 	}
 	// A complete string that doesn't end the text yet begins after an open one, so end is before it.
 	return s.upTo(end, piece), false

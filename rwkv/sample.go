@@ -1,0 +1,240 @@
+package rwkv
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+)
+
+// sampling says how a token is picked from logits. The steps, in their order:
+//
+//  1. Bias changes the logits as it likes.
+//  2. The penalties change the logits of tokens that occurred; see penalty.
+//  3. The logits are divided by Temperature.
+//  4. TopK > 0 keeps the tokens whose logits are at least the k-th largest: more than k if there
+//     are ties there. 1 is greedy: the likeliest token, or one of the likeliest.
+//  5. Softmax makes probabilities of what is left.
+//  6. TopP < 1 keeps the fewest tokens whose probabilities add up to TopP or more: likelier ones
+//     first, of equal ones those with the lower id first, and at least one.
+//  7. MinP > 0 drops tokens less than MinP times as likely as the likeliest.
+//  8. One token is drawn from what is left, in proportion to the probabilities.
+//
+// A logit of −Inf masks its token. A logit of +Inf makes its token certain: all tokens without it
+// are masked, and those with it are equally likely.
+type sampling struct {
+	Temperature  float64 // finite, above 0
+	TopK         int     // 0 is off
+	TopP         float64 // in (0, 1]; 1 is off
+	MinP         float64 // in [0, 1); 0 is off
+	Repetition   float64 // finite, above 0; 1 is off
+	Presence     float64 // finite; 0 is off
+	Frequency    float64 // finite; 0 is off
+	PenaltyDecay float64 // in (0, 1]; 1 is off
+	Seed         uint64
+
+	// Bias, if not nil, changes the logits in place. They are a copy, its own only for the call.
+	Bias func(logits []float32)
+
+	// SkipLogProb saves computing the log-probabilities of what is sampled: they are NaN.
+	SkipLogProb bool
+}
+
+// validate returns an error that names the first parameter outside its range.
+func (p *sampling) validate() error {
+	finite := func(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+	switch {
+	case !(p.Temperature > 0 && finite(p.Temperature)):
+		return fmt.Errorf("temperature = %v, want a finite number above 0", p.Temperature)
+	case p.TopK < 0:
+		return fmt.Errorf("top_k = %d, want 0 (off) or more", p.TopK)
+	case !(p.TopP > 0 && p.TopP <= 1):
+		return fmt.Errorf("top_p = %v, want a number above 0, at most 1 (off)", p.TopP)
+	case !(p.MinP >= 0 && p.MinP < 1):
+		return fmt.Errorf("min_p = %v, want a number from 0 (off), below 1", p.MinP)
+	case !(p.Repetition > 0 && finite(p.Repetition)):
+		return fmt.Errorf("repetition penalty = %v, want a finite number above 0 (1 is off)", p.Repetition)
+	case !finite(p.Presence):
+		return fmt.Errorf("presence penalty = %v, want a finite number (0 is off)", p.Presence)
+	case !finite(p.Frequency):
+		return fmt.Errorf("frequency penalty = %v, want a finite number (0 is off)", p.Frequency)
+	case !(p.PenaltyDecay > 0 && p.PenaltyDecay <= 1):
+		return fmt.Errorf("penalty decay = %v, want a number above 0, at most 1 (off)", p.PenaltyDecay)
+	}
+	return nil
+}
+
+// errMasked is the error of logits that are all −Inf.
+var errMasked = errors.New("no token to sample: every logit is -Inf")
+
+// sampler picks the tokens of one sequence. It computes in float64, in an order of operations that
+// is the same everywhere: equal logits and seeds give equal tokens on every machine. Each token
+// takes one random number and O(vocab) time, and allocates nothing.
+type sampler struct {
+	sampling
+	invT    float64 // 1/Temperature
+	logMinP float64
+	rng     *rand.PCG
+	penalty *penalty // nil if off
+
+	changed []float32 // [vocab], logits after bias and penalties
+	ids     []int32   // candidates' storage, [≤ vocab]
+	logits  []float32 //   and their logits
+	values  []float32 // [≤ vocab], for selecting
+	sums    []float64 // total weight of each block of candidates
+	bins    [selectBins]float64
+	block   [weightBlock]float64
+}
+
+// candidates is what may be sampled: tokens in the order of their ids, with their logits. Nil ids
+// are 0, 1, 2, ….
+type candidates struct {
+	ids    []int32
+	logits []float32
+}
+
+// newSampler returns a sampler for logits [vocab]. p must be valid.
+func newSampler(p sampling, vocab int) *sampler {
+	s := &sampler{
+		sampling: p,
+		invT:     1 / p.Temperature,
+		logMinP:  math.Log(p.MinP),
+		rng:      rand.NewPCG(p.Seed, 0),
+		penalty:  newPenalty(&p, vocab),
+		sums:     make([]float64, 0, (vocab+weightBlock-1)/weightBlock),
+	}
+	if s.penalty != nil || p.Bias != nil {
+		s.changed = make([]float32, vocab)
+	}
+	if p.TopK > 0 || p.TopP < 1 || p.MinP > 0 {
+		s.ids = make([]int32, 0, vocab)
+		s.logits = make([]float32, 0, vocab)
+		s.values = make([]float32, 0, vocab)
+	}
+	return s
+}
+
+// observe tells the penalties of the sequence's next token, from 0 to vocab-1: of a prompt's or of
+// one that next returned.
+func (s *sampler) observe(id int) {
+	if s.penalty != nil {
+		s.penalty.observe(id)
+	}
+}
+
+// next picks a token from logits [vocab], which it leaves as they are. logProb is the natural
+// logarithm of the token's probability by the model alone: by the softmax of the logits before
+// bias, penalties, temperature and cuts; a token that only a bias makes possible has −Inf. It is an
+// error if a logit is NaN or if none is above −Inf, before or after bias and penalties: nothing is
+// picked then and no random number taken.
+func (s *sampler) next(logits []float32) (id int, logProb float32, err error) {
+	top, err := highest(logits)
+	if err != nil {
+		return 0, 0, err
+	}
+	c := candidates{logits: logits}
+	cTop := top
+	if s.changed != nil {
+		copy(s.changed, logits)
+		if s.Bias != nil {
+			s.Bias(s.changed)
+		}
+		if s.penalty != nil {
+			s.penalty.apply(s.changed)
+		}
+		c.logits = s.changed
+		if cTop, err = highest(c.logits); err != nil {
+			return 0, 0, fmt.Errorf("after bias and penalties: %w", err)
+		}
+	}
+
+	// The weights of all tokens serve twice if nothing changes them.
+	var total float64
+	plain := false
+	if !s.SkipLogProb && !math.IsInf(top, 1) {
+		total = s.weigh(logits, top, 1)
+		plain = s.changed == nil && s.Temperature == 1
+	}
+	logTotal := top + math.Log(total)
+
+	c, cTop = s.cut(c, cTop)
+	if !plain || c.ids != nil {
+		total = s.weigh(c.logits, cTop, s.invT)
+	}
+	id = s.pick(c.logits, cTop, s.uniform()*total)
+	if c.ids != nil {
+		id = int(c.ids[id])
+	}
+
+	switch {
+	case s.SkipLogProb:
+		logProb = float32(math.NaN())
+	case !math.IsInf(top, 1):
+		logProb = float32(float64(logits[id]) - logTotal)
+	default:
+		logProb = certain(logits, id)
+	}
+	return id, logProb, nil
+}
+
+// cut returns the candidates that may be picked, and their largest logit; before it is top. Nothing
+// of c changes: those left are in the sampler's storage, unless they are all.
+func (s *sampler) cut(c candidates, top float64) (candidates, float64) {
+	if math.IsInf(top, 1) {
+		c = s.keep(c, float32(top), len(c.logits))
+		clear(c.logits) // any finite number, the same for all
+		top = 0
+	}
+	if s.TopK > 0 && s.TopK < len(c.logits) {
+		c = s.keep(c, s.topK(c.logits, float32(top)), len(c.logits))
+	}
+	if s.TopP < 1 {
+		t, ties := s.topP(c.logits, top)
+		c = s.keep(c, t, ties)
+	}
+	if s.MinP > 0 {
+		c = s.keep(c, s.minP(top), len(c.logits))
+	}
+	return c, top
+}
+
+// uniform returns a random number in [0, 1), a multiple of 2^-53.
+func (s *sampler) uniform() float64 { return float64(s.rng.Uint64()>>11) * 0x1p-53 }
+
+// appendState appends the state of the random numbers to b; restoreState continues from it. The
+// penalties are no part of it: they follow from the tokens.
+func (s *sampler) appendState(b []byte) ([]byte, error) { return s.rng.AppendBinary(b) }
+
+// restoreState continues the random numbers from what appendState wrote.
+func (s *sampler) restoreState(b []byte) error { return s.rng.UnmarshalBinary(b) }
+
+// highest returns the largest logit, and an error if one is NaN or all are −Inf.
+func highest(logits []float32) (float64, error) {
+	top := float32(math.Inf(-1))
+	for i, l := range logits {
+		if !(l <= top) {
+			if l != l {
+				return 0, fmt.Errorf("the logit of token %d is NaN", i)
+			}
+			top = l
+		}
+	}
+	if math.IsInf(float64(top), -1) {
+		return 0, errMasked
+	}
+	return float64(top), nil
+}
+
+// certain returns the log-probability of a token among logits of which some are +Inf.
+func certain(logits []float32, id int) float32 {
+	if !math.IsInf(float64(logits[id]), 1) {
+		return float32(math.Inf(-1))
+	}
+	n := 0
+	for _, l := range logits {
+		if math.IsInf(float64(l), 1) {
+			n++
+		}
+	}
+	return float32(-math.Log(float64(n)))
+}
