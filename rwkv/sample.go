@@ -68,8 +68,10 @@ func (p *sampling) validate() error {
 var errMasked = errors.New("no token to sample: every logit is -Inf")
 
 // sampler picks the tokens of one sequence. It computes in float64, in an order of operations that
-// is the same everywhere: equal logits and seeds give equal tokens on every machine. Each token
-// takes one random number and O(vocab) time, and allocates nothing.
+// is the same everywhere: equal logits and seeds give equal tokens on every machine. (Only a min-p or
+// a repetition penalty that decays need math.Log or math.Exp, whose last bit may differ; it hardly
+// ever outlives the rounding to float32.) Each token takes one random number and O(vocab) time, and
+// allocates nothing.
 type sampler struct {
 	sampling
 	invT    float64 // 1/Temperature
