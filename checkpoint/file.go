@@ -157,27 +157,29 @@ func isStateDict(d *pickle.Dict) bool {
 // setTensors makes the tensors of a dict, and of dicts in it, the file's.
 func (f *File) setTensors(d *pickle.Dict) error {
 	f.tensors = map[string]*stored{}
-	return f.addTensors("", d, 0)
+	room := maxNames
+	return f.addTensors("", d, &room)
 }
 
-func (f *File) addTensors(prefix string, d *pickle.Dict, depth int) error {
+// addTensors adds the tensors of d, whose names begin with prefix; room is for names.
+func (f *File) addTensors(prefix string, d *pickle.Dict, room *int) error {
 	for i, k := range d.Keys {
 		name := prefix + keyText(k)
 		switch v := d.Values[i].(type) {
 		case *stored:
+			if *room -= len(name); *room < 0 {
+				return errors.New("names of tensors that take too much memory")
+			}
 			if _, ok := f.tensors[name]; ok {
 				return fmt.Errorf("two tensors named %q", clip(name))
 			}
 			f.tensors[name] = v
 			f.names = append(f.names, name)
-			if len(name) > maxName || len(f.names) > maxTensors {
-				return fmt.Errorf("more than %d tensors, or a name of more than %d bytes", maxTensors, maxName)
-			}
 		case *pickle.Dict:
-			if depth > maxNested {
-				return errors.New("state_dicts nested too deep")
+			if *room -= len(name); *room < 0 {
+				return errors.New("names of tensors that take too much memory")
 			}
-			if err := f.addTensors(name+".", v, depth+1); err != nil {
+			if err := f.addTensors(name+".", v, room); err != nil {
 				return err
 			}
 		}
@@ -185,12 +187,8 @@ func (f *File) addTensors(prefix string, d *pickle.Dict, depth int) error {
 	return nil
 }
 
-// Limits that keep names, which nested dicts make of short ones, from taking much memory.
-const (
-	maxNested  = 8
-	maxName    = 4096
-	maxTensors = 1 << 20
-)
+// maxNames is how many bytes the tensors' names may take, which nested dicts can make of few.
+const maxNames = 64 << 20
 
 // TrimPrefixes returns a tensor's name without the prefixes that wrappers of a module put before
 // it: "_orig_mod." of torch.compile and "module." of DistributedDataParallel, any number of them
@@ -252,25 +250,17 @@ func keyList(d *pickle.Dict) string {
 	return strings.Join(list, ", ")
 }
 
-// hasTensors reports whether a dict, or one in it, holds a tensor.
-func hasTensors(d *pickle.Dict) bool { return anyTensor(d, map[*pickle.Dict]bool{}) }
-
-func anyTensor(v any, seen map[*pickle.Dict]bool) bool {
+// hasTensors reports whether a value, or one in it, is a tensor.
+func hasTensors(v any) bool {
 	switch v := v.(type) {
-	case *stored:
-		return true
-	case *storageRef:
+	case *stored, *storageRef:
 		return true
 	case pickle.List:
-		return slices.ContainsFunc(v, func(x any) bool { return anyTensor(x, seen) })
+		return slices.ContainsFunc(v, hasTensors)
 	case pickle.Tuple:
-		return slices.ContainsFunc(v, func(x any) bool { return anyTensor(x, seen) })
+		return slices.ContainsFunc(v, hasTensors)
 	case *pickle.Dict:
-		if seen[v] {
-			return false
-		}
-		seen[v] = true
-		return slices.ContainsFunc(v.Values, func(x any) bool { return anyTensor(x, seen) })
+		return slices.ContainsFunc(v.Values, hasTensors)
 	}
 	return false
 }

@@ -179,8 +179,8 @@ func addAliases(d *pickle.Dict, metadata map[string]string) error {
 	return nil
 }
 
-// metadataValues turns safetensors metadata, which is strings, into values: JSON objects, arrays
-// and numbers are read, as WriteSafetensors writes them, other text stays.
+// metadataValues turns safetensors metadata, which is strings, into values: what is JSON is
+// read, as WriteSafetensors writes it, other text stays.
 func metadataValues(m map[string]string) *pickle.Dict {
 	d := &pickle.Dict{}
 	keys := make([]string, 0, len(m))
@@ -203,9 +203,6 @@ func parseText(s string) any {
 		return s
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return s
-	}
-	if _, ok := v.(string); ok {
 		return s
 	}
 	return v

@@ -34,6 +34,9 @@ func (f *File) openShards(o *options) error {
 	if len(index.WeightMap) == 0 {
 		return errors.New("a JSON file without a weight_map, not the index of a checkpoint")
 	}
+	if src.close == nil {
+		return errors.New("an index in memory: the files that it names are not there")
+	}
 	shards := map[string]*pickle.Dict{}
 	metadata := map[string]string{}
 	for _, file := range sorted(index.WeightMap) {

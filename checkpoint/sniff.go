@@ -21,6 +21,7 @@ var signatures = []struct {
 	what   kind
 }{
 	{"PK\x03\x04", isZip},
+	{"PK\x05\x06", isZip}, // an empty one
 	{"version https://git-lfs", "a Git LFS pointer, not the checkpoint itself: git lfs pull fetches it"},
 	{"\x1f\x8b", "gzip-compressed: unpack it first, a checkpoint is mapped"},
 	{"BZh", "bzip2-compressed: unpack it first"},
@@ -54,7 +55,7 @@ func sniff(head []byte, size int64) kind {
 	switch {
 	case bytes.HasPrefix(text, []byte("<!doctype html")), bytes.HasPrefix(text, []byte("<html")), bytes.HasPrefix(text, []byte("<head")):
 		return "an HTML page, not a checkpoint: a download that went wrong?"
-	case bytes.HasPrefix(text, []byte("{")) && bytes.Contains(head, []byte(`"weight_map"`)) || bytes.HasPrefix(text, []byte("{")) && bytes.Contains(head, []byte(`"metadata"`)):
+	case bytes.HasPrefix(text, []byte("{")) && (bytes.Contains(head, []byte(`"weight_map"`)) || bytes.Contains(head, []byte(`"metadata"`))):
 		return isIndex
 	case isText(head):
 		return "a text file, not a checkpoint"

@@ -17,7 +17,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
+	"slices"
 
 	"github.com/nlpodyssey/gopickle/pickle"
 	"github.com/nlpodyssey/gopickle/types"
@@ -100,8 +102,8 @@ func (d Decoder) Decode(data []byte) (value any, n int, err error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("pickle: %w", clipped(err))
 	}
-	c := converter{done: map[any]any{}}
-	value, err = c.convert(raw, 0)
+	c := converter{done: map[any]converted{}, limit: 1<<16 + 4*int64(n)}
+	value, _, err = c.convert(raw, 0)
 	if err != nil {
 		return nil, 0, fmt.Errorf("pickle: %w", err)
 	}
@@ -130,66 +132,69 @@ const maxDepth = 200
 
 var errDepth = fmt.Errorf("nested deeper than %d levels", maxDepth)
 
-// converter turns gopickle's values into ours; done has those that are shared by reference, nil
-// for those still in the making.
+// converter turns gopickle's values into ours.
 type converter struct {
-	done map[any]any
+	done  map[any]converted // containers, by reference
+	limit int64             // parts that a value may have
 }
 
-func (c *converter) convert(v any, depth int) (any, error) {
+// converted is a container's value, nil while it is in the making, and of how many parts it would
+// be if nothing in it were shared. Whoever walks through values pays for each of those: thirty
+// lists, each with the next one twice, are a billion.
+type converted struct {
+	value any
+	parts int64
+}
+
+func (c *converter) convert(v any, depth int) (any, int64, error) {
 	if depth > maxDepth {
-		return nil, errDepth
+		return nil, 0, errDepth
 	}
 	switch v := v.(type) {
 	case int:
-		return int64(v), nil
+		return int64(v), 1, nil
 	case *big.Int:
 		if v.IsInt64() {
-			return v.Int64(), nil
+			return v.Int64(), 1, nil
 		}
-		return v, nil
+		return v, 1, nil
 	case *types.ByteArray:
-		return []byte(*v), nil
+		return []byte(*v), 1, nil
 	case *types.Dict, *types.List, *types.Tuple, *types.Set, *types.FrozenSet, *orderedDict, *attributes:
-		if got, ok := c.done[v]; ok {
-			if got == nil {
-				return nil, errors.New("a value that contains itself")
+		got, ok := c.done[v]
+		if ok && got.value == nil {
+			return nil, 0, errors.New("a value that contains itself")
+		}
+		if !ok {
+			c.done[v] = converted{}
+			var err error
+			if got.value, got.parts, err = c.container(v, depth+1); err != nil {
+				return nil, 0, err
 			}
-			return got, nil
+			if got.parts > c.limit {
+				return nil, 0, errors.New("a value whose parts are shared too often")
+			}
+			c.done[v] = got
 		}
-		c.done[v] = nil
-		got, err := c.container(v, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		c.done[v] = got
-		return got, nil
+		return got.value, got.parts, nil
 	}
-	return v, nil
+	return v, 1, nil
 }
 
-func (c *converter) container(v any, depth int) (any, error) {
+func (c *converter) container(v any, depth int) (any, int64, error) {
 	switch v := v.(type) {
 	case *types.Tuple:
-		items, err := c.items(*v, depth)
-		return Tuple(items), err
+		items, parts, err := c.items(*v, depth)
+		return Tuple(items), parts, err
 	case *types.List:
-		items, err := c.items(*v, depth)
-		return List(items), err
+		items, parts, err := c.items(*v, depth)
+		return List(items), parts, err
 	case *types.Set:
-		items := make([]any, 0, len(*v))
-		for x := range *v {
-			items = append(items, x)
-		}
-		items, err := c.items(items, depth)
-		return List(items), err
+		items, parts, err := c.items(slices.Collect(maps.Keys(*v)), depth)
+		return List(items), parts, err
 	case *types.FrozenSet:
-		items := make([]any, 0, len(*v))
-		for x := range *v {
-			items = append(items, x)
-		}
-		items, err := c.items(items, depth)
-		return List(items), err
+		items, parts, err := c.items(slices.Collect(maps.Keys(*v)), depth)
+		return List(items), parts, err
 	case *types.Dict:
 		return c.dict(*v, depth)
 	case *orderedDict:
@@ -197,32 +202,36 @@ func (c *converter) container(v any, depth int) (any, error) {
 	case *attributes:
 		return c.dict(v.entries, depth)
 	}
-	return nil, fmt.Errorf("a %T", v)
+	return nil, 0, fmt.Errorf("a %T", v)
 }
 
-func (c *converter) items(items []any, depth int) ([]any, error) {
-	out := make([]any, len(items))
+func (c *converter) items(items []any, depth int) (out []any, parts int64, err error) {
+	out = make([]any, len(items))
+	parts = 1
 	for i, x := range items {
-		var err error
-		if out[i], err = c.convert(x, depth); err != nil {
-			return nil, err
+		var n int64
+		if out[i], n, err = c.convert(x, depth); err != nil {
+			return nil, 0, err
 		}
+		parts += n
 	}
-	return out, nil
+	return out, parts, nil
 }
 
-func (c *converter) dict(entries []types.DictEntry, depth int) (*Dict, error) {
+func (c *converter) dict(entries []types.DictEntry, depth int) (_ any, parts int64, err error) {
 	d := &Dict{Keys: make([]any, 0, len(entries)), Values: make([]any, 0, len(entries))}
 	at := make(map[any]int, len(entries))
+	parts = 1
 	for _, e := range entries {
-		v, err := c.convert(e.Value, depth)
+		v, n, err := c.convert(e.Value, depth)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		k, err := c.convert(e.Key, depth)
+		k, m, err := c.convert(e.Key, depth)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
+		parts += n + m
 		switch k.(type) {
 		case string, int64, float64, bool, nil:
 			if i, ok := at[k]; ok {
@@ -234,7 +243,7 @@ func (c *converter) dict(entries []types.DictEntry, depth int) (*Dict, error) {
 		d.Keys = append(d.Keys, k)
 		d.Values = append(d.Values, v)
 	}
-	return d, nil
+	return d, parts, nil
 }
 
 // orderedDict is a collections.OrderedDict in the making. Its attributes, _metadata of a

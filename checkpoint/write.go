@@ -1,0 +1,309 @@
+package checkpoint
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unsafe"
+
+	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/tensor"
+)
+
+// Named is a tensor to write.
+type Named struct {
+	Name   string
+	Tensor *tensor.Tensor
+}
+
+// A WriteOption sets how a file is written.
+type WriteOption func(*writeOptions)
+
+type writeOptions struct {
+	dtype    DType // 0: as they are
+	progress func(done, total int64)
+}
+
+// As converts the float tensors to dtype, rounding to the nearest, ties to even; f64 is rounded to
+// f32 first, as PyTorch does. A number too large for the type is an error. Other tensors stay.
+func As(dtype tensor.DType) WriteOption {
+	d := map[tensor.DType]DType{tensor.F32: F32, tensor.BF16: BF16, tensor.F16: F16}[dtype]
+	return func(o *writeOptions) { o.dtype = d }
+}
+
+// OnProgress calls f now and then with the bytes of tensors that are written, and of all.
+func OnProgress(f func(done, total int64)) WriteOption {
+	return func(o *writeOptions) { o.progress = f }
+}
+
+// WritePT writes what torch.load reads, weights_only=True included, in the zip format: if there
+// are values a dict with the tensors under "model" and the values beside it, as training programs
+// save them ("model_args", "config", "iter_num" …), else the state_dict alone. A value is nil, a
+// bool, int, int64, float64, string, []byte, []any or map[string]any. Tensors that share all their
+// elements are stored once, as tied weights are. The file appears whole or not at all.
+func WritePT(path string, tensors []Named, values map[string]any, opts ...WriteOption) error {
+	return writeNamed(path, tensors, values, opts, writeZip)
+}
+
+// WriteSafetensors writes a safetensors file. Its metadata has the values, strings as they are and
+// others as JSON, and "format": "pt". Of tensors that share all their elements the first is
+// stored, and the metadata maps the other names to its name. The file appears whole or not at all.
+func WriteSafetensors(path string, tensors []Named, values map[string]any, opts ...WriteOption) error {
+	return writeNamed(path, tensors, values, opts, writeSafe)
+}
+
+// Convert writes the tensors of f to another file, of the format that its name ends in: .pt, .pth,
+// .bin or .safetensors. What lies beside the tensors goes along (model_args, config …), except
+// what holds tensors itself, as an optimizer's state does. A bare state_dict stays one.
+func Convert(path string, f *File, opts ...WriteOption) error {
+	write := writeZip
+	switch ext := strings.ToLower(filepath.Ext(path)); ext {
+	case ".pt", ".pth", ".bin":
+	case ".safetensors":
+		write = writeSafe
+	default:
+		return fmt.Errorf("%s: can't tell the format from %q, want .pt, .pth, .bin or .safetensors", path, ext)
+	}
+	var items []*item
+	for _, name := range f.names {
+		t := f.tensors[name]
+		items = append(items, &item{name: name, dtype: t.dtype, shape: t.shape, from: t.dtype, same: identity{t.rec, t.offset, fmt.Sprint(t.shape, t.stride)},
+			bytes: func() ([]byte, error) {
+				b, err := t.packed()
+				if err != nil {
+					return nil, f.fail(name, err)
+				}
+				return b, nil
+			}})
+	}
+	return writeItems(path, items, f.beside(), opts, write)
+}
+
+// beside returns the values that lie beside the tensors and are worth keeping.
+func (f *File) beside() *pickle.Dict {
+	out := &pickle.Dict{}
+	if f.root == nil || f.bare && f.format != Safetensors {
+		return out
+	}
+	for i, k := range f.root.Keys {
+		v := f.root.Values[i]
+		if t, ok := v.(*stored); ok {
+			v = t.scalar()
+		}
+		name, ok := k.(string)
+		if _, alias := f.tensors[name]; !ok || alias || f.format == Safetensors && name == "format" || !portable(v) {
+			continue
+		}
+		out.Keys, out.Values = append(out.Keys, k), append(out.Values, v)
+	}
+	return out
+}
+
+// item is one tensor to write.
+type item struct {
+	name  string
+	dtype DType // to write
+	shape []int64
+	from  DType                  // of bytes
+	bytes func() ([]byte, error) // elements in row-major order and this machine's byte order
+	same  any                    // equal for items that share all their elements
+	twin  *item                  // the first of those, nil for itself
+	key   string                 // of its storage, in a zip
+}
+
+// identity tells which elements a stored tensor has.
+type identity struct {
+	rec    *record
+	offset int64
+	layout string
+}
+
+// size returns the bytes to write.
+func (it *item) size() int64 {
+	n := it.dtype.Size()
+	for _, d := range it.shape {
+		n *= d
+	}
+	return n
+}
+
+func writeNamed(path string, tensors []Named, values map[string]any, opts []WriteOption, write writeFunc) error {
+	var items []*item
+	for _, n := range tensors {
+		it := &item{name: n.Name, from: F32, bytes: func() ([]byte, error) { return rowsOf(n.Tensor), nil }}
+		var first unsafe.Pointer
+		if t := n.Tensor; t.DType() == tensor.F32 && t.Len() > 0 {
+			first = unsafe.Pointer(&t.Row(0)[0])
+		} else if t.DType() != tensor.F32 {
+			it.from = map[tensor.DType]DType{tensor.BF16: BF16, tensor.F16: F16}[t.DType()]
+			if b := bitsOf(t); len(b) > 0 {
+				first = unsafe.Pointer(&b[0])
+			}
+		}
+		it.dtype = it.from
+		for _, d := range n.Tensor.Shape() {
+			it.shape = append(it.shape, int64(d))
+		}
+		it.same = it
+		if first != nil && n.Tensor.Contiguous() {
+			it.same = [2]any{first, fmt.Sprint(it.from, it.shape)}
+		}
+		items = append(items, it)
+	}
+	d := &pickle.Dict{}
+	for _, k := range keyOrder(values) {
+		d.Keys, d.Values = append(d.Keys, k), append(d.Values, values[k])
+	}
+	return writeItems(path, items, d, opts, write)
+}
+
+// rowsOf returns the elements of a tensor as bytes, aliasing them where they are contiguous.
+func rowsOf(t *tensor.Tensor) []byte {
+	if t.Len() == 0 {
+		return nil
+	}
+	if t.DType() != tensor.F32 {
+		b := bitsOf(t)
+		return unsafe.Slice((*byte)(unsafe.Pointer(&b[0])), 2*len(b))
+	}
+	if !t.Contiguous() {
+		c := tensor.New(t.Shape()...)
+		c.CopyFrom(t)
+		t = c
+	}
+	x := t.Data()
+	return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
+}
+
+// bitsOf returns the bit patterns of a tensor, packed: widening and rounding back is exact.
+func bitsOf(t *tensor.Tensor) []uint16 {
+	if t.Contiguous() {
+		return t.Bits()
+	}
+	round := floatToBfloat
+	if t.DType() == tensor.F16 {
+		round = floatToHalf
+	}
+	x := t.Float32().Data()
+	bits := make([]uint16, len(x))
+	for i, v := range x {
+		bits[i] = round(v)
+	}
+	return bits
+}
+
+// keyOrder puts what people look for first.
+func keyOrder(values map[string]any) []string {
+	var keys []string
+	for k := range values {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b string) int {
+		rank := func(s string) int { return slices.Index([]string{"config", "model_args"}, s) }
+		if r := rank(b) - rank(a); r != 0 {
+			return r
+		}
+		return strings.Compare(a, b)
+	})
+	return keys
+}
+
+// writeFunc writes a file of one format.
+type writeFunc func(w io.Writer, items []*item, values *pickle.Dict, count func(n int)) error
+
+func writeItems(path string, items []*item, values *pickle.Dict, opts []WriteOption, write writeFunc) error {
+	o := &writeOptions{}
+	for _, set := range opts {
+		set(o)
+	}
+	names := map[string]bool{}
+	first := map[any]*item{}
+	var total, done int64
+	for _, it := range items {
+		if it.name == "" || names[it.name] {
+			return fmt.Errorf("%s: two tensors named %q, or one without a name", path, it.name)
+		}
+		names[it.name] = true
+		if o.dtype != 0 && it.from.weight() {
+			it.dtype = o.dtype
+		}
+		if it.twin = first[it.same]; it.twin == nil {
+			first[it.same] = it
+			total += it.size()
+		}
+	}
+	if _, ok := values.Get("model"); ok {
+		return fmt.Errorf("%s: a value named \"model\", where the tensors go", path)
+	}
+	return writeFile(path, func(w io.Writer) error {
+		return write(w, items, values, func(n int) {
+			if done += int64(n); o.progress != nil {
+				o.progress(done, total)
+			}
+		})
+	})
+}
+
+// writeTo writes the elements, little-endian, and calls count as it goes.
+func (it *item) writeTo(w io.Writer, count func(n int)) error {
+	return guard(func() error {
+		b, err := it.bytes()
+		if err != nil {
+			return err
+		}
+		const chunk = 1 << 18 // bytes, a multiple of every element's size
+		out := make([]byte, 0, 4*chunk)
+		for len(b) > 0 {
+			part := b[:min(len(b), chunk)]
+			b = b[len(part):]
+			if it.dtype != it.from {
+				if out, err = convertFloats(out[:0], part, it.from, it.dtype); err != nil {
+					return &Error{"", it.name, err}
+				}
+				part = out
+			}
+			if bigEndianHost && it.dtype.Size() > 1 {
+				out = append(out[:0], part...)
+				swapBytes(out, it.dtype)
+				part = out
+			}
+			if _, err := w.Write(part); err != nil {
+				return err
+			}
+			count(len(part))
+		}
+		return nil
+	})
+}
+
+// convertFloats appends the floats of b to dst in another type.
+func convertFloats(dst, b []byte, from, to DType) ([]byte, error) {
+	for i := range len(b) / int(from.Size()) {
+		wide := float(b, i, from)
+		x := float32(wide)
+		inf := math.IsInf(float64(x), 0)
+		switch to {
+		case F32:
+			dst = binary.NativeEndian.AppendUint32(dst, math.Float32bits(x))
+		case BF16:
+			h := floatToBfloat(x)
+			inf = inf || h&0x7fff == 0x7f80
+			dst = binary.NativeEndian.AppendUint16(dst, h)
+		case F16:
+			h := floatToHalf(x)
+			inf = inf || h&0x7fff == 0x7c00
+			dst = binary.NativeEndian.AppendUint16(dst, h)
+		default:
+			return nil, errors.New("not a type to convert to")
+		}
+		if inf && !math.IsInf(wide, 0) {
+			return nil, fmt.Errorf("%v is too large for %v", wide, to)
+		}
+	}
+	return dst, nil
+}
