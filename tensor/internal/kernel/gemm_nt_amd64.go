@@ -4,21 +4,24 @@ package kernel
 
 import "unsafe"
 
-// ntArgs are the arguments of a row of tiles: rows of x by tiles·4 rows of w. The assembly uses
-// some of the fields as its variables. Distances are in bytes.
+// ntArgs are the arguments of a row of tiles: rows rows of x by tiles·4 rows of w. Distances are
+// in bytes.
 type ntArgs struct {
-	dst, x, w, state unsafe.Pointer
-	ldd, ldx         int
-	w1, w2, w3       int // rows 1, 2, 3 of a tile's w
-	tileW            int // from a tile's w to the next one's
-	rows             int // of x
-	tiles            int
-	steps            int // whole vectors of k
-	tail             int // numbers of k after them
-	tailMask         int // 2^tail − 1
-	resume           int // not 0: start from the accumulators in state
-	save             int // not 0: leave the accumulators in state, not their sums in dst
-	add              int // not 0: add the sums to dst
+	dst, x, w  unsafe.Pointer
+	state      unsafe.Pointer
+	ldd, ldx   int
+	w1, w2, w3 int     // rows 1, 2, 3 of a tile's w
+	tileW      int     // from a tile's w to the next one's
+	fetch      uintptr // what to prefetch; need not exist
+	fetchStep  int     // from one prefetched address to the next
+	rows       int
+	tiles      int
+	steps      int // whole vectors of k
+	tail       int // numbers of k after them
+	tailMask   int // 2^tail − 1
+	resume     int // not 0: start from the accumulators in state
+	save       int // not 0: leave the accumulators in state, not their sums in dst
+	add        int // not 0: add the sums to dst
 }
 
 // ntTile is the number of rows of w in a tile.
@@ -114,32 +117,56 @@ func gemmNTF16AVX512(dst []float32, ldd int, x []float32, ldx int, w []uint16, l
 }
 
 const (
-	ntChunk = 1024 // numbers of k between two visits of the accumulators: a group's x stays in L1
-	ntBlock = 32   // rows of w that all groups of rows of x visit before the next ones
+	ntCall = 1 << 20 // products in a call of the assembly, at most, unless one tile has more
+
+	ntUnroll = 4 // vectors of k in a turn of the assembly's loop
+
+	// ntChunk is how much of k, at most, is summed between two visits of the accumulators: a
+	// tile's rows of x and of w then fit L1.
+	ntChunk = 1152
+
+	// ntL2 is the memory, in bytes, that operands may take in L2.
+	ntL2 = 1 << 20
 )
+
+// blockRows is the number of rows of w that all rows of x visit before the next ones.
+func (kn *ntKernel) blockRows(m, n, k int) int {
+	switch {
+	case m <= kn.rows:
+		return n
+	case m <= 4*kn.rows: // x is in L1 or near it: keep each line of w there until its last use
+		return 2 * ntTile
+	case m*k*4 <= ntL2: // x stays in L2
+		return 8 * ntTile
+	}
+	// x is read again for each block: make blocks large, so that it happens rarely.
+	return max(ntL2/(4*k)/ntTile*ntTile, 8*ntTile)
+}
 
 // gemm computes dst = x·wᵀ, w of type t.
 //
 // The rows of x are cut into groups of almost the same size, at most kn.rows. A block of w, from
-// the memory for the first group, is in a cache for the others. Weights of half size are widened
-// as they are read by a single group, and once for several. When k is long it is cut in chunks, so
-// that the group's part of x stays in L1; the accumulators then wait in memory, which changes
-// no bits.
+// the memory for the first group, is in a cache for the others, which meanwhile prefetch the next
+// block, a part each. Weights of half size are widened as they are read by a single group, and
+// once for several. When k is long it is cut in chunks; the accumulators then wait in memory,
+// which changes no bits.
 func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t weightType, ldw int, m, n, k int, acc bool) {
 	groups := (m + kn.rows - 1) / kn.rows
-	block, chunk := ntBlock, k
+	block, chunk := kn.blockRows(m, n, k), k
 	widen := t != weightF32 && (groups > 1 || !kn.avx512 && k%kn.lanes != 0)
-	stateLen := 0
-	if k > ntChunk && m > 1 {
+	if widen {
+		block = min(block, 32*ntTile)
+	}
+	stateLen, wideLen := 0, 0
+	if k > ntChunk && groups > 1 {
 		chunk = ntChunk
-		stateLen = kn.rows * block * kn.lanes
+		stateLen = kn.rows * (min(block, n) + ntTile - 1) * kn.lanes
+	}
+	if widen {
+		wideLen = min(block, n) * k
 	}
 	var state, wide []float32
-	if widen || stateLen > 0 {
-		wideLen := 0
-		if widen {
-			wideLen = block * k
-		}
+	if stateLen+wideLen > 0 {
 		b := getBuffer(stateLen + wideLen)
 		defer b.put()
 		state, wide = b.data[:stateLen], b.data[stateLen:][:wideLen]
@@ -151,22 +178,31 @@ func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.
 			kn.widen(wide, wj, t, ldw, cols, k)
 			wj, tj, ldj = unsafe.Pointer(&wide[0]), weightF32, k
 		}
+		fetch := uintptr(w) + uintptr((j+cols)*ldw*t.size())
+		if groups == 1 {
+			fetch = uintptr(w) + uintptr(kn.ahead(m)*ldw*t.size())
+		}
 		for i, g := 0, 0; g < groups; g++ {
 			rows := (m - i) / (groups - g)
 			for p := 0; p < k; p += chunk {
+				part := min(chunk, k-p)
 				a := ntArgs{
 					dst: unsafe.Pointer(&dst[i*ldd+j]), ldd: 4 * ldd,
 					x: unsafe.Pointer(&x[i*ldx+p]), ldx: 4 * ldx,
-					w:    unsafe.Add(wj, p*tj.size()),
-					rows: rows,
+					w:     unsafe.Add(wj, p*tj.size()),
+					rows:  rows,
+					steps: part / kn.lanes, tail: part % kn.lanes, tailMask: 1<<(part%kn.lanes) - 1,
+					resume: btoi(p > 0), save: btoi(p+part < k), add: btoi(acc),
 				}
 				if stateLen > 0 {
 					a.state = unsafe.Pointer(&state[0])
 				}
-				part := min(chunk, k-p)
-				a.steps, a.tail = part/kn.lanes, part%kn.lanes
-				a.tailMask = 1<<a.tail - 1
-				a.resume, a.save, a.add = btoi(p > 0), btoi(p+part < k), btoi(acc)
+				// The groups share the prefetching: each does a piece of the chunk.
+				piece := part * tj.size() / groups
+				a.fetch = fetch + uintptr(p*tj.size()+g*piece)
+				if lines := part / (ntUnroll * kn.lanes) * ntUnroll * kn.lanes * tj.size() / 64; lines > 0 {
+					a.fetchStep = (piece + lines - 1) / lines
+				}
 				kn.tiles(tj, a, ldj, cols)
 			}
 			i += rows
@@ -174,31 +210,49 @@ func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.
 	}
 }
 
+// ahead is the number of rows of w between a tile and what it prefetches, if w is read once.
+func (kn *ntKernel) ahead(m int) int {
+	if m == 1 {
+		return 2 * ntTile // the assembly computes two tiles at a time
+	}
+	return ntTile
+}
+
 // tiles computes cols columns: whole tiles, then what is left through a tile of which some
 // columns are dropped.
 func (kn *ntKernel) tiles(t weightType, a ntArgs, ldw, cols int) {
 	row := ldw * t.size()
 	a.w1, a.w2, a.w3, a.tileW = row, 2*row, 3*row, ntTile*row
-	rest := cols % ntTile
-	dst, w, tiles := a.dst, a.w, cols/ntTile
-	if a.tiles = tiles; tiles > 0 {
+	dst, w, state, fetch := a.dst, a.w, a.state, a.fetch
+	colState := 0 // bytes of the accumulators of a column
+	if state != nil {
+		colState = a.rows * kn.lanes * 4
+	}
+	// Assembly isn't preempted: a call takes some tens of microseconds at most.
+	most := max(ntCall/(ntTile*a.rows*(a.steps+1)*kn.lanes), 2)
+	c := 0
+	for ; c+ntTile <= cols; c += ntTile * a.tiles {
+		a.tiles = min((cols-c)/ntTile, most)
+		a.dst, a.w, a.state = unsafe.Add(dst, 4*c), unsafe.Add(w, c*row), unsafe.Add(state, c*colState)
+		a.fetch = fetch + uintptr(c*row)
 		kn.run(t, &a)
 	}
-	if rest == 0 {
+	if c == cols {
 		return
 	}
+	rest := cols - c
 	// The columns that don't exist read the last row of w.
 	a.w1, a.w2, a.w3 = min(1, rest-1)*row, min(2, rest-1)*row, min(3, rest-1)*row
-	a.w = unsafe.Add(w, tiles*ntTile*row)
 	var out [8 * ntTile]float32
 	ldd, add := a.ldd, a.add
-	a.dst, a.ldd, a.add, a.tiles = unsafe.Pointer(&out), 4*ntTile, 0, 1
+	a.dst, a.w, a.state = unsafe.Pointer(&out), unsafe.Add(w, c*row), unsafe.Add(state, c*colState)
+	a.ldd, a.add, a.tiles = 4*ntTile, 0, 1
 	kn.run(t, &a)
 	if a.save != 0 {
 		return
 	}
 	for r := range a.rows {
-		d := unsafe.Slice((*float32)(unsafe.Add(dst, r*ldd+tiles*ntTile*4)), rest)
+		d := unsafe.Slice((*float32)(unsafe.Add(dst, r*ldd+4*c)), rest)
 		for c := range d {
 			if add != 0 {
 				d[c] += out[r*ntTile+c]

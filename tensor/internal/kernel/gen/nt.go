@@ -5,6 +5,9 @@ import "fmt"
 // tileCols is the number of rows of w, columns of dst, in a tile.
 const tileCols = 4
 
+// ntUnroll is the number of steps of k in one turn of the main loop.
+const ntUnroll = 4
+
 // weight is a storage type of w.
 type weight struct {
 	name string
@@ -35,7 +38,11 @@ func nt(s isa) []byte {
 //	DI	a                 CX	k steps left
 //	SI	x, at k           R9, R10, R11	ldx, 3·ldx, 5·ldx
 //	R8	w, at k           R12, R13, BX	offsets of rows 1, 2, 3 of w
-//	DX	dst of the tile   AX, R14	temporaries`, tileCols, s.lanes, map[int]string{16: "8, 4, 2, 1", 8: "1, 2, 4"}[s.lanes])
+//	DX	dst of the tile   R14, R15	prefetches: address, step
+//	AX	temporary
+//
+// Weights that are needed later are prefetched, in the order in which the loop reads w but a.fetchStep
+// bytes for each line read.`, tileCols, s.lanes, map[int]string{16: "8, 4, 2, 1", 8: "1, 2, 4"}[s.lanes])
 	f.ntConstants(s)
 	for _, w := range weights {
 		f.nt(s, w)
@@ -68,6 +75,9 @@ DATA ·ntMask<>+56(SB)/8, $0
 GLOBL ·ntMask<>(SB), RODATA|NOPTR, $64`)
 }
 
+// ntLocals are variables on the stack that begin as the argument of the same name.
+var ntLocals = map[string]string{"w": "w-8(SP)", "tiles": "tiles-16(SP)", "state": "state-24(SP)", "fetch": "fetch-32(SP)"}
+
 // nt writes the function for one weight type.
 func (f *asm) nt(s isa, w weight) {
 	name := "nt" + w.name + s.name
@@ -76,13 +86,14 @@ func (f *asm) nt(s isa, w weight) {
 //
 //	for a.tiles {
 //		accumulators = 0, or a.state if a.resume
-//		for a.steps { w, x, accumulators += x·w }; the masked step if a.tail
+//		for a.steps { w, x, accumulators += x·w; prefetch }; a masked step if a.tail
 //		dst = sums, or dst += sums if a.add; or a.state = accumulators if a.save
-//		w += a.tileW; dst += 4 columns; a.state += the tile's accumulators
+//		w, fetch += a.tileW; dst += 4 columns; state += the tile's accumulators
 //	}
-TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
+TEXT ·%s(SB), NOSPLIT, $32-8`, name, name)
 	f.op("MOVQ a+0(FP), DI")
 	f.op("MOVQ ntArgs_dst(DI), DX")
+	f.op("MOVQ ntArgs_fetchStep(DI), R15")
 	f.op("MOVQ ntArgs_ldx(DI), R9")
 	f.op("LEAQ (R9)(R9*2), R10")
 	f.op("LEAQ (R9)(R9*4), R11")
@@ -96,6 +107,10 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
 		f.op("MOVL $0xcccc, AX")
 		f.op("KMOVW AX, K3")
 	}
+	for _, v := range []string{"w", "fetch", "tiles", "state"} {
+		f.op("MOVQ ntArgs_%s(DI), AX", v)
+		f.op("MOVQ AX, %s", ntLocals[v])
+	}
 	f.op("MOVQ ntArgs_rows(DI), AX")
 	for r := s.ntRows(); r > 1; r-- {
 		f.op("CMPQ AX, $%d", r)
@@ -103,7 +118,7 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
 	}
 	f.line("")
 	f.line("\t// One row: two tiles at a time, for enough accumulators to hide the FMA's latency.")
-	f.op("CMPQ ntArgs_tiles(DI), $2")
+	f.op("CMPQ tiles-16(SP), $2")
 	f.op("JLT rows1")
 	f.ntTiles(s, w, 1, 2)
 	for r := 1; r <= s.ntRows(); r++ {
@@ -124,10 +139,12 @@ func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
 
 	f.label("%s", id)
 	f.op("MOVQ ntArgs_x(DI), SI")
-	f.op("MOVQ ntArgs_w(DI), R8")
+	f.op("MOVQ w-8(SP), R8")
+	f.op("MOVQ fetch-32(SP), R14")
 	if wide > 1 {
-		f.op("MOVQ R8, R10")
-		f.op("ADDQ ntArgs_tileW(DI), R10")
+		f.op("MOVQ ntArgs_tileW(DI), AX")
+		f.op("LEAQ (R8)(AX*1), R10")
+		f.op("LEAQ (R14)(AX*1), R11")
 	}
 	f.op("MOVQ ntArgs_steps(DI), CX")
 	f.op("CMPQ ntArgs_resume(DI), $0")
@@ -137,25 +154,37 @@ func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
 	}
 
 	f.label("%s_start", id)
-	f.op("TESTQ CX, CX")
-	f.op("JZ %s_tail", id)
+	f.op("SUBQ $%d, CX", ntUnroll)
+	f.op("JLT %s_rest", id)
 	f.op("PCALIGN $32")
-
 	f.label("%s_loop", id)
-	f.ntStep(s, w, rows, wide, false)
-	f.op("ADDQ $%d, SI", s.bytes())
-	f.op("ADDQ $%d, R8", w.size*s.lanes)
-	if wide > 1 {
-		f.op("ADDQ $%d, R10", w.size*s.lanes)
+	for i := range ntUnroll {
+		f.ntStep(s, w, rows, wide, i, false)
+		if (i+1)*s.lanes*w.size%64 == 0 { // the loads have passed a cache line of each row
+			f.ntPrefetch("R14")
+			if wide > 1 {
+				f.ntPrefetch("R11")
+			}
+		}
 	}
+	f.ntAdvance(s, w, wide, ntUnroll)
+	f.op("SUBQ $%d, CX", ntUnroll)
+	f.op("JGE %s_loop", id)
+
+	f.label("%s_rest", id)
+	f.op("ADDQ $%d, CX", ntUnroll)
+	f.op("JZ %s_tail", id)
+	f.label("%s_single", id)
+	f.ntStep(s, w, rows, wide, 0, false)
+	f.ntAdvance(s, w, wide, 1)
 	f.op("DECQ CX")
-	f.op("JNZ %s_loop", id)
+	f.op("JNZ %s_single", id)
 
 	f.label("%s_tail", id)
 	if s.maskable(w) {
 		f.op("CMPQ ntArgs_tail(DI), $0")
 		f.op("JEQ %s_end", id)
-		f.ntStep(s, w, rows, wide, true)
+		f.ntStep(s, w, rows, wide, 0, true)
 		f.label("%s_end", id)
 	}
 	f.op("CMPQ ntArgs_save(DI), $0")
@@ -169,16 +198,17 @@ func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
 
 	f.label("%s_next", id)
 	f.op("ADDQ $%d, DX", wide*tileCols*4)
-	f.op("ADDQ $%d, ntArgs_state(DI)", accs*s.bytes())
+	f.op("ADDQ $%d, state-24(SP)", accs*s.bytes())
 	f.op("MOVQ ntArgs_tileW(DI), AX")
 	for range wide {
-		f.op("ADDQ AX, ntArgs_w(DI)")
+		f.op("ADDQ AX, w-8(SP)")
+		f.op("ADDQ AX, fetch-32(SP)")
 	}
-	f.op("SUBQ $%d, ntArgs_tiles(DI)", wide)
+	f.op("SUBQ $%d, tiles-16(SP)", wide)
 	if wide > 1 {
-		f.op("CMPQ ntArgs_tiles(DI), $%d", wide)
+		f.op("CMPQ tiles-16(SP), $%d", wide)
 		f.op("JGE %s", id)
-		f.op("CMPQ ntArgs_tiles(DI), $0")
+		f.op("CMPQ tiles-16(SP), $0")
 		f.op("JNE rows%d", rows)
 	} else {
 		f.op("JNE %s", id)
@@ -186,24 +216,47 @@ func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
 	f.op("JMP done")
 
 	f.label("%s_resume", id)
-	f.op("MOVQ ntArgs_state(DI), AX")
+	f.op("MOVQ state-24(SP), AX")
 	for i := range accs {
 		f.op("VMOVUPS %d(AX), %s", i*s.bytes(), s.v(i))
 	}
 	f.op("JMP %s_start", id)
 
 	f.label("%s_save", id)
-	f.op("MOVQ ntArgs_state(DI), AX")
+	f.op("MOVQ state-24(SP), AX")
 	for i := range accs {
 		f.op("VMOVUPS %s, %d(AX)", s.v(i), i*s.bytes())
 	}
 	f.op("JMP %s_next", id)
 }
 
+// ntPrefetch prefetches a line for each row of a tile, by the pointer in reg.
+func (f *asm) ntPrefetch(reg string) {
+	for _, row := range []string{"", "(R12*1)", "(R13*1)", "(BX*1)"} {
+		f.op("PREFETCHT1 (%s)%s", reg, row)
+	}
+	f.op("ADDQ R15, %s", reg)
+}
+
+// ntAdvance moves the pointers on by steps.
+func (f *asm) ntAdvance(s isa, w weight, wide, steps int) {
+	f.op("ADDQ $%d, SI", steps*s.bytes())
+	f.op("ADDQ $%d, R8", steps*w.size*s.lanes)
+	if wide > 1 {
+		f.op("ADDQ $%d, R10", steps*w.size*s.lanes)
+	}
+}
+
 // ntStep adds one vector of k to every accumulator; masked, what is left of k.
-func (f *asm) ntStep(s isa, w weight, rows, wide int, masked bool) {
+func (f *asm) ntStep(s isa, w weight, rows, wide, step int, masked bool) {
 	xAddr := []string{"(SI)", "(SI)(R9*1)", "(SI)(R9*2)", "(SI)(R10*1)", "(SI)(R9*4)", "(SI)(R11*1)"}
 	wAddr := []string{"(R8)", "(R8)(R12*1)", "(R8)(R13*1)", "(R8)(BX*1)", "(R10)", "(R10)(R12*1)", "(R10)(R13*1)", "(R10)(BX*1)"}
+	for i := range xAddr {
+		xAddr[i] = fmt.Sprintf("%d%s", step*s.bytes(), xAddr[i])
+	}
+	for i := range wAddr {
+		wAddr[i] = fmt.Sprintf("%d%s", step*w.size*s.lanes, wAddr[i])
+	}
 	cols := wide * tileCols
 	fma := func(w string, x int, acc int) { f.op("VFMADD231PS %s, %s, %s", w, s.v(x), s.v(acc)) }
 	switch {
