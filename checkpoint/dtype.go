@@ -48,7 +48,7 @@ var dtypes = [...]struct {
 	Uint8:      {"uint8", "uint8", "ByteStorage", "U8", 1},
 	Bool:       {"bool", "bool", "BoolStorage", "BOOL", 1},
 	Complex64:  {"complex64", "complex64", "ComplexFloatStorage", "C64", 8},
-	Complex128: {"complex128", "complex128", "ComplexDoubleStorage", "C128", 16},
+	Complex128: {"complex128", "complex128", "ComplexDoubleStorage", "", 16},
 	F8E4M3:     {"f8_e4m3", "float8_e4m3fn", "", "F8_E4M3", 1},
 	F8E5M2:     {"f8_e5m2", "float8_e5m2", "", "F8_E5M2", 1},
 	F8E8M0:     {"f8_e8m0", "float8_e8m0fnu", "", "F8_E8M0", 1},

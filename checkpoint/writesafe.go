@@ -54,6 +54,9 @@ func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int
 		if it.name == "__metadata__" {
 			return errors.New(`a tensor named "__metadata__"`)
 		}
+		if dtypes[it.dtype].safe == "" {
+			return fmt.Errorf("tensor %q: safetensors has no dtype %v", it.name, it.dtype)
+		}
 		name, err := json.Marshal(it.name)
 		if err != nil {
 			return err

@@ -69,10 +69,12 @@ for kw, tag in ((dict(), "zip"), (dict(_use_new_zipfile_serialization=False), "l
 
 ints = {str(d)[6:]: torch.tensor([[1, 2, 3], [4, 5, 6]]).to(d) for d in (
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool, torch.uint16, torch.uint32, torch.uint64, torch.complex64,
-    torch.complex128, torch.float8_e4m3fn, torch.float8_e5m2)}
+    torch.float8_e4m3fn, torch.float8_e5m2)}
 save("integers.pt", collections.OrderedDict(w=torch.randn(2, 2), **ints))
 plainints = {k: v for k, v in ints.items() if k not in ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2")}
 save("legacy_integers.pt", collections.OrderedDict(w=torch.randn(2, 2), **plainints), _use_new_zipfile_serialization=False)
+
+save("complex128.pt", collections.OrderedDict(w=torch.randn(2, 2), c=torch.randn(2).to(torch.complex128)))
 
 p = torch.nn.Parameter(torch.randn(4))
 q = torch.nn.Parameter(torch.randn(2, 2))
