@@ -116,7 +116,7 @@ func wkv5Head(t *wkvTask, s []float32, col, from, to int) {
 	n, ld := t.n, t.in[0].stride
 	h := col / n
 	if to-from <= wkvSteps {
-		kWKV5(t.y.f32[from*t.y.stride+col:], t.y.stride, s, t.in[0].f32[from*ld+col:], t.in[1].f32[from*ld+col:], t.in[2].f32[from*ld+col:], ld, t.decay[h], t.bonus[h], n, to-from)
+		kernel.WKV5(t.y.f32[from*t.y.stride+col:], t.y.stride, s, t.in[0].f32[from*ld+col:], t.in[1].f32[from*ld+col:], t.in[2].f32[from*ld+col:], ld, t.decay[h], t.bonus[h], n, to-from)
 		return
 	}
 	buf := wkvBuffers.get()
@@ -180,5 +180,5 @@ func (t *wkvTask) wkv5Chunk(buf *wkvBuffer, s []float32, col, from, to int) {
 func wkv7Head(t *wkvTask, s []float32, col, from, to int) {
 	ld := t.in[0].stride
 	at := from*ld + col
-	kWKV7(t.y.f32[from*t.y.stride+col:], t.y.stride, s, t.in[0].f32[at:], t.in[3].f32[at:], t.in[1].f32[at:], t.in[2].f32[at:], t.in[4].f32[at:], t.in[5].f32[at:], ld, t.n, to-from)
+	kernel.WKV7(t.y.f32[from*t.y.stride+col:], t.y.stride, s, t.in[0].f32[at:], t.in[3].f32[at:], t.in[1].f32[at:], t.in[2].f32[at:], t.in[4].f32[at:], t.in[5].f32[at:], ld, t.n, to-from)
 }

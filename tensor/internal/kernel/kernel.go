@@ -57,7 +57,7 @@ type impl struct {
 	widenBF16 func(dst []float32, src []uint16)
 	widenF16  func(dst []float32, src []uint16)
 
-	// Recurrences of one head and one token; s is [n,n].
+	// Recurrences of one head and one token; n = len(y), s is [n,n].
 	wkv5 func(y, s, r, k, v []float32, w, u float32)
 	wkv7 func(y, s, r, w, k, v, a, b []float32)
 
@@ -362,35 +362,54 @@ func WidenF16(dst []float32, src []uint16) {
 	}
 }
 
-// WKV5 is one token of one head of RWKV x051a's recurrence, n = len(y) (Peng et al.,
-// arXiv:2404.05892, with one decay w and one bonus u for the whole head). s [n,n] has a row for
-// each key element and a column for each value element:
+// WKV5 is t tokens of one head of RWKV x051a's recurrence (Peng et al., arXiv:2404.05892, with one
+// decay w and one bonus u for the whole head). s [n,n] has a row for each key element and a column
+// for each value element; token i has its n values at y[i·ldy], r[i·ld], k[i·ld] and v[i·ld]:
 //
 //	y = r·(s + u·kᵀv)
 //	s ← w·s + kᵀv
 //
 // y must not overlap the operands.
-func WKV5(y, s, r, k, v []float32, w, u float32) {
-	n := len(y)
-	checkLen("WKV5", n, len(r), len(k), len(v))
-	checkLen("WKV5 state", n*n, len(s))
-	if n > 0 {
-		active.wkv5(y, s, r, k, v, w, u)
+func WKV5(y []float32, ldy int, s, r, k, v []float32, ld int, w, u float32, n, t int) {
+	if emptyRecurrence("WKV5", y, ldy, s, n, t, ld, len(r), len(k), len(v)) {
+		return
+	}
+	for i := range t {
+		at := i * ld
+		active.wkv5(y[i*ldy:][:n], s[:n*n], r[at:][:n], k[at:][:n], v[at:][:n], w, u)
 	}
 }
 
-// WKV7 is one token of one head of RWKV-7's recurrence, n = len(y) (Peng et al.,
-// arXiv:2503.14456). s [n,n] has a row for each value element and a column for each key element:
+// WKV7 is t tokens of one head of RWKV-7's recurrence (Peng et al., arXiv:2503.14456). s [n,n] has
+// a row for each value element and a column for each key element; token i has its n values at
+// y[i·ldy], r[i·ld] and so on:
 //
 //	s ← s·diag(w) − (s·a)·bᵀ + v·kᵀ
 //	y = s·r
 //
 // y must not overlap the operands.
-func WKV7(y, s, r, w, k, v, a, b []float32) {
-	n := len(y)
-	checkLen("WKV7", n, len(r), len(w), len(k), len(v), len(a), len(b))
-	checkLen("WKV7 state", n*n, len(s))
-	if n > 0 {
-		active.wkv7(y, s, r, w, k, v, a, b)
+func WKV7(y []float32, ldy int, s, r, w, k, v, a, b []float32, ld, n, t int) {
+	if emptyRecurrence("WKV7", y, ldy, s, n, t, ld, len(r), len(w), len(k), len(v), len(a), len(b)) {
+		return
 	}
+	for i := range t {
+		at := i * ld
+		active.wkv7(y[i*ldy:][:n], s[:n*n], r[at:][:n], w[at:][:n], k[at:][:n], v[at:][:n], a[at:][:n], b[at:][:n])
+	}
+}
+
+// emptyRecurrence checks the operands of a recurrence and reports whether there is nothing to do.
+func emptyRecurrence(op string, y []float32, ldy int, s []float32, n, t, ld int, lens ...int) bool {
+	if n < 0 || t < 0 {
+		panic(fmt.Sprintf("kernel: %s: sizes n=%d t=%d", op, n, t))
+	}
+	if n == 0 || t == 0 {
+		return true
+	}
+	checkMatrix(op, "y", len(y), ldy, t, n)
+	checkMatrix(op, "state", len(s), n, n, n)
+	for _, l := range lens {
+		checkMatrix(op, "operand", l, ld, t, n)
+	}
+	return false
 }

@@ -1,0 +1,392 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+const eps32 = 0x1p-24 // the largest relative error of one rounding
+
+// guarded returns n numbers around which there are guard values, at an offset that isn't aligned.
+func guarded(n, offset int) (all, x []float32) {
+	all = make([]float32, n+offset+8)
+	for i := range all {
+		all[i] = 12345
+	}
+	return all, all[offset : offset+n : offset+n]
+}
+
+func checkGuards(t *testing.T, what string, all []float32, n, offset int) {
+	t.Helper()
+	for i, v := range all {
+		if (i < offset || i >= offset+n) && v != 12345 {
+			t.Fatalf("%s: n=%d offset=%d: wrote beside dst at %d", what, n, offset, i-offset)
+		}
+	}
+}
+
+func uniform(rng *rand.Rand, n int, scale float32) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = (2*rng.Float32() - 1) * scale
+	}
+	return x
+}
+
+func sigmoid64(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
+
+// Elementwise operations at every length and alignment, in place and not, beside guard values.
+func TestElementwise(t *testing.T) {
+	type operands struct{ a, b, c []float32 }
+	ops := []struct {
+		name string
+		run  func(im *impl, dst []float32, o operands)
+		want func(a, b, c float64) float64
+		ulps float64 // bound in 2⁻²⁴ of |want| + |a| + |b|
+	}{
+		{"add", func(im *impl, d []float32, o operands) { im.add(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a + b }, 1},
+		{"mul", func(im *impl, d []float32, o operands) { im.mul(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * b }, 1},
+		{"scale", func(im *impl, d []float32, o operands) { im.scale(d, 1.7, o.a) }, func(a, _, _ float64) float64 { return float64(float32(1.7)) * a }, 1},
+		{"mix", func(im *impl, d []float32, o operands) { im.mix(d, o.a, o.b, o.c) }, func(a, b, c float64) float64 { return a + (b-a)*c }, 8},
+		{"norm", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, o.b, o.c) }, func(a, b, c float64) float64 { return (a-0.5)*2*b + c }, 24},
+		{"norm without bias", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, o.b, nil) }, func(a, b, _ float64) float64 { return (a - 0.5) * 2 * b }, 24},
+		{"norm alone", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, nil, nil) }, func(a, _, _ float64) float64 { return (a - 0.5) * 2 }, 8},
+		{"squareReLU", func(im *impl, d []float32, o operands) { im.squareReLU(d, o.a) }, func(a, _, _ float64) float64 { return max(a, 0) * max(a, 0) }, 1},
+		{"exp", func(im *impl, d []float32, o operands) { im.exp(d, o.a) }, func(a, _, _ float64) float64 { return math.Exp(a) }, 4},
+		{"sigmoid", func(im *impl, d []float32, o operands) { im.sigmoid(d, o.a) }, func(a, _, _ float64) float64 { return sigmoid64(a) }, 5},
+		{"silu", func(im *impl, d []float32, o operands) { im.silu(d, o.a) }, func(a, _, _ float64) float64 { return a * sigmoid64(a) }, 6},
+		{"tanh", func(im *impl, d []float32, o operands) { im.tanh(d, o.a) }, func(a, _, _ float64) float64 { return math.Tanh(a) }, 5},
+		{"mulSigmoid", func(im *impl, d []float32, o operands) { im.mulSigmoid(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * sigmoid64(b) }, 6},
+		{"mulSiLU", func(im *impl, d []float32, o operands) { im.mulSiLU(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * b * sigmoid64(b) }, 7},
+	}
+	eachImpl(t, func(t *testing.T, im *impl) {
+		rng := rand.New(rand.NewPCG(1, 2))
+		for _, op := range ops {
+			for n := 1; n <= 70; n++ {
+				offset := n % 4
+				o := operands{uniform(rng, n, 3), uniform(rng, n, 3), uniform(rng, n, 1)}
+				all, dst := guarded(n, offset)
+				op.run(im, dst, o)
+				checkGuards(t, op.name, all, n, offset)
+				for i := range dst {
+					a, b := float64(o.a[i]), float64(o.b[i])
+					want := op.want(a, b, float64(o.c[i]))
+					bound := op.ulps * eps32 * (math.Abs(want) + math.Abs(a) + math.Abs(b))
+					if got := float64(dst[i]); !(math.Abs(got-want) <= bound) {
+						t.Fatalf("%s: n=%d: [%d] = %g, want %g ± %g", op.name, n, i, got, want, bound)
+					}
+				}
+				inPlace := append([]float32(nil), o.a...)
+				o.a = inPlace
+				op.run(im, inPlace, o)
+				for i := range dst {
+					if inPlace[i] != dst[i] {
+						t.Fatalf("%s: n=%d: in place [%d] = %g, else %g", op.name, n, i, inPlace[i], dst[i])
+					}
+				}
+			}
+		}
+		for n := 1; n <= 70; n++ {
+			all, dst := guarded(n, n%4)
+			x := uniform(rng, n, 1)
+			copy(dst, uniform(rng, n, 1))
+			before := append([]float32(nil), dst...)
+			im.axpy(dst, 0.3, x)
+			checkGuards(t, "axpy", all, n, n%4)
+			for i := range dst {
+				want := float64(before[i]) + float64(float32(0.3))*float64(x[i])
+				if !(math.Abs(float64(dst[i])-want) <= 2*eps32*(math.Abs(want)+1)) {
+					t.Fatalf("axpy: n=%d: [%d] = %g, want %g", n, i, dst[i], want)
+				}
+			}
+		}
+	})
+}
+
+// Reductions: a sum of n numbers in any order is off by at most n·2⁻²⁴·Σ|x|.
+func TestReductions(t *testing.T) {
+	eachImpl(t, func(t *testing.T, im *impl) {
+		rng := rand.New(rand.NewPCG(3, 4))
+		for n := 1; n <= 300; n++ {
+			for offset := range 4 {
+				x, y := uniform(rng, n+offset, 1)[offset:], uniform(rng, n+offset, 1)[offset:]
+				var dot, dotSize, sum, sumSize, squares float64
+				largest := math.Inf(-1)
+				for i := range x {
+					a, b := float64(x[i]), float64(y[i])
+					dot, dotSize = dot+a*b, dotSize+math.Abs(a*b)
+					sum, sumSize = sum+a, sumSize+math.Abs(a)
+					squares += (a - 0.25) * (a - 0.25)
+					largest = max(largest, a)
+				}
+				check := func(what string, got float32, want, size float64) {
+					t.Helper()
+					if bound := float64(n+3) * eps32 * size; !(math.Abs(float64(got)-want) <= bound) {
+						t.Fatalf("%s: n=%d offset=%d: %g, want %g ± %g", what, n, offset, got, want, bound)
+					}
+				}
+				check("dot", im.dot(x, y), dot, dotSize)
+				check("sum", im.sum(x), sum, sumSize)
+				check("sumSquares", im.sumSquares(x, 0.25), squares, squares)
+				check("max", im.max(x), largest, 0)
+
+				all, dst := guarded(n, offset)
+				got := im.expSum(dst, x, float32(largest))
+				checkGuards(t, "expSum", all, n, offset)
+				var expSum float64
+				for i := range x {
+					e := math.Exp(float64(x[i] - float32(largest)))
+					expSum += e
+					if !(math.Abs(float64(dst[i])-e) <= 4*eps32*e) {
+						t.Fatalf("expSum: n=%d: [%d] = %g, want %g", n, i, dst[i], e)
+					}
+				}
+				check("expSum", got, expSum, 5*expSum)
+			}
+		}
+	})
+}
+
+// The functions over the whole range of float32, a prime stride apart so that all low bits occur,
+// and at every place where they change their mind. The bounds are in units of 2⁻²⁴ of the result,
+// beside the least denormal.
+func TestFunctionsOverTheWholeRange(t *testing.T) {
+	funcs := []struct {
+		name  string
+		run   func(im *impl) func(dst, x []float32)
+		want  func(float64) float64
+		bound float64
+	}{
+		{"exp", func(im *impl) func(d, x []float32) { return im.exp }, math.Exp, 3},
+		{"sigmoid", func(im *impl) func(d, x []float32) { return im.sigmoid }, sigmoid64, 4},
+		{"silu", func(im *impl) func(d, x []float32) { return im.silu }, func(x float64) float64 { return x * sigmoid64(x) }, 5},
+		{"tanh", func(im *impl) func(d, x []float32) { return im.tanh }, math.Tanh, 4},
+	}
+	inf := float32(math.Inf(1))
+	special := []float32{0, float32(math.Copysign(0, -1)), inf, -inf, float32(math.NaN()), 1e-45, -1e-45, 0x1p-126, math.MaxFloat32, -math.MaxFloat32,
+		88.72283, 88.72284, 88.8, 89, 90, -87.33654, -87.4, -103.27, -103.97, -103.98, -104, -104.1, -110, 0.625, 0.62499994, -0.625, 44.5, -44.5, 9, 10, 20}
+	eachImpl(t, func(t *testing.T, im *impl) {
+		for _, f := range funcs {
+			run := f.run(im)
+			worst, at := 0.0, float32(0)
+			check := func(x, y []float32) {
+				for i, v := range x {
+					want := f.want(float64(v))
+					got := float64(y[i])
+					switch {
+					case math.IsNaN(want):
+						if got == got {
+							t.Fatalf("%s(%g) = %g, want NaN", f.name, v, got)
+						}
+					case float32(want) == inf && got == float64(inf): // the same side of the border
+					case math.Abs(want) > math.MaxFloat32*(1-1e-6):
+						if !(got > math.MaxFloat32*(1-1e-6)) {
+							t.Fatalf("%s(%g) = %g, want %g", f.name, v, got, want)
+						}
+					default:
+						slack := 0x1p-149
+						if f.name == "silu" { // x times a sigmoid that may be denormal
+							slack *= max(1, math.Abs(float64(v)))
+						}
+						err := max(0, math.Abs(got-want)-slack) / math.Abs(want) / eps32
+						if want == 0 {
+							err = math.Abs(got) / eps32
+						}
+						if !(err <= f.bound) {
+							t.Fatalf("%s(%g) = %g, want %g: error %g · 2⁻²⁴", f.name, v, got, want, err)
+						}
+						if err > worst {
+							worst, at = err, v
+						}
+					}
+					if want == 0 && v == 0 && math.Signbit(float64(v)) && f.name != "exp" && !math.Signbit(got) {
+						t.Fatalf("%s(−0) = %g", f.name, got)
+					}
+				}
+			}
+			y := make([]float32, len(special))
+			run(y, special)
+			check(special, y)
+			x := make([]float32, 0, 4096)
+			y = make([]float32, 4096)
+			for b := uint64(0); b < 1<<32; b += 20011 {
+				x = append(x, math.Float32frombits(uint32(b)))
+				if len(x) == cap(x) || b+20011 >= 1<<32 {
+					run(y[:len(x)], x)
+					check(x, y)
+					x = x[:0]
+				}
+			}
+			t.Logf("%s: largest error %.2f · 2⁻²⁴ at %g", f.name, worst, at)
+		}
+	})
+}
+
+// Widening is exact for all 65,536 patterns.
+func TestWiden(t *testing.T) {
+	eachImpl(t, func(t *testing.T, im *impl) {
+		bits := make([]uint16, 1<<16)
+		for i := range bits {
+			bits[i] = uint16(i)
+		}
+		bf16, f16 := make([]float32, len(bits)), make([]float32, len(bits))
+		im.widenBF16(bf16, bits)
+		im.widenF16(f16, bits)
+		for i := range bits {
+			if got, want := math.Float32bits(bf16[i]), uint32(i)<<16; got != want {
+				t.Fatalf("bf16 %#x is %#x, want %#x", i, got, want)
+			}
+			e, frac := i>>10&31, float64(i&1023)
+			want := math.Ldexp(1+frac/1024, e-15)
+			switch e {
+			case 0:
+				want = math.Ldexp(frac, -24)
+			case 31:
+				want = math.Inf(1)
+				if frac != 0 {
+					want = math.NaN()
+				}
+			}
+			if i>>15 == 1 {
+				want = -want
+			}
+			if got := float64(f16[i]); got != want && !(got != got && want != want) {
+				t.Fatalf("f16 %#x is %g, want %g", i, got, want)
+			}
+		}
+		for n := 1; n < 50; n++ {
+			all, dst := guarded(n, n%4)
+			im.widenBF16(dst, bits[:n])
+			checkGuards(t, "widenBF16", all, n, n%4)
+			im.widenF16(dst, bits[:n])
+			checkGuards(t, "widenF16", all, n, n%4)
+		}
+	})
+}
+
+// Recurrences of some tokens against float64. With decays of at most 0.9 a state sums the weight
+// of at most 10 products; n of them are summed for a result.
+func TestRecurrences(t *testing.T) {
+	before := active
+	defer func() { active = before }()
+	eachImpl(t, func(t *testing.T, im *impl) {
+		active = im
+		rng := rand.New(rand.NewPCG(5, 6))
+		for _, n := range []int{1, 2, 7, 16, 31, 32, 48, 64, 80, 96, 128} {
+			const tokens = 5
+			ld, ldy := n+3, n+5
+			in := make([][]float32, 6) // r, k, v, w, a, b
+			for i := range in {
+				in[i] = uniform(rng, tokens*ld, 1)
+			}
+			for i := range in[3] {
+				in[3][i] = 0.9 * rng.Float32()
+				in[4][i] /= float32(n)
+			}
+			s0 := uniform(rng, n*n, 1)
+			at := func(i, token, j int) float64 { return float64(in[i][token*ld+j]) }
+
+			compare := func(what string, y, s []float32, wantY, wantS []float64) {
+				t.Helper()
+				tol := float64(n+20) * eps32 * 20 * math.Sqrt(float64(n))
+				for i := range wantS {
+					if !(math.Abs(float64(s[i])-wantS[i]) <= tol) {
+						t.Fatalf("%s: n=%d: state[%d] = %g, want %g ± %g", what, n, i, s[i], wantS[i], tol)
+					}
+				}
+				for i := range wantY {
+					if got := float64(y[i/n*ldy+i%n]); !(math.Abs(got-wantY[i]) <= tol) {
+						t.Fatalf("%s: n=%d: y[%d] = %g, want %g ± %g", what, n, i, got, wantY[i], tol)
+					}
+				}
+			}
+			float := func(x []float32) []float64 {
+				f := make([]float64, len(x))
+				for i, v := range x {
+					f[i] = float64(v)
+				}
+				return f
+			}
+
+			const w, u = 0.85, -0.4
+			all, y := guarded((tokens-1)*ldy+n, 1)
+			s := append([]float32(nil), s0...)
+			WKV5(y, ldy, s, in[0], in[1], in[2], ld, w, u, n, tokens)
+			checkGuards(t, "WKV5", all, len(y), 1)
+			s64, y64 := float(s0), make([]float64, tokens*n)
+			for tok := range tokens {
+				for i := range n {
+					for j := range n {
+						kv := at(1, tok, i) * at(2, tok, j)
+						y64[tok*n+j] += at(0, tok, i) * (s64[i*n+j] + float64(float32(u))*kv)
+						s64[i*n+j] = float64(float32(w))*s64[i*n+j] + kv
+					}
+				}
+			}
+			compare("WKV5", y, s, y64, s64)
+
+			s = append([]float32(nil), s0...)
+			WKV7(y, ldy, s, in[0], in[3], in[1], in[2], in[4], in[5], ld, n, tokens)
+			checkGuards(t, "WKV7", all, len(y), 1)
+			s64, y64 = float(s0), make([]float64, tokens*n)
+			for tok := range tokens {
+				for i := range n {
+					var sa float64
+					for j := range n {
+						sa += s64[i*n+j] * at(4, tok, j)
+					}
+					for j := range n {
+						s64[i*n+j] = s64[i*n+j]*at(3, tok, j) - sa*at(5, tok, j) + at(2, tok, i)*at(1, tok, j)
+						y64[tok*n+i] += s64[i*n+j] * at(0, tok, j)
+					}
+				}
+			}
+			compare("WKV7", y, s, y64, s64)
+
+			// however the tokens are cut into calls, the bits are the same
+			s2 := append([]float32(nil), s0...)
+			y2 := make([]float32, len(y))
+			for tok := range tokens {
+				WKV7(y2[tok*ldy:], ldy, s2, in[0][tok*ld:], in[3][tok*ld:], in[1][tok*ld:], in[2][tok*ld:], in[4][tok*ld:], in[5][tok*ld:], ld, n, 1)
+			}
+			for i := range s {
+				if s[i] != s2[i] {
+					t.Fatalf("WKV7: n=%d: other bits token by token", n)
+				}
+			}
+		}
+	})
+}
+
+func BenchmarkVec(b *testing.B) {
+	x, y, z := make([]float32, 768), make([]float32, 768), make([]float32, 768)
+	for i := range x {
+		x[i], y[i] = float32(i%17)-8, float32(i%13)-6
+	}
+	s := make([]float32, 64*64)
+	for _, im := range impls {
+		for _, op := range []struct {
+			name string
+			f    func()
+		}{
+			{"add", func() { im.add(z, x, y) }},
+			{"mix", func() { im.mix(z, x, y, y) }},
+			{"dot", func() { im.dot(x, y) }},
+			{"norm", func() { im.norm(z, x, 1, 2, y, y) }},
+			{"exp", func() { im.exp(z, x) }},
+			{"expSum", func() { im.expSum(z, x, 8) }},
+			{"silu", func() { im.silu(z, x) }},
+			{"tanh", func() { im.tanh(z, x) }},
+			{"wkv5", func() { im.wkv5(z[:64], s, x[:64], x[64:128], x[128:192], 0.5, 0.5) }},
+			{"wkv7", func() { im.wkv7(z[:64], s, x[:64], s[:64], x[64:128], x[128:192], s[:64], s[:64]) }},
+		} {
+			b.Run(fmt.Sprintf("op=%s/impl=%s", op.name, im.name), func(b *testing.B) {
+				for b.Loop() {
+					op.f()
+				}
+			})
+		}
+	}
+}
