@@ -65,6 +65,9 @@ func (d DType) String() string {
 // Size returns the bytes of one element.
 func (d DType) Size() int64 { return dtypes[d].size }
 
+// Float reports whether elements are floating-point numbers, eight-bit ones among them.
+func (d DType) Float() bool { return d.weight() || d >= F8E4M3 }
+
 // weight reports whether weights may have the type.
 func (d DType) weight() bool { return d >= F32 && d <= F64 }
 

@@ -28,7 +28,7 @@ type File struct {
 	format  Format
 	sources []*source
 	root    *pickle.Dict // of a PyTorch file; metadata of safetensors
-	bare    bool         // the tensors are at the root
+	bare    bool         // the tensors are all there is
 	names   []string
 	tensors map[string]*stored
 }
@@ -318,6 +318,10 @@ func (f *File) Name() string { return f.name }
 
 // Format returns how the file is encoded.
 func (f *File) Format() Format { return f.format }
+
+// Bare reports whether the file is the tensors alone, a state_dict for one, and not a dict that has
+// them among other values.
+func (f *File) Bare() bool { return f.bare }
 
 // Names returns the names of the tensors, in the order of the file. The caller must not change it.
 func (f *File) Names() []string { return f.names }

@@ -44,7 +44,7 @@ func plain(v any) any {
 		if x := v.scalar(); x != nil {
 			return x
 		}
-		return Info{"", v.dtype, ints(v.shape), ints(v.stride), v.rec.src.name + ":" + v.rec.key, v.offset, v.contiguous()}
+		return Info{"", v.dtype, ints(v.shape), ints(v.stride), v.rec.src.name + ":" + v.rec.key, int(v.offset), v.contiguous()}
 	case DType:
 		return describe(v)
 	case nil, bool, int64, float64, string, []byte, complex128, *big.Int:

@@ -18,7 +18,7 @@ type Info struct {
 	Shape      []int
 	Strides    []int  // in elements
 	Storage    string // what holds the elements; tensors with the same one may share them
-	Offset     int64  // first element, counted from the storage's beginning, in elements
+	Offset     int    // first element, counted from the storage's beginning, in elements
 	Contiguous bool   // elements follow each other in row-major order
 }
 
@@ -44,7 +44,7 @@ func (f *File) Info(name string) (Info, bool) {
 	if !ok {
 		return Info{}, false
 	}
-	return Info{name, t.dtype, ints(t.shape), ints(t.stride), t.rec.src.name + ":" + t.rec.key, t.offset, t.contiguous()}, true
+	return Info{name, t.dtype, ints(t.shape), ints(t.stride), t.rec.src.name + ":" + t.rec.key, int(t.offset), t.contiguous()}, true
 }
 
 // Shape returns the shape of a tensor, and whether there is one of that name.

@@ -1,0 +1,64 @@
+// Convert copies a checkpoint to another format, another precision, or both. The formats are told
+// by the names: .pt, .pth and .bin are written for PyTorch, .safetensors for anyone. What lies
+// beside the weights goes along, an optimizer's state does not.
+//
+//	go run ./examples/convert out/ckpt-500.pt model.safetensors --dtype bf16
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"microrwkv/checkpoint"
+	"microrwkv/examples/internal/cli"
+	"microrwkv/tensor"
+)
+
+func main() {
+	fs := flag.NewFlagSet("convert", flag.ContinueOnError)
+	dtype := fs.String("dtype", "", "round the weights to f32, bf16 or f16 (default: keep them)")
+	key := fs.String("key", "", "where the tensors are in the file's dicts, keys separated by dots (default: model or state_dict, or the top)")
+	skip := fs.Bool("skip_checks", false, "don't check weights for damage, NaN and Inf")
+	cli.Parse(fs, os.Args[1:], "IN", "OUT")
+	if err := convert(fs.Arg(0), fs.Arg(1), *dtype, *key, *skip); err != nil {
+		cli.Fail(err)
+	}
+}
+
+func convert(in, out, dtype, key string, skip bool) error {
+	var write []checkpoint.WriteOption
+	switch dtype {
+	case "":
+	case "f32":
+		write = append(write, checkpoint.As(tensor.F32))
+	case "bf16":
+		write = append(write, checkpoint.As(tensor.BF16))
+	case "f16":
+		write = append(write, checkpoint.As(tensor.F16))
+	default:
+		return fmt.Errorf("--dtype %q: want f32, bf16 or f16", dtype)
+	}
+	var open []checkpoint.Option
+	if key != "" {
+		open = append(open, checkpoint.Key(strings.Split(key, ".")...))
+	}
+	f, err := checkpoint.Open(in, open...)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if !skip {
+		bar := cli.NewBar("checking " + filepath.Base(in))
+		err := f.Verify(bar.Set)
+		bar.Finish()
+		if err != nil {
+			return err
+		}
+	}
+	bar := cli.NewBar("writing " + filepath.Base(out))
+	defer bar.Finish()
+	return checkpoint.Convert(out, f, append(write, checkpoint.OnProgress(bar.Set))...)
+}
