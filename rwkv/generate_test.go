@@ -210,6 +210,7 @@ func TestGenerateStops(t *testing.T) {
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	n := 0
 	for piece, err := range m.Generate(ctx, tok, "One day", TopK(1), MaxTokens(1000)) {
 		if n++; n == 3 {

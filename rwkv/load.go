@@ -21,9 +21,9 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	m, err := newModel(src, family, c)
+	m, err := newModel(f.Name(), src, family, c)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		return nil, err
 	}
 	if !o.skipChecks {
 		if err := f.Verify(o.progress); err != nil {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"microrwkv/checkpoint"
 	"microrwkv/nn"
 	"microrwkv/tensor"
 )
@@ -18,23 +19,21 @@ type source interface {
 	Tensor(name string) (*tensor.Tensor, error)
 }
 
-// ErrNotFound is wrapped by the error for a tensor that a checkpoint lacks.
-var ErrNotFound = errors.New("no such tensor")
-
 // loader takes a model's tensors from a source, checks their shapes, and collects what is wrong.
 type loader struct {
+	file string // for errors
 	src  source
 	used map[string]bool
 	errs []error
 }
 
-func newLoader(src source) *loader {
-	return &loader{src: src, used: map[string]bool{}}
+func newLoader(file string, src source) *loader {
+	return &loader{file: file, src: src, used: map[string]bool{}}
 }
 
 // fail notes an error about a tensor.
 func (l *loader) fail(name string, err error) {
-	l.errs = append(l.errs, fmt.Errorf("tensor %q: %w", name, err))
+	l.errs = append(l.errs, &checkpoint.Error{File: l.file, Tensor: name, Err: err})
 }
 
 // tensor returns a tensor that must be there with that shape; dimensions of size 1 don't count.
@@ -43,7 +42,7 @@ func (l *loader) tensor(name string, shape ...int) *tensor.Tensor {
 	l.used[name] = true
 	got, ok := l.src.Shape(name)
 	if !ok {
-		l.fail(name, ErrNotFound)
+		l.fail(name, checkpoint.ErrNotFound)
 		return nil
 	}
 	if !slices.Equal(squeeze(got), squeeze(shape)) {

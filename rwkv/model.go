@@ -30,9 +30,9 @@ type namedTensor struct {
 	*tensor.Tensor
 }
 
-// newModel builds a model of the family from a source.
-func newModel(src source, f *family, c Config) (*Model, error) {
-	l := newLoader(src)
+// newModel builds a model of the family from a source, which errors call file.
+func newModel(file string, src source, f *family, c Config) (*Model, error) {
+	l := newLoader(file, src)
 	net := f.build(c, l)
 	if err := l.err(); err != nil {
 		return nil, err

@@ -87,7 +87,7 @@ func Random(c Config, dtype tensor.DType, seed uint64) (*Model, error) {
 		src.names = append(src.names, spec.name)
 		src.tensors[spec.name] = spec.random(dtype, rng)
 	}
-	return newModel(src, f, c)
+	return newModel("random weights", src, f, c)
 }
 
 // random makes the tensor. Sums of uniform numbers are normal enough and fast.
