@@ -1007,3 +1007,491 @@ second:
 	JLT rows
 	VZEROUPPER
 	RET
+
+// func nn6x2AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
+// a tile of 6 rows and 2 vectors of columns: dst = a·b over k, or dst += a·b if add isn't 0
+TEXT ·nn6x2AVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R9
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R10
+	MOVQ k+48(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, R10
+	LEAQ (R9)(R9*2), BX
+	LEAQ (SI)(BX*1), R11
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+loop:
+	VMOVUPS (0*32)(DX), Y12
+	VMOVUPS (1*32)(DX), Y13
+	VBROADCASTSS (SI), Y14
+	VFMADD231PS Y12, Y14, Y0
+	VFMADD231PS Y13, Y14, Y1
+	VBROADCASTSS (SI)(R9*1), Y14
+	VFMADD231PS Y12, Y14, Y2
+	VFMADD231PS Y13, Y14, Y3
+	VBROADCASTSS (SI)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y4
+	VFMADD231PS Y13, Y14, Y5
+	VBROADCASTSS (R11), Y14
+	VFMADD231PS Y12, Y14, Y6
+	VFMADD231PS Y13, Y14, Y7
+	VBROADCASTSS (R11)(R9*1), Y14
+	VFMADD231PS Y12, Y14, Y8
+	VFMADD231PS Y13, Y14, Y9
+	VBROADCASTSS (R11)(R9*2), Y14
+	VFMADD231PS Y12, Y14, Y10
+	VFMADD231PS Y13, Y14, Y11
+	ADDQ $4, SI
+	ADDQ $4, R11
+	ADDQ R10, DX
+	DECQ CX
+	JNZ loop
+	CMPQ add+56(FP), $0
+	JEQ store
+	MOVQ DI, AX
+	VADDPS (0*32)(AX), Y0, Y0
+	VADDPS (1*32)(AX), Y1, Y1
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y2, Y2
+	VADDPS (1*32)(AX), Y3, Y3
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y4, Y4
+	VADDPS (1*32)(AX), Y5, Y5
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y6, Y6
+	VADDPS (1*32)(AX), Y7, Y7
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y8, Y8
+	VADDPS (1*32)(AX), Y9, Y9
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y10, Y10
+	VADDPS (1*32)(AX), Y11, Y11
+store:
+	VMOVUPS Y0, (0*32)(DI)
+	VMOVUPS Y1, (1*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y2, (0*32)(DI)
+	VMOVUPS Y3, (1*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y4, (0*32)(DI)
+	VMOVUPS Y5, (1*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y6, (0*32)(DI)
+	VMOVUPS Y7, (1*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y8, (0*32)(DI)
+	VMOVUPS Y9, (1*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y10, (0*32)(DI)
+	VMOVUPS Y11, (1*32)(DI)
+	VZEROUPPER
+	RET
+
+// func nn4x2AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
+// a tile of 4 rows and 2 vectors of columns: dst = a·b over k, or dst += a·b if add isn't 0
+TEXT ·nn4x2AVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R9
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R10
+	MOVQ k+48(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, R10
+	LEAQ (R9)(R9*2), BX
+	LEAQ (SI)(BX*1), R11
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+loop:
+	VMOVUPS (0*32)(DX), Y8
+	VMOVUPS (1*32)(DX), Y9
+	VBROADCASTSS (SI), Y10
+	VFMADD231PS Y8, Y10, Y0
+	VFMADD231PS Y9, Y10, Y1
+	VBROADCASTSS (SI)(R9*1), Y10
+	VFMADD231PS Y8, Y10, Y2
+	VFMADD231PS Y9, Y10, Y3
+	VBROADCASTSS (SI)(R9*2), Y10
+	VFMADD231PS Y8, Y10, Y4
+	VFMADD231PS Y9, Y10, Y5
+	VBROADCASTSS (R11), Y10
+	VFMADD231PS Y8, Y10, Y6
+	VFMADD231PS Y9, Y10, Y7
+	ADDQ $4, SI
+	ADDQ $4, R11
+	ADDQ R10, DX
+	DECQ CX
+	JNZ loop
+	CMPQ add+56(FP), $0
+	JEQ store
+	MOVQ DI, AX
+	VADDPS (0*32)(AX), Y0, Y0
+	VADDPS (1*32)(AX), Y1, Y1
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y2, Y2
+	VADDPS (1*32)(AX), Y3, Y3
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y4, Y4
+	VADDPS (1*32)(AX), Y5, Y5
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y6, Y6
+	VADDPS (1*32)(AX), Y7, Y7
+store:
+	VMOVUPS Y0, (0*32)(DI)
+	VMOVUPS Y1, (1*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y2, (0*32)(DI)
+	VMOVUPS Y3, (1*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y4, (0*32)(DI)
+	VMOVUPS Y5, (1*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y6, (0*32)(DI)
+	VMOVUPS Y7, (1*32)(DI)
+	VZEROUPPER
+	RET
+
+// func nn2x2AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
+// a tile of 2 rows and 2 vectors of columns: dst = a·b over k, or dst += a·b if add isn't 0
+TEXT ·nn2x2AVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R9
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R10
+	MOVQ k+48(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, R10
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+loop:
+	VMOVUPS (0*32)(DX), Y4
+	VMOVUPS (1*32)(DX), Y5
+	VBROADCASTSS (SI), Y6
+	VFMADD231PS Y4, Y6, Y0
+	VFMADD231PS Y5, Y6, Y1
+	VBROADCASTSS (SI)(R9*1), Y6
+	VFMADD231PS Y4, Y6, Y2
+	VFMADD231PS Y5, Y6, Y3
+	ADDQ $4, SI
+	ADDQ R10, DX
+	DECQ CX
+	JNZ loop
+	CMPQ add+56(FP), $0
+	JEQ store
+	MOVQ DI, AX
+	VADDPS (0*32)(AX), Y0, Y0
+	VADDPS (1*32)(AX), Y1, Y1
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y2, Y2
+	VADDPS (1*32)(AX), Y3, Y3
+store:
+	VMOVUPS Y0, (0*32)(DI)
+	VMOVUPS Y1, (1*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y2, (0*32)(DI)
+	VMOVUPS Y3, (1*32)(DI)
+	VZEROUPPER
+	RET
+
+// func nn1x2AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
+// a tile of 1 rows and 2 vectors of columns: dst = a·b over k, or dst += a·b if add isn't 0
+TEXT ·nn1x2AVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R9
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R10
+	MOVQ k+48(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, R10
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+loop:
+	VMOVUPS (0*32)(DX), Y2
+	VMOVUPS (1*32)(DX), Y3
+	VBROADCASTSS (SI), Y4
+	VFMADD231PS Y2, Y4, Y0
+	VFMADD231PS Y3, Y4, Y1
+	ADDQ $4, SI
+	ADDQ R10, DX
+	DECQ CX
+	JNZ loop
+	CMPQ add+56(FP), $0
+	JEQ store
+	MOVQ DI, AX
+	VADDPS (0*32)(AX), Y0, Y0
+	VADDPS (1*32)(AX), Y1, Y1
+store:
+	VMOVUPS Y0, (0*32)(DI)
+	VMOVUPS Y1, (1*32)(DI)
+	VZEROUPPER
+	RET
+
+// func nn6x1AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
+// a tile of 6 rows and 1 vectors of columns: dst = a·b over k, or dst += a·b if add isn't 0
+TEXT ·nn6x1AVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R9
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R10
+	MOVQ k+48(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, R10
+	LEAQ (R9)(R9*2), BX
+	LEAQ (SI)(BX*1), R11
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+loop:
+	VMOVUPS (0*32)(DX), Y6
+	VBROADCASTSS (SI), Y7
+	VFMADD231PS Y6, Y7, Y0
+	VBROADCASTSS (SI)(R9*1), Y7
+	VFMADD231PS Y6, Y7, Y1
+	VBROADCASTSS (SI)(R9*2), Y7
+	VFMADD231PS Y6, Y7, Y2
+	VBROADCASTSS (R11), Y7
+	VFMADD231PS Y6, Y7, Y3
+	VBROADCASTSS (R11)(R9*1), Y7
+	VFMADD231PS Y6, Y7, Y4
+	VBROADCASTSS (R11)(R9*2), Y7
+	VFMADD231PS Y6, Y7, Y5
+	ADDQ $4, SI
+	ADDQ $4, R11
+	ADDQ R10, DX
+	DECQ CX
+	JNZ loop
+	CMPQ add+56(FP), $0
+	JEQ store
+	MOVQ DI, AX
+	VADDPS (0*32)(AX), Y0, Y0
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y1, Y1
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y2, Y2
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y3, Y3
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y4, Y4
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y5, Y5
+store:
+	VMOVUPS Y0, (0*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y1, (0*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y2, (0*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y3, (0*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y4, (0*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y5, (0*32)(DI)
+	VZEROUPPER
+	RET
+
+// func nn4x1AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
+// a tile of 4 rows and 1 vectors of columns: dst = a·b over k, or dst += a·b if add isn't 0
+TEXT ·nn4x1AVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R9
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R10
+	MOVQ k+48(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, R10
+	LEAQ (R9)(R9*2), BX
+	LEAQ (SI)(BX*1), R11
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+loop:
+	VMOVUPS (0*32)(DX), Y4
+	VBROADCASTSS (SI), Y5
+	VFMADD231PS Y4, Y5, Y0
+	VBROADCASTSS (SI)(R9*1), Y5
+	VFMADD231PS Y4, Y5, Y1
+	VBROADCASTSS (SI)(R9*2), Y5
+	VFMADD231PS Y4, Y5, Y2
+	VBROADCASTSS (R11), Y5
+	VFMADD231PS Y4, Y5, Y3
+	ADDQ $4, SI
+	ADDQ $4, R11
+	ADDQ R10, DX
+	DECQ CX
+	JNZ loop
+	CMPQ add+56(FP), $0
+	JEQ store
+	MOVQ DI, AX
+	VADDPS (0*32)(AX), Y0, Y0
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y1, Y1
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y2, Y2
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y3, Y3
+store:
+	VMOVUPS Y0, (0*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y1, (0*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y2, (0*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y3, (0*32)(DI)
+	VZEROUPPER
+	RET
+
+// func nn2x1AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
+// a tile of 2 rows and 1 vectors of columns: dst = a·b over k, or dst += a·b if add isn't 0
+TEXT ·nn2x1AVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R9
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R10
+	MOVQ k+48(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, R10
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+loop:
+	VMOVUPS (0*32)(DX), Y2
+	VBROADCASTSS (SI), Y3
+	VFMADD231PS Y2, Y3, Y0
+	VBROADCASTSS (SI)(R9*1), Y3
+	VFMADD231PS Y2, Y3, Y1
+	ADDQ $4, SI
+	ADDQ R10, DX
+	DECQ CX
+	JNZ loop
+	CMPQ add+56(FP), $0
+	JEQ store
+	MOVQ DI, AX
+	VADDPS (0*32)(AX), Y0, Y0
+	ADDQ R8, AX
+	VADDPS (0*32)(AX), Y1, Y1
+store:
+	VMOVUPS Y0, (0*32)(DI)
+	ADDQ R8, DI
+	VMOVUPS Y1, (0*32)(DI)
+	VZEROUPPER
+	RET
+
+// func nn1x1AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
+// a tile of 1 rows and 1 vectors of columns: dst = a·b over k, or dst += a·b if add isn't 0
+TEXT ·nn1x1AVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R9
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R10
+	MOVQ k+48(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, R10
+	VXORPS Y0, Y0, Y0
+loop:
+	VMOVUPS (0*32)(DX), Y1
+	VBROADCASTSS (SI), Y2
+	VFMADD231PS Y1, Y2, Y0
+	ADDQ $4, SI
+	ADDQ R10, DX
+	DECQ CX
+	JNZ loop
+	CMPQ add+56(FP), $0
+	JEQ store
+	MOVQ DI, AX
+	VADDPS (0*32)(AX), Y0, Y0
+store:
+	VMOVUPS Y0, (0*32)(DI)
+	VZEROUPPER
+	RET
+
+// func nn1x4AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
+// a tile of 1 rows and 4 vectors of columns: dst = a·b over k, or dst += a·b if add isn't 0
+TEXT ·nn1x4AVX2(SB), NOSPLIT, $0-64
+	MOVQ dst+0(FP), DI
+	MOVQ ldd+8(FP), R8
+	MOVQ a+16(FP), SI
+	MOVQ lda+24(FP), R9
+	MOVQ b+32(FP), DX
+	MOVQ ldb+40(FP), R10
+	MOVQ k+48(FP), CX
+	SHLQ $2, R8
+	SHLQ $2, R9
+	SHLQ $2, R10
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+loop:
+	VMOVUPS (0*32)(DX), Y4
+	VMOVUPS (1*32)(DX), Y5
+	VMOVUPS (2*32)(DX), Y6
+	VMOVUPS (3*32)(DX), Y7
+	VBROADCASTSS (SI), Y8
+	VFMADD231PS Y4, Y8, Y0
+	VFMADD231PS Y5, Y8, Y1
+	VFMADD231PS Y6, Y8, Y2
+	VFMADD231PS Y7, Y8, Y3
+	ADDQ $4, SI
+	ADDQ R10, DX
+	DECQ CX
+	JNZ loop
+	CMPQ add+56(FP), $0
+	JEQ store
+	MOVQ DI, AX
+	VADDPS (0*32)(AX), Y0, Y0
+	VADDPS (1*32)(AX), Y1, Y1
+	VADDPS (2*32)(AX), Y2, Y2
+	VADDPS (3*32)(AX), Y3, Y3
+store:
+	VMOVUPS Y0, (0*32)(DI)
+	VMOVUPS Y1, (1*32)(DI)
+	VMOVUPS Y2, (2*32)(DI)
+	VMOVUPS Y3, (3*32)(DI)
+	VZEROUPPER
+	RET
