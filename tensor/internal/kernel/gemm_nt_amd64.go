@@ -13,7 +13,7 @@ type ntArgs struct {
 	w1, w2, w3 int     // rows 1, 2, 3 of a tile's w
 	tileW      int     // from a tile's w to the next one's
 	fetch      uintptr // what to prefetch; need not exist
-	fetchStep  int     // from one prefetched address to the next
+	fetchStep  int     // from one prefetched address to the next; 0: don't
 	rows       int
 	tiles      int
 	steps      int // whole vectors of k
@@ -125,6 +125,13 @@ const (
 	// tile's rows of x and of w then fit L1.
 	ntChunk = 1152
 
+	// ntFew is the number of groups of rows of x up to which a line of w is still in L1 when the
+	// last group needs it, and widening it for each is cheaper than storing it widened.
+	ntFew = 4
+
+	// ntFetchers is the largest number of groups of rows of x that prefetch.
+	ntFetchers = 8
+
 	// ntL2 is the memory, in bytes, that operands may take in L2.
 	ntL2 = 1 << 20
 )
@@ -134,7 +141,7 @@ func (kn *ntKernel) blockRows(m, n, k int) int {
 	switch {
 	case m <= kn.rows:
 		return n
-	case m <= 4*kn.rows: // x is in L1 or near it: keep each line of w there until its last use
+	case m <= ntFew*kn.rows: // x is in L1 or near it: keep each line of w there until its last use
 		return 2 * ntTile
 	case m*k*4 <= ntL2: // x stays in L2
 		return 8 * ntTile
@@ -147,13 +154,13 @@ func (kn *ntKernel) blockRows(m, n, k int) int {
 //
 // The rows of x are cut into groups of almost the same size, at most kn.rows. A block of w, from
 // the memory for the first group, is in a cache for the others, which meanwhile prefetch the next
-// block, a part each. Weights of half size are widened as they are read by a single group, and
-// once for several. When k is long it is cut in chunks; the accumulators then wait in memory,
+// block, a part each. Weights of half size are widened as they are read by few groups, and once
+// for many. When k is long it is cut in chunks; the accumulators then wait in memory,
 // which changes no bits.
 func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t weightType, ldw int, m, n, k int, acc bool) {
 	groups := (m + kn.rows - 1) / kn.rows
 	block, chunk := kn.blockRows(m, n, k), k
-	widen := t != weightF32 && (groups > 1 || !kn.avx512 && k%kn.lanes != 0)
+	widen := t != weightF32 && (groups > ntFew || !kn.avx512 && k%kn.lanes != 0)
 	if widen {
 		block = min(block, 32*ntTile)
 	}
@@ -197,10 +204,11 @@ func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.
 				if stateLen > 0 {
 					a.state = unsafe.Pointer(&state[0])
 				}
-				// The groups share the prefetching: each does a piece of the chunk.
-				piece := part * tj.size() / groups
+				// The first groups share the prefetching: each does a piece of the chunk.
+				fetchers := min(groups, ntFetchers)
+				piece := part * tj.size() / fetchers
 				a.fetch = fetch + uintptr(p*tj.size()+g*piece)
-				if lines := part / (ntUnroll * kn.lanes) * ntUnroll * kn.lanes * tj.size() / 64; lines > 0 {
+				if lines := part / (ntUnroll * kn.lanes) * ntUnroll * kn.lanes * tj.size() / 64; lines > 0 && g < fetchers {
 					a.fetchStep = (piece + lines - 1) / lines
 				}
 				kn.tiles(tj, a, ldj, cols)
@@ -266,11 +274,16 @@ func (kn *ntKernel) tiles(t weightType, a ntArgs, ldw, cols int) {
 // widen converts rows rows of w to float32, next to each other.
 func (kn *ntKernel) widen(wide []float32, w unsafe.Pointer, t weightType, ldw, rows, k int) {
 	for r := range rows {
-		src := unsafe.Slice((*uint16)(unsafe.Add(w, 2*r*ldw)), k)
-		if t == weightBF16 {
-			widenBF16Generic(wide[r*k:][:k], src)
-		} else {
-			widenF16Generic(wide[r*k:][:k], src)
+		dst, src := wide[r*k:][:k], unsafe.Slice((*uint16)(unsafe.Add(w, 2*r*ldw)), k)
+		switch {
+		case kn.avx512 && t == weightBF16:
+			widenBF16VecAVX512(dst, src)
+		case kn.avx512:
+			widenF16VecAVX512(dst, src)
+		case t == weightBF16:
+			widenBF16VecAVX2(dst, src)
+		default:
+			widenF16VecAVX2(dst, src)
 		}
 	}
 }

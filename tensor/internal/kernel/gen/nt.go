@@ -42,7 +42,7 @@ func nt(s isa) []byte {
 //	AX	temporary
 //
 // Weights that are needed later are prefetched, in the order in which the loop reads w but a.fetchStep
-// bytes for each line read.`, tileCols, s.lanes, map[int]string{16: "8, 4, 2, 1", 8: "1, 2, 4"}[s.lanes])
+// bytes for each line read; if that is 0 and the rows of x are many, not at all.`, tileCols, s.lanes, map[int]string{16: "8, 4, 2, 1", 8: "1, 2, 4"}[s.lanes])
 	f.ntConstants(s)
 	for _, w := range weights {
 		f.nt(s, w)
@@ -156,20 +156,16 @@ func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
 	f.label("%s_start", id)
 	f.op("SUBQ $%d, CX", ntUnroll)
 	f.op("JLT %s_rest", id)
-	f.op("PCALIGN $32")
-	f.label("%s_loop", id)
-	for i := range ntUnroll {
-		f.ntStep(s, w, rows, wide, i, false)
-		if (i+1)*s.lanes*w.size%64 == 0 { // the loads have passed a cache line of each row
-			f.ntPrefetch("R14")
-			if wide > 1 {
-				f.ntPrefetch("R11")
-			}
-		}
+	bare := w.size == 4 && rows > s.ntRows()/2 // many rows of x may do without prefetching
+	if bare {
+		f.op("TESTQ R15, R15")
+		f.op("JZ %s_bare", id)
 	}
-	f.ntAdvance(s, w, wide, ntUnroll)
-	f.op("SUBQ $%d, CX", ntUnroll)
-	f.op("JGE %s_loop", id)
+	f.ntLoop(s, w, rows, wide, id+"_loop", true)
+	if bare {
+		f.op("JMP %s_rest", id)
+		f.ntLoop(s, w, rows, wide, id+"_bare", false)
+	}
 
 	f.label("%s_rest", id)
 	f.op("ADDQ $%d, CX", ntUnroll)
@@ -228,6 +224,24 @@ func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
 		f.op("VMOVUPS %s, %d(AX)", s.v(i), i*s.bytes())
 	}
 	f.op("JMP %s_next", id)
+}
+
+// ntLoop writes the loop over the turns of ntUnroll steps; CX is the number of steps less ntUnroll.
+func (f *asm) ntLoop(s isa, w weight, rows, wide int, label string, prefetch bool) {
+	f.op("PCALIGN $32")
+	f.label("%s", label)
+	for i := range ntUnroll {
+		f.ntStep(s, w, rows, wide, i, false)
+		if prefetch && (i+1)*s.lanes*w.size%64 == 0 { // the loads have passed a cache line of each row
+			f.ntPrefetch("R14")
+			if wide > 1 {
+				f.ntPrefetch("R11")
+			}
+		}
+	}
+	f.ntAdvance(s, w, wide, ntUnroll)
+	f.op("SUBQ $%d, CX", ntUnroll)
+	f.op("JGE %s", label)
 }
 
 // ntPrefetch prefetches a line for each row of a tile, by the pointer in reg.
