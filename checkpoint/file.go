@@ -188,7 +188,7 @@ func (f *File) addTensors(prefix string, d *pickle.Dict, room *int) error {
 }
 
 // maxNames is how many bytes the tensors' names may take, which nested dicts can make of few.
-const maxNames = 64 << 20
+const maxNames = 16 << 20
 
 // TrimPrefixes returns a tensor's name without the prefixes that wrappers of a module put before
 // it: "_orig_mod." of torch.compile and "module." of DistributedDataParallel, any number of them

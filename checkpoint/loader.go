@@ -82,6 +82,10 @@ func (l *Loader) Used() []string {
 func (l *Loader) Err() error {
 	errs := slices.Clone(l.errs)
 	for _, name := range l.file.names {
+		if len(errs) >= maxErrors {
+			errs = append(errs, fmt.Errorf("%s: there may be more", l.file.name))
+			break
+		}
 		if !l.used[name] {
 			errs = append(errs, l.file.fail(name, errors.New("the model has no place for it")))
 		}

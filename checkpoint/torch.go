@@ -293,6 +293,11 @@ func rebuild(p *parser, args []any, metadata int, dtype func(*storageRef) DType)
 	if len(args) > metadata && pickle.Len(args[metadata]) > 0 {
 		t.err = errors.New("a conjugated or negated view")
 	}
+	if t.err != nil { // its text has the shape
+		if err := p.spend(1024 + 64*(len(shape)+len(stride))); err != nil {
+			return nil, err
+		}
+	}
 	return t, nil
 }
 

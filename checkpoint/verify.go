@@ -29,6 +29,9 @@ func (f *File) Verify(progress func(done, total int64), names ...string) error {
 	}
 	v := &verifier{progress: progress}
 	errs := v.collect(f, names)
+	for _, job := range v.jobs {
+		job.plan(v)
+	}
 	v.run()
 	errs = append(errs, v.report(f)...)
 	return errors.Join(errs...)
@@ -82,6 +85,9 @@ func (v *verifier) collect(f *File, names []string) (errs []error) {
 	seen := map[*stored]bool{}
 	var gathered int64
 	for _, name := range names {
+		if len(errs) >= maxErrors {
+			return append(errs, fmt.Errorf("%s: there may be more", f.name))
+		}
 		t, ok := f.tensors[name]
 		if !ok {
 			errs = append(errs, f.fail(name, ErrNotFound))
@@ -111,9 +117,6 @@ func (v *verifier) collect(f *File, names []string) (errs []error) {
 			}
 		}
 		job.tensors = append(job.tensors, &namedTensor{name, t, from, from + last*size, alone})
-	}
-	for _, job := range v.jobs {
-		job.plan(v)
 	}
 	return errs
 }
@@ -245,7 +248,7 @@ func (v *verifier) report(f *File) (errs []error) {
 	return errs
 }
 
-// maxErrors is how many things wrong with elements are told.
+// maxErrors is how many things that are wrong are told at once.
 const maxErrors = 100
 
 // suspect reports whether a tensor must be searched for what is not finite.

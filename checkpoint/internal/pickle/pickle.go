@@ -78,12 +78,16 @@ type Decoder struct {
 // It allocates at most MaxMemory(len(data)) bytes, besides what FindClass and PersistentLoad
 // allocate.
 func (d Decoder) Decode(data []byte) (value any, n int, err error) {
+	return d.decode(data, MaxMemory(len(data)))
+}
+
+func (d Decoder) decode(data []byte, limit int64) (value any, n int, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			value, err = nil, fmt.Errorf("pickle: %s", clip(fmt.Sprint(r)))
 		}
 	}()
-	stream, n, err := scan(data)
+	stream, n, err := scan(data, limit)
 	if err != nil {
 		return nil, 0, err
 	}

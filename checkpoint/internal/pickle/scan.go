@@ -17,9 +17,10 @@ const (
 	maxMark = 1000 // nested marks
 )
 
-// MaxMemory returns the most bytes that Decode allocates for n bytes of pickle. Real checkpoints
-// need about 20 bytes for each.
-func MaxMemory(n int) int64 { return min(16<<20+64*int64(n), 512<<20) }
+// MaxMemory returns the most bytes that Decode allocates for n bytes of pickle, those included that
+// are free again at its end. A long list of small numbers, two bytes each, takes most for what it
+// is; a state_dict needs a tenth of that.
+func MaxMemory(n int) int64 { return min(16<<20+160*int64(n), 512<<20) }
 
 // What the Unpickler, the scan and the conversion allocate in bytes, rounded up.
 const (
@@ -62,9 +63,10 @@ type scanner struct {
 var errTruncated = errors.New("pickle: cut short")
 
 // scan checks the pickle that in begins with, see the package's comment, and returns it in a
-// form that gopickle's Unpickler may be given, and the bytes of it.
-func scan(in []byte) (out []byte, n int, err error) {
-	s := &scanner{in: in, memo: map[uint32]value{}, limit: MaxMemory(len(in))}
+// form that gopickle's Unpickler may be given, and its length. Decoding takes at most limit bytes
+// of memory.
+func scan(in []byte, limit int64) (out []byte, n int, err error) {
+	s := &scanner{in: in, memo: map[uint32]value{}, limit: limit}
 	for {
 		at := s.pos
 		stop, err := s.step()
@@ -284,7 +286,10 @@ func (s *scanner) scalar(op byte) (rewritten bool, err error) {
 	case 'G':
 		_, err = s.take(8)
 	case 'I', 'F', 'L':
-		_, err = s.line()
+		var line []byte
+		if line, err = s.line(); err == nil {
+			err = s.spend(384 + 16*int64(len(line)))
+		}
 	case 0x8a, 0x8b: // LONG1, LONG4
 		var n uint64
 		if n, err = s.number(map[byte]int{0x8a: 1, 0x8b: 4}[op]); err != nil {
@@ -521,6 +526,6 @@ func (s *scanner) extend(op byte) error {
 
 // Length returns the bytes of the pickle that data begins with.
 func Length(data []byte) (int, error) {
-	_, n, err := scan(data)
+	_, n, err := scan(data, MaxMemory(len(data)))
 	return n, err
 }
