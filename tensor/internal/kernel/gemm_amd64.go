@@ -9,6 +9,7 @@ func gemmAVX2(im *impl) {
 	im.gemmNT = gemmNTAVX2
 	im.gemmNTBF16 = gemmNTBF16AVX2
 	im.gemmNTF16 = gemmNTF16AVX2
+	im.gemmNN = gemmNNAVX2
 	im.peak = func(n int) int { peakAVX2(n); return n * peakFlopsAVX2 }
 }
 
@@ -17,5 +18,6 @@ func gemmAVX512(im *impl) {
 	im.gemmNT = gemmNTAVX512
 	im.gemmNTBF16 = gemmNTBF16AVX512
 	im.gemmNTF16 = gemmNTF16AVX512
+	im.gemmNN = gemmNNAVX512
 	im.peak = func(n int) int { peakAVX512(n); return n * peakFlopsAVX512 }
 }

@@ -2,114 +2,180 @@
 
 package kernel
 
-// nnKernel is the tiles of a product a·b for an instruction set.
+import "unsafe"
+
+// nnArgs are the arguments of a tile of dst = a·b: rows rows of a by vecs vectors of columns.
+// Distances are in bytes.
+type nnArgs struct {
+	dst, a, b     unsafe.Pointer
+	ldd, lda, ldb int
+	rows, vecs, k int
+	mask          int // AVX-512: the last vector's columns, a bit each; AVX2: if not 0, how many columns a single vector has
+	resume        int // not 0: start from dst, not from zero
+	add           int // not 0: add the sums to dst
+}
+
+// nnKernel is the assembly for an instruction set.
 type nnKernel struct {
-	lanes  int   // float32 numbers of a vector
-	rows   []int // of a tile, from the most
+	lanes  int // float32 numbers of a vector
+	rows   int // of a in a tile, at most
 	avx512 bool
 }
 
 var (
-	nnAVX2   = nnKernel{lanes: 8, rows: []int{6, 4, 2, 1}}
-	nnAVX512 = nnKernel{lanes: 16, rows: []int{12, 8, 4, 2, 1}, avx512: true}
+	nnKernelAVX2   = nnKernel{lanes: 8, rows: 4}
+	nnKernelAVX512 = nnKernel{lanes: 16, rows: 8, avx512: true}
 )
 
-const (
-	nnDepth    = 256 // numbers of k in a block: 32 KiB of b, what the L1 cache holds
-	nnPackRows = 48  // from so many rows of a on, copying b into order pays
-	nnMaxCols  = 32  // columns of a tile, at most, but for tiles of one row
-	nnMaxRows  = 12
-)
+//go:noescape
+func nnAVX2(t *nnArgs)
 
-// nnBuffer holds a block of b in the order that tiles read it, and a tile that is wider than what
-// is left of dst.
-type nnBuffer struct {
-	b    [nnDepth * nnMaxCols]float32
-	tile [nnMaxRows * nnMaxCols]float32
+//go:noescape
+func nnAVX512(t *nnArgs)
+
+// run computes a tile. The calls are direct, not through function values, so that t can be on
+// the caller's stack.
+func (kn *nnKernel) run(t *nnArgs) {
+	if kn.avx512 {
+		nnAVX512(t)
+	} else {
+		nnAVX2(t)
+	}
 }
 
-var nnBuffers = make(chan *nnBuffer, 64)
+// vecs is the largest width of a tile, in vectors, by its number of rows.
+func (kn *nnKernel) vecs(rows int) int {
+	switch {
+	case rows == 1, rows == 2 && kn.avx512:
+		return 8
+	case rows == 2:
+		return 4
+	}
+	return 3
+}
 
 func gemmNNAVX2(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
-	nnAVX2.gemm(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+	nnKernelAVX2.gemm(dst, ldd, a, lda, b, ldb, m, n, k, acc)
 }
 
 func gemmNNAVX512(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
-	nnAVX512.gemm(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+	nnKernelAVX512.gemm(dst, ldd, a, lda, b, ldb, m, n, k, acc)
 }
 
-// gemm sums blocks of nnDepth products, in the order of k, and adds the blocks' sums to dst one
-// after another.
+const (
+	// nnChunk is how much of k, at most, is summed between two visits of dst: a tile's rows of a
+	// then stay in L1 while the panels of b pass.
+	nnChunk = 512
+
+	// nnBlock is the number of columns of b, at most, that are packed together: with nnChunk rows
+	// they fit L2.
+	nnBlock = 384
+
+	// nnPackRows and nnPackSize say from what number of rows of a, and what number of elements
+	// between the first and the last of a chunk of b, packing b pays.
+	nnPackRows = 24
+	nnPackSize = 64 << 10
+
+	// nnStrip is the number of rows that are summed beside dst if they can't be there.
+	nnStrip = 64
+)
+
+// gemm computes dst = a·b.
+//
+// A tile's columns, a panel, are read for every group of rows; they are packed, row after row of
+// the panel, if there are enough of both. A long k is cut in chunks, between which the sums are in
+// dst: the order of the additions is the same.
 func (kn *nnKernel) gemm(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
-	var buf *nnBuffer
-	select {
-	case buf = <-nnBuffers:
-	default:
-		buf = new(nnBuffer)
+	chunks := (k + nnChunk - 1) / nnChunk
+	if acc && chunks > 1 {
+		kn.addStrips(dst, ldd, a, lda, b, ldb, m, n, k)
+		return
 	}
-	for k0 := 0; k0 < k; k0 += nnDepth {
-		depth := min(nnDepth, k-k0)
-		for c := 0; c < n; {
-			left := n - c
-			switch {
-			case m == 1 && left >= 4*kn.lanes:
-				c += kn.panel(buf, dst[c:], ldd, a[k0:], lda, b[k0*ldb+c:], ldb, m, 4, 4*kn.lanes, depth, acc || k0 > 0)
-			case left >= 2*kn.lanes:
-				c += kn.panel(buf, dst[c:], ldd, a[k0:], lda, b[k0*ldb+c:], ldb, m, 2, 2*kn.lanes, depth, acc || k0 > 0)
-			default:
-				c += kn.panel(buf, dst[c:], ldd, a[k0:], lda, b[k0*ldb+c:], ldb, m, 1, min(left, kn.lanes), depth, acc || k0 > 0)
+	chunk := (k + chunks - 1) / chunks
+	var packed []float32
+	if m >= nnPackRows && chunk*ldb >= nnPackSize {
+		buf := getBuffer(chunk * (min(n, nnBlock) + kn.lanes))
+		defer buf.put()
+		packed = buf.data
+	}
+	groups := (m + kn.rows - 1) / kn.rows
+	most := kn.vecs((m + groups - 1) / groups) // widest panel that all groups can use
+	for j := 0; j < n; j += nnBlock {
+		cols := min(nnBlock, n-j)
+		for p := 0; p < k; p += chunk {
+			depth := min(chunk, k-p)
+			if packed != nil {
+				kn.pack(packed, b[p*ldb+j:], ldb, depth, cols, most)
+			}
+			for i, g := 0, 0; g < groups; g++ {
+				rows := (m - i) / (groups - g)
+				t := nnArgs{
+					a: unsafe.Pointer(&a[i*lda+p]), lda: 4 * lda,
+					ldd: 4 * ldd, ldb: 4 * ldb,
+					rows: rows, k: depth,
+					resume: btoi(p > 0), add: btoi(acc),
+				}
+				for c := 0; c < cols; {
+					t.vecs = kn.panel(cols-c, most)
+					width := min(t.vecs*kn.lanes, cols-c)
+					switch {
+					case kn.avx512:
+						t.mask = 0xffff >> (t.vecs*kn.lanes - width)
+					case width < kn.lanes:
+						t.mask = width
+					}
+					t.dst = unsafe.Pointer(&dst[i*ldd+j+c])
+					if packed != nil {
+						t.b, t.ldb = unsafe.Pointer(&packed[c*depth]), 4*t.vecs*kn.lanes
+					} else {
+						t.b = unsafe.Pointer(&b[p*ldb+j+c])
+					}
+					kn.run(&t)
+					c += width
+				}
+				i += rows
 			}
 		}
-	}
-	select {
-	case nnBuffers <- buf:
-	default:
 	}
 }
 
-// panel computes width columns, at most vectors of them, of all rows. It returns width.
-func (kn *nnKernel) panel(buf *nnBuffer, dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, vectors, width, depth int, acc bool) int {
-	full := vectors * kn.lanes
-	if width < full || (m >= nnPackRows && ldb > full) {
-		for i := range depth {
-			row := buf.b[i*full:][:full]
-			clear(row[copy(row, b[i*ldb:][:width]):])
-		}
-		b, ldb = buf.b[:], full
+// panel is the width, in vectors, of the next panel when cols columns are left: panels are of
+// almost the same size, at most most. In AVX2 columns that don't fill a vector are a panel.
+func (kn *nnKernel) panel(cols, most int) int {
+	vecs := (cols + kn.lanes - 1) / kn.lanes
+	if !kn.avx512 && vecs > 1 {
+		vecs = cols / kn.lanes
 	}
-	add := 0
-	if acc {
-		add = 1
-	}
-	for r, size := 0, 0; r < m; r += kn.rows[size] {
-		for kn.rows[size] > m-r {
-			size++
-		}
-		rows := kn.rows[size]
-		if width == full {
-			kn.tile(rows, vectors, &dst[r*ldd], ldd, &a[r*lda], lda, &b[0], ldb, depth, add)
-			continue
-		}
-		kn.tile(rows, vectors, &buf.tile[0], full, &a[r*lda], lda, &b[0], ldb, depth, 0)
-		for i := range rows {
-			d, t := dst[(r+i)*ldd:][:width], buf.tile[i*full:][:width]
-			if !acc {
-				copy(d, t)
-				continue
-			}
-			for j := range d {
-				d[j] += t[j]
-			}
-		}
-	}
-	return width
+	panels := (vecs + most - 1) / most
+	return (vecs + panels - 1) / panels
 }
 
-// tile computes a tile. The calls are direct, so that nothing escapes.
-func (kn *nnKernel) tile(rows, vectors int, dst *float32, ldd int, a *float32, lda int, b *float32, ldb, k, add int) {
-	if kn.avx512 {
-		nnTileAVX512(rows, vectors, dst, ldd, a, lda, b, ldb, k, add)
-	} else {
-		nnTileAVX2(rows, vectors, dst, ldd, a, lda, b, ldb, k, add)
+// pack copies depth rows of cols columns of b, panel after panel.
+func (kn *nnKernel) pack(packed, b []float32, ldb, depth, cols, most int) {
+	for c := 0; c < cols; {
+		vecs := kn.panel(cols-c, most)
+		width := min(vecs*kn.lanes, cols-c)
+		panel := packed[c*depth:]
+		for p := range depth {
+			copy(panel[p*vecs*kn.lanes:][:width], b[p*ldb+c:])
+		}
+		c += width
+	}
+}
+
+// addStrips computes dst += a·b for a k of several chunks: the sums must be complete before they
+// are added.
+func (kn *nnKernel) addStrips(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int) {
+	buf := getBuffer(nnStrip * n)
+	defer buf.put()
+	for i := 0; i < m; i += nnStrip {
+		rows := min(nnStrip, m-i)
+		kn.gemm(buf.data, n, a[i*lda:], lda, b, ldb, rows, n, k, false)
+		for r := range rows {
+			d := dst[(i+r)*ldd:][:n]
+			for c, v := range buf.data[r*n:][:n] {
+				d[c] += v
+			}
+		}
 	}
 }

@@ -28,7 +28,6 @@ func vecAVX2(im *impl) {
 	im.widenF16 = widenF16VecAVX2
 	im.wkv5 = wkv5VecAVX2
 	im.wkv7 = wkv7VecAVX2
-	im.gemmNN = gemmNNAVX2
 }
 
 //go:noescape
@@ -96,57 +95,6 @@ func wkv5AVX2(y, s, r, k, v *float32, n int, w float32, u float32)
 
 //go:noescape
 func wkv7AVX2(y, s, r, w, k, v, a, b *float32, n int)
-
-//go:noescape
-func nn6x2AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn4x2AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn2x2AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn1x2AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn6x1AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn4x1AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn2x1AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn1x1AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn1x4AVX2(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-// nnTileAVX2 computes a tile of a·b of a size that there is a function for.
-func nnTileAVX2(rows, cols int, dst *float32, ldd int, a *float32, lda int, b *float32, ldb, k, add int) {
-	switch rows<<8 | cols {
-	case 6<<8 | 2:
-		nn6x2AVX2(dst, ldd, a, lda, b, ldb, k, add)
-	case 4<<8 | 2:
-		nn4x2AVX2(dst, ldd, a, lda, b, ldb, k, add)
-	case 2<<8 | 2:
-		nn2x2AVX2(dst, ldd, a, lda, b, ldb, k, add)
-	case 1<<8 | 2:
-		nn1x2AVX2(dst, ldd, a, lda, b, ldb, k, add)
-	case 6<<8 | 1:
-		nn6x1AVX2(dst, ldd, a, lda, b, ldb, k, add)
-	case 4<<8 | 1:
-		nn4x1AVX2(dst, ldd, a, lda, b, ldb, k, add)
-	case 2<<8 | 1:
-		nn2x1AVX2(dst, ldd, a, lda, b, ldb, k, add)
-	case 1<<8 | 1:
-		nn1x1AVX2(dst, ldd, a, lda, b, ldb, k, add)
-	case 1<<8 | 4:
-		nn1x4AVX2(dst, ldd, a, lda, b, ldb, k, add)
-	}
-}
 
 func addVecAVX2(dst, a, b []float32) {
 	n := len(dst) &^ 15

@@ -28,7 +28,6 @@ func vecAVX512(im *impl) {
 	im.widenF16 = widenF16VecAVX512
 	im.wkv5 = wkv5VecAVX512
 	im.wkv7 = wkv7VecAVX512
-	im.gemmNN = gemmNNAVX512
 }
 
 //go:noescape
@@ -96,67 +95,6 @@ func wkv5AVX512(y, s, r, k, v *float32, n int, w float32, u float32)
 
 //go:noescape
 func wkv7AVX512(y, s, r, w, k, v, a, b *float32, n int)
-
-//go:noescape
-func nn12x2AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn8x2AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn4x2AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn2x2AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn1x2AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn12x1AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn8x1AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn4x1AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn2x1AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn1x1AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-//go:noescape
-func nn1x4AVX512(dst *float32, ldd int, a *float32, lda int, b *float32, ldb int, k int, add int)
-
-// nnTileAVX512 computes a tile of a·b of a size that there is a function for.
-func nnTileAVX512(rows, cols int, dst *float32, ldd int, a *float32, lda int, b *float32, ldb, k, add int) {
-	switch rows<<8 | cols {
-	case 12<<8 | 2:
-		nn12x2AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 8<<8 | 2:
-		nn8x2AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 4<<8 | 2:
-		nn4x2AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 2<<8 | 2:
-		nn2x2AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 1<<8 | 2:
-		nn1x2AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 12<<8 | 1:
-		nn12x1AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 8<<8 | 1:
-		nn8x1AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 4<<8 | 1:
-		nn4x1AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 2<<8 | 1:
-		nn2x1AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 1<<8 | 1:
-		nn1x1AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	case 1<<8 | 4:
-		nn1x4AVX512(dst, ldd, a, lda, b, ldb, k, add)
-	}
-}
 
 func addVecAVX512(dst, a, b []float32) {
 	n := len(dst) &^ 15

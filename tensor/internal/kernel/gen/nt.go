@@ -62,17 +62,7 @@ DATA ·ntPick<>+24(SB)/8, $0x0000000e0000000a
 GLOBL ·ntPick<>(SB), RODATA|NOPTR, $32`)
 		return
 	}
-	f.line(`
-// Masks for VMASKMOVPS: eight ones then eight zeros; n numbers are enabled at 32−4n.
-DATA ·ntMask<>+0(SB)/8, $-1
-DATA ·ntMask<>+8(SB)/8, $-1
-DATA ·ntMask<>+16(SB)/8, $-1
-DATA ·ntMask<>+24(SB)/8, $-1
-DATA ·ntMask<>+32(SB)/8, $0
-DATA ·ntMask<>+40(SB)/8, $0
-DATA ·ntMask<>+48(SB)/8, $0
-DATA ·ntMask<>+56(SB)/8, $0
-GLOBL ·ntMask<>(SB), RODATA|NOPTR, $64`)
+	f.maskTable("ntMask")
 }
 
 // ntLocals are variables on the stack that begin as the argument of the same name.

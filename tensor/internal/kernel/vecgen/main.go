@@ -45,11 +45,7 @@ func assembly(bits int) []byte {
 	if bits == 256 {
 		constants(&b)
 	}
-	all := functions
-	for _, t := range nnTiles(bits) {
-		all = append(all[:len(all):len(all)], nnTile(t[0], t[1]))
-	}
-	for _, f := range all {
+	for _, f := range functions {
 		text := f.body
 		for range 2 { // a macro may have another one in it
 			for _, m := range macros {

@@ -218,7 +218,7 @@ func wrappers(isa string) []byte {
 	for _, f := range functions {
 		fmt.Fprintf(&b, "im.%s = %sVec%s\n", f.name, f.name, isa)
 	}
-	fmt.Fprintf(&b, "im.gemmNN = gemmNN%s\n}\n\n", isa)
+	fmt.Fprintf(&b, "}\n\n")
 	for _, f := range functions {
 		returns := ""
 		if strings.Contains(f.body, "ret+") {
@@ -226,15 +226,6 @@ func wrappers(isa string) []byte {
 		}
 		fmt.Fprintf(&b, "//go:noescape\nfunc %s%s(%s)%s\n\n", f.name, isa, f.signature, returns)
 	}
-	bits := map[string]int{"AVX2": 256, "AVX512": 512}[isa]
-	cases := ""
-	for _, t := range nnTiles(bits) {
-		f := nnTile(t[0], t[1])
-		fmt.Fprintf(&b, "//go:noescape\nfunc %s%s(%s)\n\n", f.name, isa, f.signature)
-		cases += fmt.Sprintf("case %d<<8 | %d:\n%s%s(dst, ldd, a, lda, b, ldb, k, add)\n", t[0], t[1], f.name, isa)
-	}
-	fmt.Fprintf(&b, "// nnTile%s computes a tile of a·b of a size that there is a function for.\n", isa)
-	fmt.Fprintf(&b, "func nnTile%s(rows, cols int, dst *float32, ldd int, a *float32, lda int, b *float32, ldb, k, add int) {\nswitch rows<<8 | cols {\n%s}\n}\n\n", isa, cases)
 	for _, s := range shapes {
 		for _, op := range strings.Fields(s.ops) {
 			b.WriteString(strings.NewReplacer("OP", op, "ISA", isa).Replace(s.text))

@@ -1,0 +1,218 @@
+package main
+
+import "fmt"
+
+// nnVecs is, for each number of rows of a in a tile (from 1), the largest number of vectors of
+// b's columns: the accumulators, the vectors and a broadcast number of a fit the registers.
+func (s isa) nnVecs() []int {
+	if s.regs == 32 {
+		return []int{8, 8, 3, 3, 3, 3, 3, 3}
+	}
+	return []int{8, 4, 3, 3}
+}
+
+// nnUnroll is the number of steps of k in one turn of the main loop.
+const nnUnroll = 4
+
+// nn returns the file of dst = a·b.
+func nn(s isa) []byte {
+	f := newFile()
+	name := "nn" + s.name
+	last := "The last vector is loaded and stored behind\n// mask K1."
+	if s.regs == 16 {
+		last = "With a.mask, the\n// tile is one vector wide, loaded and stored behind that mask."
+		f.maskTable("nnMask")
+	}
+	f.line(`
+// func %s(t *nnArgs)
+//
+// A tile of rows of a by vectors of b's columns:
+//
+//	accumulators = 0, or dst if t.resume
+//	for t.k { load a row of b's vectors; for each row of a { accumulators += broadcast a · vectors } }
+//	dst = accumulators, or dst += accumulators if t.add
+//
+// The accumulator of row r and vector v is register vecs·r+v. Every element sums over k in ascending
+// order. %s
+//
+//	DI	t                  CX	k steps left
+//	SI	a, at k            R9, R10, R11, R12	lda, 3·lda, 5·lda, 7·lda
+//	R8	b, at k            R13	ldb
+//	DX	dst                BX	ldd
+//	AX	temporary
+TEXT ·%s(SB), NOSPLIT, $0-8`, name, last, name)
+	f.op("MOVQ t+0(FP), DI")
+	f.op("MOVQ nnArgs_dst(DI), DX")
+	f.op("MOVQ nnArgs_a(DI), SI")
+	f.op("MOVQ nnArgs_b(DI), R8")
+	f.op("MOVQ nnArgs_lda(DI), R9")
+	f.op("LEAQ (R9)(R9*2), R10")
+	f.op("LEAQ (R9)(R9*4), R11")
+	f.op("LEAQ (R10)(R9*4), R12")
+	f.op("MOVQ nnArgs_ldb(DI), R13")
+	f.op("MOVQ nnArgs_ldd(DI), BX")
+	f.op("MOVQ nnArgs_k(DI), CX")
+	if s.regs == 32 {
+		f.op("KMOVW nnArgs_mask(DI), K1")
+	}
+	f.op("MOVQ nnArgs_rows(DI), AX")
+	for r := range s.nnVecs() {
+		f.op("CMPQ AX, $%d", r+1)
+		f.op("JEQ rows%d", r+1)
+	}
+	f.line("")
+	f.line("\t// Tiles leave here.")
+	f.label("done")
+	f.op("VZEROUPPER")
+	f.op("RET")
+	for r, most := range s.nnVecs() {
+		rows := r + 1
+		f.label("rows%d", rows)
+		if s.regs == 16 {
+			f.op("MOVQ nnArgs_mask(DI), AX")
+			f.op("TESTQ AX, AX")
+			f.op("JNZ rows%dmasked", rows)
+		}
+		f.op("MOVQ nnArgs_vecs(DI), AX")
+		for v := 2; v <= most; v++ {
+			f.op("CMPQ AX, $%d", v)
+			f.op("JEQ rows%dx%d", rows, v)
+		}
+		for v := 1; v <= most; v++ {
+			f.nnTile(s, rows, v, false)
+		}
+		if s.regs == 16 {
+			f.nnTile(s, rows, 1, true)
+		}
+	}
+	return f.Bytes()
+}
+
+// nnTile writes a tile's block. In AVX2 it is masked or not as the argument says; in AVX-512 the
+// last vector always is.
+func (f *asm) nnTile(s isa, rows, vecs int, masked bool) {
+	id := fmt.Sprintf("rows%dx%d", rows, vecs)
+	if masked {
+		id = fmt.Sprintf("rows%dmasked", rows)
+	}
+	f.label("%s", id)
+	if masked {
+		f.op("LEAQ ·nnMask<>+32(SB), R10") // rows are at most 4: one of 3·lda, needed, is restored
+		f.op("SHLQ $2, AX")
+		f.op("SUBQ AX, R10")
+		f.op("VMOVUPS (R10), Y14")
+		f.op("LEAQ (R9)(R9*2), R10")
+	}
+	f.op("CMPQ nnArgs_resume(DI), $0")
+	f.op("JNE %s_resume", id)
+	for i := range rows * vecs {
+		f.op("%s %s, %s, %s", s.xor(), s.v(i), s.v(i), s.v(i))
+	}
+
+	f.label("%s_start", id)
+	f.op("SUBQ $%d, CX", nnUnroll)
+	f.op("JLT %s_rest", id)
+	f.op("PCALIGN $32")
+	f.label("%s_loop", id)
+	for i := range nnUnroll {
+		f.nnStep(s, rows, vecs, i, masked)
+	}
+	f.op("ADDQ $%d, SI", 4*nnUnroll)
+	f.op("SUBQ $%d, CX", nnUnroll)
+	f.op("JGE %s_loop", id)
+	f.label("%s_rest", id)
+	f.op("ADDQ $%d, CX", nnUnroll)
+	f.op("JZ %s_end", id)
+	f.label("%s_single", id)
+	f.nnStep(s, rows, vecs, 0, masked)
+	f.op("ADDQ $4, SI")
+	f.op("DECQ CX")
+	f.op("JNZ %s_single", id)
+
+	f.label("%s_end", id)
+	f.op("CMPQ nnArgs_add(DI), $0")
+	f.op("JEQ %s_store", id)
+	f.op("MOVQ DX, AX")
+	f.nnEach(s, rows, vecs, masked, func(acc, addr string, mask bool) {
+		t := s.v(s.regs - 1)
+		f.nnLoad(s, addr, t, mask)
+		f.op("VADDPS %s, %s, %s", t, acc, acc)
+	})
+	f.label("%s_store", id)
+	f.op("MOVQ DX, AX")
+	f.nnEach(s, rows, vecs, masked, func(acc, addr string, mask bool) {
+		switch {
+		case !mask:
+			f.op("VMOVUPS %s, %s", acc, addr)
+		case s.regs == 32:
+			f.op("VMOVUPS %s, K1, %s", acc, addr)
+		default:
+			f.op("VMASKMOVPS %s, Y14, %s", acc, addr)
+		}
+	})
+	f.op("JMP done")
+
+	f.label("%s_resume", id)
+	f.op("MOVQ DX, AX")
+	f.nnEach(s, rows, vecs, masked, func(acc, addr string, mask bool) { f.nnLoad(s, addr, acc, mask) })
+	f.op("JMP %s_start", id)
+}
+
+// nnEach does do with every accumulator and its place in dst, from AX on.
+func (f *asm) nnEach(s isa, rows, vecs int, masked bool, do func(acc, addr string, mask bool)) {
+	for r := range rows {
+		for v := range vecs {
+			do(s.v(r*vecs+v), fmt.Sprintf("%d(AX)", v*s.bytes()), masked || s.regs == 32 && v == vecs-1)
+		}
+		if r < rows-1 {
+			f.op("ADDQ BX, AX")
+		}
+	}
+}
+
+// nnLoad loads a vector of b or dst.
+func (f *asm) nnLoad(s isa, addr, reg string, mask bool) {
+	switch {
+	case !mask:
+		f.op("VMOVUPS %s, %s", addr, reg)
+	case s.regs == 32:
+		f.op("VMOVUPS.Z %s, K1, %s", addr, reg)
+	default:
+		f.op("VMASKMOVPS %s, Y14, %s", addr, reg)
+	}
+}
+
+// nnStep adds the products at one k and moves b on.
+func (f *asm) nnStep(s isa, rows, vecs, step int, masked bool) {
+	aAddr := []string{"(SI)", "(SI)(R9*1)", "(SI)(R9*2)", "(SI)(R10*1)", "(SI)(R9*4)", "(SI)(R11*1)", "(SI)(R10*2)", "(SI)(R12*1)"}
+	isMasked := func(v int) bool { return masked || s.regs == 32 && v == vecs-1 }
+	bReg := func(v int) string { return s.v(rows*vecs + v) }
+	if rows == 1 { // each vector of b is used once, from memory if it can be
+		bReg = func(int) string { return s.v(vecs) }
+	}
+	for v := range vecs {
+		if rows > 1 {
+			f.nnLoad(s, fmt.Sprintf("%d(R8)", v*s.bytes()), bReg(v), isMasked(v))
+		}
+	}
+	for r := range rows {
+		broadcast := s.v(s.regs - 1)
+		if s.regs == 32 { // several in turn
+			broadcast = s.v(s.regs - 1 - r%4)
+		}
+		f.op("VBROADCASTSS %d%s, %s", 4*step, aAddr[r], broadcast)
+		for v := range vecs {
+			b := bReg(v)
+			if rows == 1 {
+				addr := fmt.Sprintf("%d(R8)", v*s.bytes())
+				if isMasked(v) {
+					f.nnLoad(s, addr, b, true)
+				} else {
+					b = addr
+				}
+			}
+			f.op("VFMADD231PS %s, %s, %s", b, broadcast, s.v(r*vecs+v))
+		}
+	}
+	f.op("ADDQ R13, R8")
+}
