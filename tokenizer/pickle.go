@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
+	"slices"
+	"strconv"
 )
 
 // What the pickle of a vocabulary of all Unicode's 150,000 assigned characters stays below. Decoding
@@ -92,7 +95,11 @@ func scanPickle(data []byte) error {
 		case opArg8:
 			r.skip(8)
 		case opCounted1:
-			r.skip(r.uint(1))
+			n := r.uint(1)
+			if op == opLong1 && strconv.IntSize == 32 && n > 4 && n <= 8 && n <= uint64(len(r.rest)) {
+				return fmt.Errorf("integer %s needs more than an int of 32 bits", longInteger(r.rest[:n]))
+			}
+			r.skip(n)
 		case opCounted4:
 			r.skip(r.uint(4))
 		case opCounted8:
@@ -128,6 +135,21 @@ func scanPickle(data []byte) error {
 			return errors.New("larger than any character vocabulary")
 		}
 	}
+}
+
+// opLong1 pushes an integer of any size. gopickle makes an int of one of up to eight bytes, which it
+// cuts short where an int has four: those are refused.
+const opLong1 = 0x8a
+
+// longInteger formats a little-endian integer in two's complement.
+func longInteger(data []byte) string {
+	b := slices.Clone(data)
+	slices.Reverse(b)
+	v := new(big.Int).SetBytes(b)
+	if b[0] >= 0x80 {
+		v.Sub(v, new(big.Int).Lsh(big.NewInt(1), uint(8*len(b))))
+	}
+	return v.String()
 }
 
 // classError refuses a class or call, by name if the pickle gives it in place.
