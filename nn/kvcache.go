@@ -25,11 +25,19 @@ func (c *KVCache) Rows() int { return min(c.Len, c.Window-1) }
 
 // SetRows makes the cache hold n positions, whose keys and values Parts then yields.
 func (c *KVCache) SetRows(n int) error {
-	if n < 0 || n >= c.Window {
-		return fmt.Errorf("%d rows in a cache for a window of %d", n, c.Window)
+	if _, err := c.Size(n); err != nil {
+		return err
 	}
 	c.Len = n
 	return nil
+}
+
+// Size returns how many numbers n positions are.
+func (c *KVCache) Size(n int) (int, error) {
+	if n < 0 || n >= c.Window {
+		return 0, fmt.Errorf("%d rows in a cache for a window of %d", n, c.Window)
+	}
+	return 2 * n * c.K.Dim(0) * c.K.Dim(2), nil
 }
 
 // Parts yields the keys, then the values of the newest Rows positions, head by head.

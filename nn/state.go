@@ -9,6 +9,8 @@ type State interface {
 	Rows() int
 	// SetRows makes room for the parts of a state with n rows.
 	SetRows(n int) error
+	// Size returns how many numbers Parts yields with n rows. It returns an error if SetRows would.
+	Size(n int) (int, error)
 	// Parts yields the numbers that make up the state, at any two calls with the same number of
 	// rows in the same order and sizes.
 	Parts(yield func([]float32) bool)
@@ -30,10 +32,15 @@ func (fixed) Rows() int { return 0 }
 
 // SetRows accepts only 0.
 func (fixed) SetRows(n int) error {
-	if n != 0 {
-		return fmt.Errorf("%d rows in a state of fixed size", n)
+	_, err := fixedSize(n, 0)
+	return err
+}
+
+func fixedSize(rows, size int) (int, error) {
+	if rows != 0 {
+		return 0, fmt.Errorf("%d rows in a state of fixed size", rows)
 	}
-	return nil
+	return size, nil
 }
 
 // TimeMixState is what a TimeMix keeps of a sequence.
@@ -51,6 +58,9 @@ func NewTimeMixState(c, heads int) TimeMixState {
 // Parts yields the slices that make up the state.
 func (t *TimeMixState) Parts(yield func([]float32) bool) { _ = yield(t.Shift) && yield(t.WKV) }
 
+// Size accepts only 0 rows.
+func (t *TimeMixState) Size(n int) (int, error) { return fixedSize(n, len(t.Shift)+len(t.WKV)) }
+
 // ChannelMixState is what a ChannelMix keeps of a sequence.
 type ChannelMixState struct {
 	fixed
@@ -64,3 +74,6 @@ func NewChannelMixState(c int) ChannelMixState {
 
 // Parts yields the slice that makes up the state.
 func (t *ChannelMixState) Parts(yield func([]float32) bool) { yield(t.Shift) }
+
+// Size accepts only 0 rows.
+func (t *ChannelMixState) Size(n int) (int, error) { return fixedSize(n, len(t.Shift)) }

@@ -23,7 +23,7 @@ import (
 //	ids kept             uint32, then that many uint32
 //	logits               V float32
 //	per layer state      rows uint32, then its parts as float32
-//	checksum             CRC-32C of all before it
+//	checksum             CRC-32C of the CRC-32Cs, each a uint32, of every 256 KiB of all before it
 const (
 	stateMagic   = "RWKVSTAT"
 	stateVersion = 1
@@ -66,10 +66,11 @@ func (s *State) Size() int {
 	n := stateHeader + 4*len(s.ids) + 4*len(s.logits) + 4
 	if s.layers != nil {
 		s.layers.each(func(l nn.State) bool {
-			n += 4
-			for p := range l.Parts {
-				n += 4 * len(p)
+			size, err := l.Size(l.Rows())
+			if err != nil {
+				panic("rwkv: " + err.Error()) // the rows are its own
 			}
+			n += 4 + 4*size
 			return true
 		})
 	}
@@ -100,45 +101,47 @@ func (s *State) AppendBinary(b []byte) ([]byte, error) {
 	}
 	b = appendFloats(b, s.logits)
 	if s.layers != nil {
+		var parts transfer
 		s.layers.each(func(l nn.State) bool {
 			b = le.AppendUint32(b, uint32(l.Rows()))
 			for p := range l.Parts {
-				b = appendFloats(b, p)
+				b = b[:len(b)+4*len(p)] // Size counted it
+				parts.add(p, b[len(b)-4*len(p):])
 			}
 			return true
 		})
+		parts.run(save)
 	}
-	return le.AppendUint32(b, crc32.Checksum(b[start:], castagnoli)), nil
+	return le.AppendUint32(b, checksum(b[start:])), nil
 }
 
 // UnmarshalBinary makes s the state that was saved. If the data is no saved state, damaged or
 // another model's, it returns an error and s is unchanged.
 func (s *State) UnmarshalBinary(data []byte) error {
-	n := s.model.NewState()
-	if err := n.decode(data); err != nil {
+	if err := s.decode(data); err != nil {
 		return fmt.Errorf("rwkv: state: %w", err)
 	}
-	*s = *n
 	return nil
 }
 
-// decode reads what AppendBinary wrote into a new state.
+// decode reads what AppendBinary wrote. It changes s only after it has checked everything.
 func (s *State) decode(data []byte) error {
 	if len(data) < stateHeader+4 || string(data[:len(stateMagic)]) != stateMagic {
 		return ErrStateFormat
 	}
-	r := &reader{b: data[len(stateMagic) : len(data)-4]}
+	data, want := data[:len(data)-4], binary.LittleEndian.Uint32(data[len(data)-4:])
+	r := &reader{b: data[len(stateMagic):]}
 	if v := r.uint32(); v != stateVersion {
 		return fmt.Errorf("%w: version %d, want %d", ErrStateFormat, v, stateVersion)
 	}
-	if crc32.Checksum(data[:len(data)-4], castagnoli) != binary.LittleEndian.Uint32(data[len(data)-4:]) {
+	if checksum(data) != want {
 		return fmt.Errorf("%w: the checksum doesn't match", ErrStateFormat)
 	}
 	rule := r.uint32()
 	if fp := s.model.Fingerprint(); [32]byte(r.take(32)) != fp {
 		return ErrStateModel
 	}
-	if rule > uint32(Refuse) || s.SetFullRule(FullRule(rule)) != nil {
+	if rule > uint32(Refuse) || (s.layers == nil && FullRule(rule) == KeepHalf) {
 		return fmt.Errorf("%w: rule %d", ErrStateFormat, rule)
 	}
 	total, pos, kept := r.uint64(), r.uint64(), uint64(r.uint32())
@@ -146,30 +149,68 @@ func (s *State) decode(data []byte) error {
 	if total > math.MaxInt || pos > total || (block > 0 && (pos > block || kept != pos)) || (block == 0 && kept != 0) {
 		return fmt.Errorf("%w: %d tokens, %d in the context, %d kept", ErrStateFormat, total, pos, kept)
 	}
-	s.total, s.pos = int(total), int(pos)
-	for range kept {
-		s.ids = append(s.ids, int(r.uint32()))
+	ids := make([]int, kept, max(kept, block))
+	for i := range ids {
+		ids[i] = int(r.uint32())
 	}
-	if err := s.model.CheckIDs(s.ids); err != nil {
+	if err := s.model.CheckIDs(ids); err != nil {
 		return fmt.Errorf("%w: %w", ErrStateFormat, err)
 	}
-	r.floats(s.logits)
+	logits := r.take(4 * len(s.logits))
+	saved, err := s.layersOf(r)
+	if err != nil {
+		return err
+	}
+
+	s.full, s.total, s.pos, s.ids = FullRule(rule), int(total), int(pos), ids
+	parts := transfer{}
+	parts.add(s.logits, logits)
 	if s.layers != nil {
 		s.layers.each(func(l nn.State) bool {
-			if err := l.SetRows(int(r.uint32())); err != nil {
-				r.err = fmt.Errorf("%w: %w", ErrStateFormat, err)
-				return false
+			if err := l.SetRows(saved[0].rows); err != nil {
+				panic("rwkv: " + err.Error()) // layersOf asked
 			}
 			for p := range l.Parts {
-				r.floats(p)
+				parts.add(p, saved[0].parts[:4*len(p)])
+				saved[0].parts = saved[0].parts[4*len(p):]
 			}
-			return r.err == nil
+			saved = saved[1:]
+			return true
 		})
 	}
-	if r.err == nil && len(r.b) > 0 {
-		return fmt.Errorf("%w: %d bytes too many", ErrStateFormat, len(r.b))
+	parts.run(restore)
+	return nil
+}
+
+// savedLayer is a layer's state in a saved one.
+type savedLayer struct {
+	rows  int
+	parts []byte
+}
+
+// layersOf takes what is left in r, and checks it against the sizes of the layers' states.
+func (s *State) layersOf(r *reader) (saved []savedLayer, err error) {
+	if s.layers != nil {
+		s.layers.each(func(l nn.State) bool {
+			rows := int(r.uint32())
+			var size int
+			if size, err = l.Size(rows); err == nil {
+				saved = append(saved, savedLayer{rows, r.take(4 * size)})
+				err = r.err
+			}
+			return err == nil
+		})
 	}
-	return r.err
+	if err == nil {
+		err = r.err
+	}
+	if err == nil && len(r.b) > 0 {
+		err = fmt.Errorf("%d bytes too many", len(r.b))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStateFormat, err)
+	}
+	return saved, nil
 }
 
 // reader takes numbers from b until it runs out.
@@ -181,7 +222,7 @@ type reader struct {
 // take returns the next n bytes, or zeros and notes an error if there are fewer.
 func (r *reader) take(n int) []byte {
 	if n > len(r.b) {
-		r.err, r.b = fmt.Errorf("%w: cut short", ErrStateFormat), nil
+		r.err, r.b = errors.New("cut short"), nil
 		return make([]byte, n)
 	}
 	t := r.b[:n]
@@ -192,15 +233,61 @@ func (r *reader) take(n int) []byte {
 func (r *reader) uint32() uint32 { return binary.LittleEndian.Uint32(r.take(4)) }
 func (r *reader) uint64() uint64 { return binary.LittleEndian.Uint64(r.take(8)) }
 
-func (r *reader) floats(dst []float32) {
-	src := r.take(4 * len(dst))
-	if littleEndian {
-		copy(floatBytes(dst), src)
-		return
+// transfer copies numbers to and from their saved form, on all threads.
+type transfer struct {
+	live  [][]float32
+	saved [][]byte
+	way   direction
+}
+
+type direction int
+
+const (
+	save direction = iota
+	restore
+)
+
+func (t *transfer) add(live []float32, saved []byte) {
+	t.live, t.saved = append(t.live, live), append(t.saved, saved)
+}
+
+func (t *transfer) run(way direction) {
+	t.way = way
+	tensor.Parallel(len(t.live), t)
+}
+
+// Run copies a part.
+func (t *transfer) Run(i int) {
+	live, saved := t.live[i], t.saved[i]
+	switch {
+	case t.way == save && littleEndian:
+		copy(saved, floatBytes(live))
+	case t.way == save:
+		appendFloats(saved[:0], live)
+	case littleEndian:
+		copy(floatBytes(live), saved)
+	default:
+		for j := range live {
+			live[j] = math.Float32frombits(binary.LittleEndian.Uint32(saved[4*j:]))
+		}
 	}
-	for i := range dst {
-		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:]))
-	}
+}
+
+// checksum returns the CRC-32C of the CRC-32Cs of every 256 KiB of b, computed on all threads.
+func checksum(b []byte) uint32 {
+	c := checksums{b: b, sums: make([]byte, 4*((len(b)+checksumBlock-1)/checksumBlock))}
+	tensor.Parallel(len(c.sums)/4, &c)
+	return crc32.Checksum(c.sums, castagnoli)
+}
+
+const checksumBlock = 256 << 10
+
+type checksums struct{ b, sums []byte }
+
+// Run computes the sum of a block.
+func (c *checksums) Run(i int) {
+	block := c.b[i*checksumBlock : min((i+1)*checksumBlock, len(c.b))]
+	binary.LittleEndian.PutUint32(c.sums[4*i:], crc32.Checksum(block, castagnoli))
 }
 
 func appendFloats(b []byte, x []float32) []byte {
