@@ -35,7 +35,7 @@ type File struct {
 
 // Open opens a checkpoint of any format. It maps the file and reads what describes the tensors;
 // their elements are read as they are used. What is wrong with a single tensor is reported by
-// Tensor, Verify and Loader; what is wrong with the file, by Open.
+// Tensor and Verify; what is wrong with the file, by Open.
 func Open(path string, opts ...Option) (*File, error) {
 	o := newOptions(opts)
 	src, err := openSource(path, o.unmapped)

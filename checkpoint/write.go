@@ -185,9 +185,9 @@ func bitsOf(t *tensor.Tensor) []uint16 {
 	if t.Contiguous() {
 		return t.Bits()
 	}
-	round := floatToBfloat
+	round := tensor.RoundBF16
 	if t.DType() == tensor.F16 {
-		round = floatToHalf
+		round = tensor.RoundF16
 	}
 	x := t.Float32().Data()
 	bits := make([]uint16, len(x))
@@ -291,11 +291,11 @@ func convertFloats(dst, b []byte, from, to DType) ([]byte, error) {
 		case F32:
 			dst = binary.NativeEndian.AppendUint32(dst, math.Float32bits(x))
 		case BF16:
-			h := floatToBfloat(x)
+			h := tensor.RoundBF16(x)
 			inf = inf || h&0x7fff == 0x7f80
 			dst = binary.NativeEndian.AppendUint16(dst, h)
 		case F16:
-			h := floatToHalf(x)
+			h := tensor.RoundF16(x)
 			inf = inf || h&0x7fff == 0x7c00
 			dst = binary.NativeEndian.AppendUint16(dst, h)
 		default:

@@ -29,7 +29,7 @@ func TestHalf(t *testing.T) {
 		widen func(uint16) float32
 		round func(float32) uint16
 		inf   uint16
-	}{{"f16", halfToFloat, floatToHalf, 0x7c00}, {"bf16", bfloatToFloat, floatToBfloat, 0x7f80}} {
+	}{{"f16", halfToFloat, tensor.RoundF16, 0x7c00}, {"bf16", bfloatToFloat, tensor.RoundBF16, 0x7f80}} {
 		for h := uint16(0); h < c.inf; h++ {
 			x := c.widen(h)
 			if got := c.round(x); got != h {
@@ -198,9 +198,9 @@ func TestConvertDType(t *testing.T) {
 				w := v
 				switch d {
 				case tensor.BF16:
-					w = bfloatToFloat(floatToBfloat(v))
+					w = bfloatToFloat(tensor.RoundBF16(v))
 				case tensor.F16:
-					w = halfToFloat(floatToHalf(v))
+					w = halfToFloat(tensor.RoundF16(v))
 				}
 				if got := y.Float32().Data()[i]; got != w {
 					t.Errorf("%s: element %d is %v, want %v", name, i, got, w)
@@ -437,41 +437,6 @@ func TestVerify(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		f.Close()
-	}
-}
-
-// TestLoader collects all that is wrong.
-func TestLoader(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.pt")
-	if err := WritePT(path, []Named{{"b.key", tensor.New(2, 3)}, {"b.value", tensor.New(3)}, {"extra", tensor.New(1)}, {"mask", tensor.New(1)}}, nil); err != nil {
-		t.Fatal(err)
-	}
-	f, err := Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	l := NewLoader(f)
-	sub := l.Sub("b")
-	if x := sub.Tensor("value", 3); x == nil {
-		t.Error("no tensor")
-	}
-	if x := sub.Tensor("key", 3, 2); x != nil {
-		t.Error("a tensor of the wrong shape")
-	}
-	sub.Tensor("gone", 1)
-	l.Ignore("mask")
-	if !l.Has("mask") || sub.Has("mask") {
-		t.Error("Has is wrong")
-	}
-	want := strings.ReplaceAll(`PATH: tensor "b.key": shape [2 3], want [3 2]
-PATH: tensor "b.gone": no such tensor
-PATH: tensor "extra": the model has no place for it`, "PATH", path)
-	if err := l.Err(); !errors.Is(err, ErrNotFound) || err.Error() != want {
-		t.Errorf("error\n%v, want\n%s", err, want)
-	}
-	if got := l.Used(); !slices.Equal(got, []string{"b.key", "b.value", "mask"}) {
-		t.Errorf("used %v", got)
 	}
 }
 
