@@ -14,7 +14,7 @@ import (
 
 // checkBlock is how many bytes one goroutine checks at a time: the checksum brings them into its
 // cache, and the search for NaN and Inf finds them there.
-const checkBlock = 128 << 10
+const checkBlock = 1 << 20
 
 // Verify reads the tensors of these names, of all if there are none, and checks that the file has
 // all of their elements, that records match their CRC-32 where the file has one (zip), and that
