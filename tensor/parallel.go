@@ -4,6 +4,9 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"microrwkv/tensor/internal/kernel"
 )
 
 // Task is work that splits into independent pieces. Run is called once for each piece, from
@@ -45,9 +48,10 @@ func Parallel(n int, t Task) {
 const (
 	maxJobs = 16 // jobs that workers can see at once; a caller beyond them works alone
 
-	// spins bounds busy waiting before a goroutine parks: some tens of microseconds, longer than
-	// the serial steps between two operations of a layer and far shorter than a token.
-	spins = 10_000
+	// spinTime bounds busy waiting before a goroutine parks: longer than the serial steps between
+	// the operations of a layer, for waking a parked thread takes some tens of microseconds, and far
+	// shorter than a token.
+	spinTime = 200 * time.Microsecond
 )
 
 // pool is the persistent goroutines that help callers of Parallel.
@@ -105,9 +109,8 @@ func (p *pool) run(n int, t Task) {
 	}
 
 	j.work()
-	for i := 0; j.left.Load() > 0; i++ {
-		if i < spins {
-			pause(i)
+	for spin := (spinner{}); j.left.Load() > 0; {
+		if spin.again() {
 			continue
 		}
 		j.wait.Store(true)
@@ -165,9 +168,8 @@ func (p *pool) worker() {
 				j.work()
 			}
 		}
-		for i := 0; p.published.Load() == seen; i++ {
-			if i < spins {
-				pause(i)
+		for spin := (spinner{}); p.published.Load() == seen; {
+			if spin.again() {
 				continue
 			}
 			p.sleeping.Add(1)
@@ -180,10 +182,28 @@ func (p *pool) worker() {
 	}
 }
 
-// pause gives the processor away now and then, so that spinning doesn't starve goroutines that
-// have work when there are more of them than processors.
-func pause(i int) {
-	if i&1023 == 1023 {
-		runtime.Gosched()
+// spinner bounds one time of busy waiting. The zero value is ready.
+type spinner struct {
+	turns int
+	until time.Time
+}
+
+// again waits for a moment; it reports false, at once, when the time is over. Now and then it gives
+// the processor away, so that goroutines that have work aren't starved when there are more of
+// them than processors.
+func (s *spinner) again() bool {
+	if s.turns%8 == 0 {
+		now := time.Now()
+		if s.turns == 0 {
+			s.until = now.Add(spinTime)
+		} else if now.After(s.until) {
+			return false
+		}
+		if s.turns%64 == 0 {
+			runtime.Gosched()
+		}
 	}
+	s.turns++
+	kernel.Pause()
+	return true
 }

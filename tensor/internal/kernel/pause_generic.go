@@ -1,0 +1,9 @@
+//go:build purego || !amd64
+
+package kernel
+
+import "runtime"
+
+// Pause takes part of a microsecond in which other goroutines may run: the body of a loop that
+// waits for one of them.
+func Pause() { runtime.Gosched() }
