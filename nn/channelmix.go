@@ -20,17 +20,15 @@ type ChannelMix struct {
 func (m *ChannelMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *ChannelMixState, s *tensor.Scratch) {
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
-	prev, xk, xr := s.New(rows, c), s.New(rows, c), s.New(rows, c)
+	xk, xr := s.New(rows, c), s.New(rows, c)
 	r, k := s.New(rows, c), s.New(rows, m.Key.Weight.Dim(0)) // [R, C], [R, F]
 
-	tokenShift(prev, x, spans, func(i int) []float32 {
+	tensor.TokenShift(x, spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}
 		return states(i).Shift
-	})
-	tensor.Mix(xk, x, prev, m.MixK)
-	tensor.Mix(xr, x, prev, m.MixR)
+	}, tensor.Mixed{Dst: xk, Mix: m.MixK}, tensor.Mixed{Dst: xr, Mix: m.MixR})
 	kp, rp := m.Key.Product(k, xk), m.Receptance.Product(r, xr)
 	kp.Act, rp.Act = tensor.SquareReLU, tensor.Sigmoid
 	tensor.Linear(kp, rp)

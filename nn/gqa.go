@@ -31,64 +31,28 @@ func (a *GroupedQueryAttention) Forward(dst, x *tensor.Tensor, add bool, spans S
 	c := x.Dim(1)
 	z, y := s.New(x.Dim(0), 4*c), s.New(x.Dim(0), c)
 	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW})
-	for i := range spans.Len() {
-		if from, to := spans[i], spans[i+1]; from < to {
-			a.attendHeads(s.Rows(y, from, to), s.Rows(z, from, to), s)
-		}
-	}
+	tensor.HeadAttention(y, z, a.Heads, groups, a.scale(c), spans, false)
 	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: add})
 }
 
 // ForwardLast is Forward for the last row of each sequence alone: dst is [len(spans)−1, C]. Only
-// the groups that end up in those rows are computed.
+// the groups that end up in those rows are computed. No sequence may be empty.
 func (a *GroupedQueryAttention) ForwardLast(dst, x *tensor.Tensor, add bool, spans Spans, s *tensor.Scratch) {
 	defer s.Release(s.Mark())
 	c := x.Dim(1)
-	last := s.New(spans.Len(), c)
+	first := groups - 1 // group that the last row of a sequence begins in, the first of them
 	for i := range spans.Len() {
-		m := s.Mark()
-		from, to := spans[i], spans[i+1]
-		t := to - from
-		first := (t - 1) * groups / t // group that the last row begins in
-		weight := s.Rows(a.QKVW, first*c, groups*c)
-		z, y := s.New(t, (groups-first)*c), s.New(t*(groups-first), c/groups)
-		tensor.Linear(tensor.Product{Dst: z, X: s.Rows(x, from, to), W: weight})
-		a.attendHeads(y, z, s)
-		data := y.Data()
-		copy(last.Row(i), data[len(data)-c:])
-		s.Release(m)
+		t := spans[i+1] - spans[i]
+		first = min(first, (t-1)*groups/t)
 	}
+	z, last := s.New(x.Dim(0), (groups-first)*c), s.New(spans.Len(), c)
+	tensor.Linear(tensor.Product{Dst: z, X: x, W: s.Rows(a.QKVW, first*c, groups*c)})
+	tensor.HeadAttention(last, z, a.Heads, groups-first, a.scale(c), spans, true)
 	tensor.Linear(tensor.Product{Dst: dst, X: last, W: a.Out, Add: add})
 }
 
-// attendHeads computes the published rule for one sequence and some groups: from z [T, G·C] the
-// G·T·C/4 numbers of y, in order.
-func (a *GroupedQueryAttention) attendHeads(y, z *tensor.Tensor, s *tensor.Scratch) {
-	defer s.Release(s.Mark())
-	t, c := z.Dim(0), a.Out.Dim(0)
-	g, d := z.Dim(1)/c, c/(groups*a.Heads)
-
-	q, k, v := s.New(g*t, a.Heads, d), s.New(g*t, a.Heads, d), s.New(g*t, a.Heads, d)
-	gate := s.New(g*t, c/groups)
-	slice := s.New(t, c/groups)
-	byHead := s.Reshape(slice, a.Heads, t, d) // the re-reading
-	for i := range g {
-		for j, to := range [...]*tensor.Tensor{q, k, v} {
-			slice.CopyFrom(s.Cols(z, i*c+j*c/groups, i*c+(j+1)*c/groups))
-			tensor.JoinHeads(s.Rows(s.Reshape(to, g*t, c/groups), i*t, (i+1)*t), byHead)
-		}
-		s.Rows(gate, i*t, (i+1)*t).CopyFrom(s.Cols(z, i*c+3*c/groups, (i+1)*c))
-	}
-	out := s.New(g*t, a.Heads, d)
-	tensor.Attention(out, q, k, v, invSqrt(d), 0)
-	rows := s.Reshape(out, g*t, c/groups)
-	joined := s.Reshape(y, g*t, c/groups)
-	for i := range g {
-		part := s.Rows(joined, i*t, (i+1)*t)
-		tensor.SplitHeads(s.Reshape(part, a.Heads, t, d), s.Rows(rows, i*t, (i+1)*t))
-	}
-	tensor.Mul(joined, joined, gate)
-}
+// scale is d^−½.
+func (a *GroupedQueryAttention) scale(c int) float32 { return invSqrt(c / (groups * a.Heads)) }
 
 // ForwardCausal computes the layer with each head of each group attending to the position itself
 // and all before it that the cache holds; see the package's comment for add, spans and states.
@@ -97,17 +61,11 @@ func (a *GroupedQueryAttention) ForwardCausal(dst, x *tensor.Tensor, add bool, s
 	rows, c := x.Dim(0), x.Dim(1)
 	z, y := s.New(rows, 4*c), s.New(rows, c)
 	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW})
-	var parts [4]*tensor.Tensor // q, k, v and gate [R, C]: the groups' slices side by side
+	var parts [4]*tensor.Tensor // q, k, v and gate of the first group; the others' lie a group further on
 	for j := range parts {
-		parts[j] = s.New(rows, c)
-		for g := range groups {
-			s.Cols(parts[j], g*c/groups, (g+1)*c/groups).CopyFrom(s.Cols(z, g*c+j*c/groups, g*c+(j+1)*c/groups))
-		}
+		parts[j] = s.Cols(z, j*c/groups, (groups-1)*c+(j+1)*c/groups)
 	}
-	for i := range spans.Len() {
-		from, to := spans[i], spans[i+1]
-		states(i).attend(s.Rows(y, from, to), s.Rows(parts[0], from, to), s.Rows(parts[1], from, to), s.Rows(parts[2], from, to), invSqrt(c/(groups*a.Heads)))
-	}
-	tensor.Mul(y, y, parts[3])
+	heads := tensor.HeadColumns{PerGroup: a.Heads, Stride: c}
+	tensor.CausalAttention(y, parts[0], parts[1], parts[2], parts[3], heads, a.scale(c), spans, func(i int) *tensor.KVCache { return &states(i).KVCache })
 	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: add})
 }

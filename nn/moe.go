@@ -26,18 +26,18 @@ func (m *MoE) Forward(dst, x *tensor.Tensor, add bool, spans Spans, aux []float6
 
 	// sic: a softmax over all E experts, the sum over the first A of them, no top-k; published
 	// logits need it
-	m.Gate.Forward(gate, x)
-	tensor.Softmax(gate, gate)
-	var batch [8]tensor.Product
-	n := 0
+	batch := [8]tensor.Product{m.Gate.Product(gate, x)}
+	n := 1
 	for j, e := range m.Experts {
-		batch[n] = e.Product(s.Cols(h, j*size, (j+1)*size), x)
-		if n++; n == len(batch) || j == len(m.Experts)-1 {
-			tensor.Linear(batch[:n]...)
+		if n == len(batch) {
+			tensor.Linear(batch[:]...)
 			n = 0
 		}
+		batch[n] = e.Product(s.Cols(h, j*size, (j+1)*size), x)
+		n++
 	}
-	tensor.WeightedSum(sum, h, gate)
+	tensor.Linear(batch[:n]...)
+	tensor.Mixture(sum, h, gate)
 	fc := m.FC.Product(dst, sum)
 	fc.Add = add
 	tensor.Linear(fc)

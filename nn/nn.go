@@ -14,33 +14,9 @@
 // are the caller's bug.
 package nn
 
-import "microrwkv/tensor"
-
 // Spans are the bounds of the sequences in a batch of rows: sequence i has rows Spans[i] to
 // Spans[i+1] (excluded). n sequences have n+1 bounds, the first of them 0.
 type Spans []int
 
 // Len returns the number of sequences.
 func (sp Spans) Len() int { return max(len(sp)-1, 0) }
-
-// tokenShift writes the row before each row of x to dst, both [R, C]. Before the first row of
-// sequence i comes last(i), which then becomes the last row of the sequence; nil stands for zeros
-// that nobody keeps.
-func tokenShift(dst, x *tensor.Tensor, spans Spans, last func(i int) []float32) {
-	for i := range spans.Len() {
-		from, to := spans[i], spans[i+1]
-		if from == to {
-			continue
-		}
-		l := last(i)
-		if l == nil {
-			clear(dst.Row(from))
-		} else {
-			copy(dst.Row(from), l)
-			copy(l, x.Row(to-1))
-		}
-		for r := from + 1; r < to; r++ {
-			copy(dst.Row(r), x.Row(r-1))
-		}
-	}
-}

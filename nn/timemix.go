@@ -25,33 +25,27 @@ type TimeMix struct {
 func (m *TimeMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *TimeMixState, s *tensor.Scratch) {
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
-	prev := s.New(rows, c)
 	xk, xv, xr, xg := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
 	r, k, v, g := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
 
-	tokenShift(prev, x, spans, func(i int) []float32 {
+	tensor.TokenShift(x, spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}
 		return states(i).Shift
-	})
-	tensor.Mix(xk, x, prev, m.MixK)
-	tensor.Mix(xv, x, prev, m.MixV)
-	tensor.Mix(xr, x, prev, m.MixR)
-	tensor.Mix(xg, x, prev, m.MixG)
+	}, tensor.Mixed{Dst: xk, Mix: m.MixK}, tensor.Mixed{Dst: xv, Mix: m.MixV}, tensor.Mixed{Dst: xr, Mix: m.MixR}, tensor.Mixed{Dst: xg, Mix: m.MixG})
 	gp := m.Gate.Product(g, xg)
 	gp.Act = tensor.SiLU
 	tensor.Linear(m.Receptance.Product(r, xr), m.Key.Product(k, xk), m.Value.Product(v, xv), gp)
 
-	y := prev
-	tensor.WKV5(y, r, k, v, m.Decay, m.Bonus, spans, func(i int) []float32 {
+	y := xk // its input is done with
+	norm := tensor.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g}
+	tensor.WKV5(y, r, k, v, m.Decay, m.Bonus, &norm, spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}
 		return states(i).WKV // rows by key element, columns by value element
 	})
-	m.LnX.Forward(y, y)
-	tensor.Mul(y, y, g)
 	op := m.Output.Product(dst, y)
 	op.Add = add
 	tensor.Linear(op)

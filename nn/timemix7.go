@@ -36,14 +36,11 @@ type LowRank struct {
 func (m *TimeMix7) Forward(dst, x *tensor.Tensor, add bool, vFirst *tensor.Tensor, first bool, spans Spans, states func(i int) *TimeMixState, s *tensor.Scratch) {
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
-	prev := s.New(rows, c)
-	tokenShift(prev, x, spans, func(i int) []float32 { return states(i).Shift })
-	mixed := func(maa *tensor.Tensor) *tensor.Tensor {
-		y := s.New(rows, c)
-		tensor.Mix(y, x, prev, maa)
-		return y
-	}
-	xr, xw, xk, xv, xa, xg := mixed(m.MixR), mixed(m.MixW), mixed(m.MixK), mixed(m.MixV), mixed(m.MixA), mixed(m.MixG)
+	xr, xw, xk := s.New(rows, c), s.New(rows, c), s.New(rows, c)
+	xv, xa, xg := s.New(rows, c), s.New(rows, c), s.New(rows, c)
+	tensor.TokenShift(x, spans, func(i int) []float32 { return states(i).Shift },
+		tensor.Mixed{Dst: xr, Mix: m.MixR}, tensor.Mixed{Dst: xw, Mix: m.MixW}, tensor.Mixed{Dst: xk, Mix: m.MixK},
+		tensor.Mixed{Dst: xv, Mix: m.MixV}, tensor.Mixed{Dst: xa, Mix: m.MixA}, tensor.Mixed{Dst: xg, Mix: m.MixG})
 
 	// All products with x in one go, then the second halves of the narrow ones in another: they
 	// are too small to be worth a start of their own.
@@ -77,7 +74,7 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, add bool, vFirst *tensor.Tenso
 	}
 	tensor.ExpScaled(w, w, float32(-math.Exp(-0.5)))
 
-	kappa, b, y := xk, xv, prev
+	kappa, b, y := xk, xv, s.New(rows, c)
 	tensor.MulVector(kappa, k, m.KK)
 	tensor.NormalizeHeads(kappa, kappa, m.Heads, 1e-12)
 	tensor.Mul(b, k, a)
@@ -113,8 +110,7 @@ func (m *ChannelMix7) Forward(dst, x *tensor.Tensor, add bool, spans Spans, stat
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	xk, k := s.New(rows, c), s.New(rows, m.Key.Weight.Dim(0))
-	tokenShift(xk, x, spans, func(i int) []float32 { return states(i).Shift })
-	tensor.Mix(xk, x, xk, m.MixK)
+	tensor.TokenShift(x, spans, func(i int) []float32 { return states(i).Shift }, tensor.Mixed{Dst: xk, Mix: m.MixK})
 	kp := m.Key.Product(k, xk)
 	kp.Act = tensor.SquareReLU
 	tensor.Linear(kp)

@@ -15,7 +15,7 @@ type rowTask struct {
 	x, y        float32
 	n           int // length of a row
 	groups      int // parts of a row
-	split       int // rows of the operand of SplitHeads, or its rows per head of JoinHeads
+	split       int // length of a row of the second operand, if that is another
 	rows, block int
 }
 
@@ -127,41 +127,34 @@ func vector(op string, t *Tensor, n int) []float32 {
 
 // Softmax computes dst = softmax(x) over each row; dst may be x.
 func Softmax(dst, x *Tensor) {
-	unary("Softmax", func(t *rowTask, r int) { softmaxRow(t.dst.row(r, t.n), t.a.row(r, t.n), 0) }, dst, x)
+	unary("Softmax", func(t *rowTask, r int) {
+		d := t.dst.row(r, t.n)
+		copy(d, t.a.row(r, t.n))
+		kernel.Scale(d, expRow(d, 0), d)
+	}, dst, x)
 }
 
-// softmaxRow computes dst = softmax of x with zeros more scores of zero, whose share is dropped.
-func softmaxRow(dst, x []float32, zeros int) {
-	m := kernel.Max(x)
-	if zeros > 0 {
-		m = max(m, 0)
-	}
-	sum := kernel.ExpSum(dst, x, m)
-	if zeros > 0 {
-		sum += float32(float64(zeros) * math.Exp(-float64(m)))
-	}
-	kernel.Scale(dst, 1/sum, dst)
-}
-
-// WeightedSum computes dst[t] = Σ_j weights[t,j] · x[t, j·S … (j+1)·S) for j < n, with dst [T, S],
-// x [T, n·S] and weights [T, E], E ≥ n. dst must not overlap x.
-func WeightedSum(dst, x, weights *Tensor) {
-	dst.mustF32("WeightedSum")
-	x.mustF32("WeightedSum")
-	weights.mustF32("WeightedSum")
+// Mixture computes dst[t] = Σ_j p[t,j] · x[t, j·S … (j+1)·S) for j < n, where p = softmax(logits) over each
+// row, with dst [T, S], x [T, n·S] and logits [T, E], E ≥ n, which it overwrites. dst must not overlap
+// x.
+func Mixture(dst, x, logits *Tensor) {
+	dst.mustF32("Mixture")
+	x.mustF32("Mixture")
+	logits.mustF32("Mixture")
 	size := dst.cols()
 	n := x.cols() / max(size, 1)
-	if x.cols() != n*size || weights.cols() < n || x.rows() != dst.rows() || weights.rows() != dst.rows() {
-		panic("tensor: WeightedSum: dst " + formatShape(dst.Shape()) + ", x " + formatShape(x.Shape()) + ", weights " + formatShape(weights.Shape()))
+	if x.cols() != n*size || logits.cols() < n || x.rows() != dst.rows() || logits.rows() != dst.rows() {
+		panic("tensor: Mixture: dst " + formatShape(dst.Shape()) + ", x " + formatShape(x.Shape()) + ", logits " + formatShape(logits.Shape()))
 	}
-	overRows(dst.rows(), size, rowTask{op: weightedRow, dst: dst.matrix(), a: x.matrix(), b: weights.matrix(), groups: n})
+	overRows(dst.rows(), size, rowTask{op: mixtureRow, dst: dst.matrix(), a: x.matrix(), b: logits.matrix(), groups: n, split: logits.cols()})
 }
 
-func weightedRow(t *rowTask, r int) {
-	dst, x, w := t.dst.row(r, t.n), t.a.row(r, t.n*t.groups), t.b.row(r, t.groups)
-	kernel.Scale(dst, w[0], x[:t.n])
+func mixtureRow(t *rowTask, r int) {
+	dst, x, p := t.dst.row(r, t.n), t.a.row(r, t.n*t.groups), t.b.row(r, t.split)
+	norm := expRow(p, 0)
+	kernel.Scale(dst, norm*p[0], x[:t.n])
 	for j := 1; j < t.groups; j++ {
-		kernel.Axpy(dst, w[j], x[j*t.n:][:t.n])
+		kernel.Axpy(dst, norm*p[j], x[j*t.n:][:t.n])
 	}
 }
 

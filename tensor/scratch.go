@@ -26,6 +26,8 @@ func (s *Scratch) Release(m Mark) { s.at = m }
 const (
 	minBlock = 1 << 14 // elements of a Scratch's first block
 	align    = 16      // elements: tensors start 64 bytes apart, a cache line and a zmm register
+	skew     = 5 * 16  // elements between tensors: those whose sizes are whole pages don't start at
+	// the same place of a page, where the CPU takes a store to one for a store to the others
 )
 
 // New returns a tensor with unspecified contents.
@@ -55,7 +57,7 @@ func (s *Scratch) Size() int {
 }
 
 func (s *Scratch) take(n int) []float32 {
-	need := (n + align - 1) / align * align
+	need := (n+align-1)/align*align + skew
 	for {
 		if s.at.block == len(s.blocks) {
 			size := max(need, minBlock)

@@ -222,80 +222,6 @@ func softmax64(scores []float64, zeros int) []float64 {
 	return p
 }
 
-// attention64 is the definition: one query over some keys.
-func attention64(q []float32, keys, values [][]float32, scale float64, zeros int) []float64 {
-	scores := make([]float64, len(keys))
-	for j, k := range keys {
-		for i := range q {
-			scores[j] += float64(q[i]) * float64(k[i])
-		}
-		scores[j] *= scale
-	}
-	out := make([]float64, len(q))
-	for j, p := range softmax64(scores, zeros) {
-		for i := range out {
-			out[i] += p * float64(values[j][i])
-		}
-	}
-	return out
-}
-
-// closeTo fails unless got is within tol of want. Attention's scores here are sums of up to 40
-// products below 1: their errors, below 41·2⁻²⁴·40 ≈ 1e-4 at worst and 1e-6 as they fall, are the
-// relative errors of the weights, whose sum with values below 1 is the result.
-func closeTo(t *testing.T, what string, got []float32, want []float64) {
-	t.Helper()
-	for i := range want {
-		if !(math.Abs(float64(got[i])-want[i]) <= 1e-5) {
-			t.Fatalf("%s: [%d] = %g, want %g", what, i, got[i], want[i])
-		}
-	}
-}
-
-func TestAttention(t *testing.T) {
-	eachKernel(t, func(t *testing.T) {
-		rng := rand.New(rand.NewPCG(7, 8))
-		for range 60 {
-			b, rows, keys, d, zeros := 1+rng.IntN(5), 1+rng.IntN(90), 1+rng.IntN(90), 1+rng.IntN(40), rng.IntN(3)*rng.IntN(200)
-			q, k, v, dst := random(rng, 0, b, rows, d), random(rng, 0, b, keys, d), random(rng, 0, b, keys, d), New(b, rows, d)
-			Attention(dst, q, k, v, 0.5, zeros)
-			for h := range b {
-				var ks, vs [][]float32
-				for j := range keys {
-					ks, vs = append(ks, k.Row(h*keys+j)), append(vs, v.Row(h*keys+j))
-				}
-				for r := range rows {
-					closeTo(t, fmt.Sprintf("b=%d rows=%d keys=%d d=%d zeros=%d", b, rows, keys, d, zeros),
-						dst.Row(h*rows+r), attention64(q.Row(h*rows+r), ks, vs, 0.5, zeros))
-				}
-			}
-		}
-	})
-}
-
-func TestCausalAttention(t *testing.T) {
-	eachKernel(t, func(t *testing.T) {
-		rng := rand.New(rand.NewPCG(9, 10))
-		for range 60 {
-			heads, rows, first, d, window := 1+rng.IntN(4), 1+rng.IntN(100), rng.IntN(60), 1+rng.IntN(40), 1+rng.IntN(120)
-			capacity := first + rows + rng.IntN(9)
-			q, dst := random(rng, rng.IntN(2)*5, rows, heads*d), random(rng, rng.IntN(2)*6, rows, heads*d)
-			k, v := random(rng, 0, heads, capacity, d), random(rng, 0, heads, capacity, d)
-			CausalAttention(dst, q, k, v, first, window, 0.7)
-			for h := range heads {
-				for r := range rows {
-					var ks, vs [][]float32
-					for j := max(0, first+r-window+1); j <= first+r; j++ {
-						ks, vs = append(ks, k.Row(h*capacity+j)), append(vs, v.Row(h*capacity+j))
-					}
-					closeTo(t, fmt.Sprintf("heads=%d rows=%d first=%d d=%d window=%d", heads, rows, first, d, window),
-						dst.Row(r)[h*d:][:d], attention64(q.Row(r)[h*d:][:d], ks, vs, 0.7, 0))
-				}
-			}
-		}
-	})
-}
-
 // Both forms of the recurrence, with and without a state before, against its definition.
 func TestWKV5(t *testing.T) {
 	eachKernel(t, func(t *testing.T) {
@@ -319,8 +245,14 @@ func TestWKV5(t *testing.T) {
 					s64[i][j] = float64(states[i][j])
 				}
 			}
-			y := New(rows, heads*n)
-			WKV5(y, r, k, v, w, u, spans, func(i int) []float32 { return states[i] })
+			y, normed := New(rows, heads*n), New(rows, heads*n)
+			out := &HeadNorm{Gain: random(rng, 0, heads*n), Bias: random(rng, 0, heads*n), Eps: 1e-3, Gate: random(rng, 0, rows, heads*n)}
+			before := make([][]float32, len(states))
+			for i := range states {
+				before[i] = slices.Clone(states[i])
+			}
+			WKV5(normed, r, k, v, w, u, out, spans, func(i int) []float32 { return before[i] })
+			WKV5(y, r, k, v, w, u, nil, spans, func(i int) []float32 { return states[i] })
 
 			for i := range states {
 				for h := range heads {
@@ -343,6 +275,9 @@ func TestWKV5(t *testing.T) {
 						}
 					}
 					if states[i] != nil {
+						if !slices.Equal(before[i], states[i]) {
+							t.Fatalf("heads=%d n=%d spans=%v: HeadNorm changes the state", heads, n, spans)
+						}
 						for j, want := range s {
 							if got := float64(states[i][h*n*n+j]); !(math.Abs(got-want) <= 1e-4*max(1, math.Abs(want))) {
 								t.Fatalf("heads=%d n=%d spans=%v: state[%d] = %g, want %g", heads, n, spans, j, got, want)
@@ -351,36 +286,13 @@ func TestWKV5(t *testing.T) {
 					}
 				}
 			}
+			GroupNorm(y, y, heads, out.Gain, out.Bias, out.Eps)
+			Mul(y, y, out.Gate)
+			if !slices.Equal(y.f32, normed.f32) {
+				t.Fatalf("heads=%d n=%d spans=%v: HeadNorm isn't GroupNorm and Mul", heads, n, spans)
+			}
 		}
 	})
-}
-
-func TestSplitAndJoinHeads(t *testing.T) {
-	rng := rand.New(rand.NewPCG(13, 14))
-	x := random(rng, 3, 5, 6)
-	split := New(3, 7, 2)
-	for i := range split.f32 {
-		split.f32[i] = 9
-	}
-	SplitHeads(split, x)
-	for h := range 3 {
-		for r := range 7 {
-			want := []float32{0, 0}
-			if r < 5 {
-				want = x.Row(r)[h*2:][:2]
-			}
-			if got := split.Row(h*7 + r); !slices.Equal(got, want) {
-				t.Errorf("head %d row %d: %v, want %v", h, r, got, want)
-			}
-		}
-	}
-	joined := New(5, 6)
-	JoinHeads(joined, split)
-	for r := range 5 {
-		if !slices.Equal(joined.Row(r), x.Row(r)) {
-			t.Errorf("row %d: %v, want %v", r, joined.Row(r), x.Row(r))
-		}
-	}
 }
 
 func TestNorms(t *testing.T) {
@@ -433,6 +345,8 @@ func TestNorms(t *testing.T) {
 	})
 }
 
+func noRow(int) []float32 { return nil }
+
 func TestShapesThatDontFitPanic(t *testing.T) {
 	a, b, w := New(2, 3), New(2, 4), FromBits(BF16, make([]uint16, 12), 4, 3)
 	for name, f := range map[string]func(){
@@ -443,13 +357,22 @@ func TestShapesThatDontFitPanic(t *testing.T) {
 		"MatMul":          func() { MatMul(a, a, b) },
 		"Add":             func() { Add(a, a, b) },
 		"Mix":             func() { Mix(a, a, a, New(2)) },
-		"GroupNorm":       func() { GroupNorm(a, a, 2, nil, nil, 1) },
-		"Rows":            func() { a.Rows(1, 3) },
-		"Cols":            func() { a.Cols(-1, 2) },
-		"Reshape":         func() { a.Cols(0, 2).Reshape(4) },
-		"FromSlice":       func() { FromSlice(make([]float32, 5), 2, 3) },
-		"New":             func() { New(-1) },
-		"overflow":        func() { New(math.MaxInt/2, 3) },
+		"TokenShift":      func() { TokenShift(a, []int{0, 2}, noRow, Mixed{Dst: New(2, 3), Mix: New(2)}) },
+		"TokenShift dst":  func() { TokenShift(a, []int{0, 2}, noRow, Mixed{Dst: b, Mix: New(3)}) },
+		"Mixture":         func() { Mixture(a, New(2, 6), New(2, 1)) },
+		"FoldedAttention": func() { FoldedAttention(a, a, a, b, 1, 4, 1, []int{0, 2}) },
+		"heads":           func() { FoldedAttention(New(2, 3), a, a, a, 2, 4, 1, []int{0, 2}) },
+		"HeadAttention":   func() { HeadAttention(New(2, 4), New(2, 12), 1, 4, 1, []int{0, 2}, false) },
+		"CausalAttention": func() {
+			CausalAttention(New(2, 3), a, a, a, nil, HeadColumns{PerGroup: 1}, 1, []int{0, 2}, func(int) *KVCache { return &KVCache{K: New(1, 2, 2), V: New(1, 2, 2), Window: 2} })
+		},
+		"GroupNorm": func() { GroupNorm(a, a, 2, nil, nil, 1) },
+		"Rows":      func() { a.Rows(1, 3) },
+		"Cols":      func() { a.Cols(-1, 2) },
+		"Reshape":   func() { a.Cols(0, 2).Reshape(4) },
+		"FromSlice": func() { FromSlice(make([]float32, 5), 2, 3) },
+		"New":       func() { New(-1) },
+		"overflow":  func() { New(math.MaxInt/2, 3) },
 	} {
 		func() {
 			defer func() {

@@ -15,15 +15,31 @@ import (
 // overlap the operands.
 //
 // A few rows are computed one by one as S ← w·S + kᵀv, more of them in chunks as products of
-// matrices, which gives the same numbers but for rounding.
-func WKV5(y, r, k, v *Tensor, w, u []float32, spans []int, state func(i int) []float32) {
+// matrices, which gives the same numbers but for rounding. out says what is done with y while it
+// is in the cache; nil is nothing.
+func WKV5(y, r, k, v *Tensor, w, u []float32, out *HeadNorm, spans []int, state func(i int) []float32) {
 	t := wkvTasks.get()
 	t.set("WKV5", len(w), y, r, k, v)
 	if len(u) != len(w) {
 		panic("tensor: WKV5: w " + formatShape([]int{len(w)}) + ", u " + formatShape([]int{len(u)}))
 	}
 	t.decay, t.bonus, t.head = w, u, wkv5Head
+	if out != nil {
+		out.Gate.mustF32("WKV5 gate")
+		sameShape("WKV5 gate", y, out.Gate)
+		t.gain, t.bias, t.eps = vector("WKV5", out.Gain, y.cols()), vector("WKV5", out.Bias, y.cols()), out.Eps
+		t.gate = out.Gate.matrix()
+	}
 	t.run(spans, state)
+}
+
+// HeadNorm normalizes each head's values of a row alone, as GroupNorm does, then gates them:
+//
+//	y = ((y − mean) / √(var + Eps) ⊙ Gain + Bias) ⊙ Gate
+type HeadNorm struct {
+	Gain, Bias *Tensor // [H·N]
+	Eps        float32
+	Gate       *Tensor // [R, H·N]
 }
 
 // WKV7 computes the recurrence of RWKV-7 for each head of each sequence (Peng et al.,
@@ -48,6 +64,9 @@ type wkvTask struct {
 	y            matrix
 	in           [6]matrix // r, k, v and for WKV7 w, a, b
 	decay, bonus []float32
+	gain, bias   []float32 // of HeadNorm, with eps and gate
+	eps          float32
+	gate         matrix // empty without HeadNorm
 	heads, n     int
 	spans        []int
 	states       [][]float32
@@ -82,6 +101,7 @@ func (t *wkvTask) run(spans []int, state func(i int) []float32) {
 	Parallel(len(t.states)*t.heads, t)
 	clear(t.states)
 	t.decay, t.bonus, t.y, t.in = nil, nil, matrix{}, [6]matrix{}
+	t.gain, t.bias, t.gate = nil, nil, matrix{}
 	wkvTasks.put(t)
 }
 
@@ -92,13 +112,22 @@ func (t *wkvTask) Run(piece int) {
 	from, to := t.spans[seq], t.spans[seq+1]
 	if s := t.states[seq]; s != nil {
 		t.head(t, s[h*size:][:size], h*t.n, from, to)
+	} else {
+		buf := wkvBuffers.get()
+		buf.s = grown(buf.s, size)
+		clear(buf.s[:size])
+		t.head(t, buf.s[:size], h*t.n, from, to)
+		wkvBuffers.put(buf)
+	}
+	if t.gate.f32 == nil {
 		return
 	}
-	buf := wkvBuffers.get()
-	buf.s = grown(buf.s, size)
-	clear(buf.s[:size])
-	t.head(t, buf.s[:size], h*t.n, from, to)
-	wkvBuffers.put(buf)
+	c0, c1 := h*t.n, (h+1)*t.n
+	for i := from; i < to; i++ {
+		y := t.y.f32[i*t.y.stride:][c0:c1]
+		normalize(y, y, t.gain[c0:c1], t.bias[c0:c1], t.eps)
+		kernel.Mul(y, y, t.gate.f32[i*t.gate.stride:][c0:c1])
+	}
 }
 
 // wkvBuffer is the scratch of one piece.

@@ -1,0 +1,194 @@
+package tensor
+
+import "microrwkv/tensor/internal/kernel"
+
+// KVCache keeps the keys and values of a sequence's newest positions, by head and in the order of
+// the positions, so that each head's attention reads two contiguous blocks.
+type KVCache struct {
+	K, V   *Tensor // [H, cap, d]
+	Window int     // positions that one attends to, its own included; at most cap
+	Len    int     // rows in use, from row 0
+}
+
+// HeadColumns says where the heads lie in a row: head h's d values begin in column
+// h/PerGroup·Stride + h%PerGroup·d.
+type HeadColumns struct{ PerGroup, Stride int }
+
+func (c HeadColumns) at(h, d int) int { return h/c.PerGroup*c.Stride + h%c.PerGroup*d }
+
+// CausalAttention computes multi-head attention of R positions of several sequences, each over the
+// newest Window positions of its sequence up to itself:
+//
+//	dst = softmax(scale · q·kᵀ)·v ⊙ gate
+//
+// dst is [R, H·d] with the heads side by side; q, k, v and gate have R rows, with the heads where
+// cols says; a nil gate is 1. Sequence i has rows spans[i] to spans[i+1], which follow the
+// positions in cache(i) and are appended to it; what no later position attends to is dropped when
+// a cache is full. dst must not overlap the operands.
+func CausalAttention(dst, q, k, v, gate *Tensor, cols HeadColumns, scale float32, spans []int, cache func(i int) *KVCache) {
+	t := causalTasks.get()
+	t.dst, t.q, t.k, t.v, t.gate = dst.matrix(), q.matrix(), k.matrix(), v.matrix(), matrix{}
+	if gate != nil {
+		gate.mustF32("CausalAttention")
+		t.gate = gate.matrix()
+	}
+	for _, x := range [...]*Tensor{dst, q, k, v} {
+		x.mustF32("CausalAttention")
+	}
+	t.cols, t.scale = cols, scale
+	t.seqs = t.seqs[:0]
+	for i := range len(spans) - 1 {
+		c := cache(i)
+		if i == 0 {
+			t.heads, t.d = c.K.shape[0], c.K.shape[2]
+		}
+		end := cols.at(t.heads-1, t.d) + t.d
+		if c.K.ndim != 3 || c.K.shape != c.V.shape || c.K.shape[0] != t.heads || c.K.shape[2] != t.d || dst.cols() != t.heads*t.d || q.cols() < end || k.cols() < end || v.cols() < end || gate != nil && gate.cols() < end {
+			panic("tensor: CausalAttention: dst " + formatShape(dst.Shape()) + ", q " + formatShape(q.Shape()) + ", cache " + formatShape(c.K.Shape()))
+		}
+		t.seqs = append(t.seqs, causalSeq{cache: c, row: spans[i], end: spans[i+1]})
+	}
+	for t.plan() {
+		t.run()
+	}
+	clear(t.seqs)
+	t.dst, t.q, t.k, t.v, t.gate = matrix{}, matrix{}, matrix{}, matrix{}, matrix{}
+	causalTasks.put(t)
+}
+
+var causalTasks = newFreelist[causalTask]()
+
+type causalTask struct {
+	dst, q, k, v, gate matrix
+	cols               HeadColumns
+	heads, d           int
+	scale              float32
+	seqs               []causalSeq
+
+	blocks    int  // of rows, at most
+	headBlock int  // heads of a piece
+	appending bool // this is the pass that appends to the caches, before one that attends
+}
+
+// causalSeq is a sequence's part in the present round.
+type causalSeq struct {
+	cache    *KVCache
+	row, end int // rows of the round begin at row; all end at end
+	n        int // rows in this round
+	first    int // row of the cache for the first of them
+}
+
+// plan takes as many of each sequence's next rows as its cache has room for. It reports whether
+// there are any.
+func (t *causalTask) plan() bool {
+	any := false
+	for i := range t.seqs {
+		s := &t.seqs[i]
+		s.row += s.n
+		if s.n = 0; s.row == s.end {
+			continue
+		}
+		s.cache.makeRoom()
+		s.n, s.first = min(s.end-s.row, s.cache.K.shape[1]-s.cache.Len), s.cache.Len
+		s.cache.Len += s.n
+		any = true
+	}
+	return any
+}
+
+// run computes a round. If each sequence has one block of rows, a piece appends and attends;
+// else all is appended first.
+func (t *causalTask) run() {
+	rows, work := 0, 0
+	for i := range t.seqs {
+		s := &t.seqs[i]
+		rows = max(rows, s.n)
+		work = max(work, min(s.n, attentionRows)*min(s.first+s.n, s.cache.Window+attentionRows)*t.d)
+	}
+	most := max(len(t.seqs)*t.heads/(4*Threads()), 1)
+	t.headBlock = min(max(1<<15/max(work, 1), 1), most, t.heads)
+	heads := len(t.seqs) * ((t.heads + t.headBlock - 1) / t.headBlock)
+	t.blocks, t.appending = 1, false
+	if rows > attentionRows {
+		t.appending = true
+		Parallel(heads, t)
+		t.blocks, t.appending = (rows+attentionRows-1)/attentionRows, false
+	}
+	Parallel(heads*t.blocks, t)
+}
+
+// Run computes a block of rows of some heads of one sequence.
+func (t *causalTask) Run(piece int) {
+	block, group := piece%t.blocks, piece/t.blocks
+	groups := (t.heads + t.headBlock - 1) / t.headBlock
+	s, h0 := &t.seqs[group/groups], group%groups*t.headBlock
+	r0 := block * attentionRows
+	r1 := min(r0+attentionRows, s.n)
+	if r0 >= s.n {
+		return
+	}
+	buf := attentionBuffers.get()
+	for h := h0; h < min(h0+t.headBlock, t.heads); h++ {
+		if t.appending || t.blocks == 1 {
+			t.append(s, h)
+		}
+		if !t.appending {
+			t.attend(buf, s, h, r0, r1)
+		}
+	}
+	attentionBuffers.put(buf)
+}
+
+// append puts a head's keys and values of the round into the cache.
+func (t *causalTask) append(s *causalSeq, h int) {
+	capacity, col := s.cache.K.shape[1], t.cols.at(h, t.d)
+	to := (h*capacity + s.first) * t.d
+	k, v := s.cache.K.f32[to:][:s.n*t.d], s.cache.V.f32[to:][:s.n*t.d]
+	gather(k, t.k.f32[s.row*t.k.stride+col:], t.k.stride, s.n, t.d)
+	gather(v, t.v.f32[s.row*t.v.stride+col:], t.v.stride, s.n, t.d)
+}
+
+// attend computes rows r0 to r1 of the round for head h.
+func (t *causalTask) attend(buf *attentionBuffer, s *causalSeq, h, r0, r1 int) {
+	c := s.cache
+	k0, k1 := max(0, s.first+r0-c.Window+1), s.first+r1 // the keys that any of these rows attends to
+	rows, keys, d := r1-r0, k1-k0, t.d
+	buf.q, buf.scores = grown(buf.q, rows*d), grown(buf.scores, rows*keys)
+	q, scores := buf.q[:rows*d], buf.scores[:rows*keys]
+	col := t.cols.at(h, d)
+	gather(q, t.q.f32[(s.row+r0)*t.q.stride+col:], t.q.stride, rows, d)
+	kernel.Scale(q, t.scale, q)
+	at := (h*c.K.shape[1] + k0) * d
+	buf.score(scores, q, c.K.f32[at:], d, rows, keys, d)
+	for i := range rows {
+		row := scores[i*keys:][:keys]
+		from, to := max(0, s.first+r0+i-c.Window+1)-k0, s.first+r0+i+1-k0
+		clear(row[:from])
+		kernel.Scale(row[from:to], expRow(row[from:to], 0), row[from:to])
+		clear(row[to:])
+	}
+	dst := t.dst.f32[(s.row+r0)*t.dst.stride+h*d:]
+	kernel.GemmNN(dst, t.dst.stride, scores, keys, c.V.f32[at:], d, rows, d, keys, false)
+	if t.gate.f32 == nil {
+		return
+	}
+	for i := range rows {
+		y := dst[i*t.dst.stride:][:d]
+		kernel.Mul(y, y, t.gate.f32[(s.row+r0+i)*t.gate.stride+col:][:d])
+	}
+}
+
+// makeRoom drops rows that no later position attends to, if the cache is full.
+func (c *KVCache) makeRoom() {
+	heads, capacity, d := c.K.shape[0], c.K.shape[1], c.K.shape[2]
+	if c.Len < capacity {
+		return
+	}
+	keep := min(c.Len, c.Window-1)
+	for h := range heads {
+		to, from := h*capacity*d, (h*capacity+c.Len-keep)*d
+		copy(c.K.f32[to:][:keep*d], c.K.f32[from:])
+		copy(c.V.f32[to:][:keep*d], c.V.f32[from:])
+	}
+	c.Len = keep
+}
