@@ -128,25 +128,42 @@ func BenchmarkMatMul(b *testing.B) {
 	})
 }
 
-// readTask sums a buffer, cut into pieces.
-type readTask struct {
-	x    []float32
-	sums []float32
-}
+// readTask reads a buffer in pieces of 1 MiB.
+type readTask struct{ x []float32 }
 
-func (t *readTask) Run(i int) {
-	n := len(t.x) / len(t.sums)
-	t.sums[i] = kernel.Sum(t.x[i*n:][:n])
-}
+const readPiece = 1 << 18
+
+func (t *readTask) Run(i int) { kernel.Read(t.x[i*readPiece:][:readPiece]) }
 
 // BenchmarkReadBandwidth measures the memory's own limit, what a product with one row is bound by:
-// all threads read a buffer too large for the caches and add it up.
+// all threads read a buffer too large for the caches, and that is all.
 func BenchmarkReadBandwidth(b *testing.B) {
-	t := &readTask{x: cold(), sums: make([]float32, 1024)}
+	t := &readTask{x: cold()}
 	for b.Loop() {
-		Parallel(len(t.sums), t)
+		Parallel(coldSize/readPiece, t)
 	}
 	b.ReportMetric(float64(b.N)*4*coldSize/b.Elapsed().Seconds()/1e9, "GB/s")
+}
+
+// peakTask computes multiply-adds that wait for nothing.
+type peakTask struct{ flops []int }
+
+func (t *peakTask) Run(i int) { t.flops[i] = kernel.PeakFMA(10_000) }
+
+// BenchmarkPeakFMA measures the multiply-add units' own limit, what a product with many rows is
+// bound by, on all threads.
+func BenchmarkPeakFMA(b *testing.B) {
+	benchmarkKernels(b, func(b *testing.B) {
+		t := &peakTask{flops: make([]int, 8*Threads())}
+		for b.Loop() {
+			Parallel(len(t.flops), t)
+		}
+		total := 0
+		for _, n := range t.flops {
+			total += n
+		}
+		b.ReportMetric(float64(b.N)*float64(total)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+	})
 }
 
 // BenchmarkOps times operations on a row of the width of the README table's model, and on many.

@@ -11,6 +11,7 @@ func gemmAVX2(im *impl) {
 	im.gemmNTF16 = gemmNTF16AVX2
 	im.gemmNN = gemmNNAVX2
 	im.peak = func(n int) int { peakAVX2(n); return n * peakFlopsAVX2 }
+	im.read = read
 }
 
 // gemmAVX512 puts the AVX-512 products into im.

@@ -35,6 +35,7 @@ var generic = impl{
 	wkv5:       wkv5Generic,
 	wkv7:       wkv7Generic,
 	peak:       peakGeneric,
+	read:       func(x []float32) { sumGeneric(x) },
 }
 
 func dotGeneric(x, y []float32) float32 {

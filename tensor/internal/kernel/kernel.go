@@ -64,6 +64,8 @@ type impl struct {
 	// peak runs n steps of nothing but independent multiply-adds and returns their number of
 	// floating-point operations, two each.
 	peak func(n int) int
+	// read does nothing but read x, as fast as it can be.
+	read func(x []float32)
 }
 
 // impls lists what this CPU can run: the Go reference first, the fastest last.
@@ -184,6 +186,10 @@ func GemmNN(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, 
 // use, and returns how many floating-point operations that was: timed, it is one core's limit,
 // which benchmarks compare themselves with.
 func PeakFMA(n int) (flops int) { return active.peak(n) }
+
+// Read reads x, all but the last few pages of it at most: timed, it is the memory's limit, which
+// benchmarks compare themselves with.
+func Read(x []float32) { active.read(x) }
 
 func checkLen(op string, n int, lens ...int) {
 	for i, l := range lens {

@@ -13,3 +13,16 @@ const (
 	peakFlopsAVX2   = 12 * 8 * 2
 	peakFlopsAVX512 = 12 * 16 * 2
 )
+
+// readBlock is the numbers of a block that readAVX2 reads.
+const readBlock = 8 * 4096 / 4
+
+//go:noescape
+func readAVX2(x *float32, blocks int)
+
+// read reads x, but for what doesn't fill a block.
+func read(x []float32) {
+	if len(x) >= readBlock {
+		readAVX2(&x[0], len(x)/readBlock)
+	}
+}
