@@ -59,18 +59,17 @@ func Linear(ps ...Product) {
 		return
 	}
 	t := linearTasks.get()
-	t.count = 0
-	threads := Threads()
-	pieces := 0
+	t.count, t.partPieces = 0, 0
+	parts := Threads()
 	for i := range ps {
 		l := &t.products[t.count]
-		if l.set(&ps[i], threads, len(ps)) {
-			l.first = pieces
-			pieces += l.rowBlocks * l.colBlocks
+		if l.set(&ps[i], parts) {
+			l.first = t.partPieces
+			t.partPieces += l.rowBlocks * l.colBlocks
 			t.count++
 		}
 	}
-	Parallel(pieces, t)
+	Parallel(parts*t.partPieces, t)
 	for i := range t.count {
 		t.products[i] = product{} // keep no weights alive
 	}
@@ -79,30 +78,42 @@ func Linear(ps ...Product) {
 
 var linearTasks = newFreelist[linearTask]()
 
+// linearTask is some products. The columns of each are cut into as many parts as there are threads;
+// a thread's pieces are the first part of one product, of the next and so on.
 type linearTask struct {
-	products [maxProducts]product
-	count    int
+	products   [maxProducts]product
+	count      int
+	partPieces int
 }
 
-// product is a Product cut into pieces of rowBlock rows by colBlock columns of Dst.
+// product is a Product of which each part is cut into pieces of rowBlock rows by colBlock columns.
 type product struct {
 	dst, x, w, gate      matrix
 	bias                 []float32
 	act                  Act
 	add                  bool
 	m, n, k              int
-	first                int // number of its first piece
+	first                int // number of its first piece in a part
+	part                 int // columns of a part
 	rowBlock, colBlock   int
-	rowBlocks, colBlocks int
+	rowBlocks, colBlocks int // of a part
 }
 
 const (
 	maxRowBlock = 256 // rows of x that share one reading of a weight: 256×768 floats fit a L2 cache
 	epilogueCol = 64  // columns whose epilogue follows at once: 256×64 floats stay in the cache
+
+	// A piece has whole tiles, at least minColBlock columns, and takes some ten microseconds, by the
+	// bytes that a core fetches or the multiplications that it does in one: so long do the other
+	// threads wait for the last one at most.
+	minColBlock = 32
+	pieceBytes  = 128 << 10
+	pieceWork   = 512 << 10
+	colAlign    = 16
 )
 
-// set checks p and plans its pieces; it reports whether there is anything to compute.
-func (l *product) set(p *Product, threads, together int) bool {
+// set checks p and plans the pieces of its parts; it reports whether there is anything to compute.
+func (l *product) set(p *Product, parts int) bool {
 	l.m, l.n, l.k = p.X.rows(), p.W.Dim(0), p.X.cols()
 	if p.W.ndim != 2 || p.W.Dim(1) != l.k || p.Dst.rows() != l.m || p.Dst.cols() != l.n {
 		panic(fmt.Sprintf("tensor: Linear: x %s, w %s, dst %s", formatShape(p.X.Shape()), formatShape(p.W.Shape()), formatShape(p.Dst.Shape())))
@@ -130,17 +141,20 @@ func (l *product) set(p *Product, threads, together int) bool {
 
 	l.rowBlocks = (l.m + maxRowBlock - 1) / maxRowBlock
 	l.rowBlock = (l.m + l.rowBlocks - 1) / l.rowBlocks
-	// Some pieces a thread, for balance when one of them is slowed down, but each of at least 32
-	// columns so that tiles are full.
-	want := max(threads*4/together, 1)
-	l.colBlock = max((l.n+want-1)/want, 32)
-	l.colBlock = (l.colBlock + 15) / 16 * 16
-	l.colBlocks = (l.n + l.colBlock - 1) / l.colBlock
+	l.part = alignCols((l.n + parts - 1) / parts)
+	column := max(l.k*p.W.dtype.Size()*pieceWork/pieceBytes, l.rowBlock*l.k, 1) // its cost in multiplications
+	l.colBlocks = max(l.part/max(pieceWork/column, minColBlock), 1)
+	l.colBlock = alignCols((l.part + l.colBlocks - 1) / l.colBlocks)
+	l.colBlocks = (l.part + l.colBlock - 1) / l.colBlock
 	return true
 }
 
+// alignCols rounds up to whole tiles of every kernel.
+func alignCols(n int) int { return (n + colAlign - 1) / colAlign * colAlign }
+
 // Run computes one piece.
 func (t *linearTask) Run(piece int) {
+	part, piece := piece/t.partPieces, piece%t.partPieces
 	i := t.count - 1
 	for t.products[i].first > piece {
 		i--
@@ -149,8 +163,11 @@ func (t *linearTask) Run(piece int) {
 	piece -= l.first
 	// Row blocks of the same columns follow each other, so that the weights are still in a cache.
 	r0 := piece % l.rowBlocks * l.rowBlock
-	c0 := piece / l.rowBlocks * l.colBlock
-	l.compute(r0, min(r0+l.rowBlock, l.m), c0, min(c0+l.colBlock, l.n))
+	c0 := part*l.part + piece/l.rowBlocks*l.colBlock
+	c1 := min(c0+l.colBlock, (part+1)*l.part, l.n)
+	if c0 < c1 {
+		l.compute(r0, min(r0+l.rowBlock, l.m), c0, c1)
+	}
 }
 
 func (l *product) compute(r0, r1, c0, c1 int) {

@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -31,10 +32,12 @@ func Threads() int {
 func SetThreads(n int) { maxThreads.Store(int32(max(n, 0))) }
 
 // Parallel runs t.Run(0) … t.Run(n−1) on up to Threads goroutines, this one among them, and
-// returns when all are done. Pieces are handed out in order, one at a time. It may be called from
-// many goroutines at once, and from within a piece: a caller works on its own pieces and never
-// waits for a free worker. It doesn't allocate. A panic of a piece on another goroutine ends
-// the program, as any unrecovered panic does.
+// returns when all are done. Each goroutine has a range of the pieces, which it does in order: the
+// first range is this goroutine's, so that operations that cut their rows or columns alike find
+// them in the same cache again. Who is done with its own takes pieces from the end of another's.
+// Parallel may be called from many goroutines at once, and from within a piece: a caller works on its
+// own pieces and never waits for a free worker. It doesn't allocate. A panic of a piece on another
+// goroutine ends the program, as any unrecovered panic does.
 func Parallel(n int, t Task) {
 	if n <= 1 || Threads() == 1 {
 		for i := range n {
@@ -46,7 +49,8 @@ func Parallel(n int, t Task) {
 }
 
 const (
-	maxJobs = 16 // jobs that workers can see at once; a caller beyond them works alone
+	maxJobs   = 16 // jobs that workers can see at once; a caller beyond them works alone
+	maxRanges = 64 // ranges of a job; more threads share them
 
 	// spinTime bounds busy waiting before a goroutine parks: longer than the serial steps between
 	// the operations of a layer, for waking a parked thread takes some tens of microseconds, and far
@@ -68,14 +72,54 @@ var workers = pool{wake: make(chan struct{}, 1024)}
 
 // job is a slot for one call of Parallel.
 type job struct {
-	taken atomic.Bool   // belongs to a caller
-	state atomic.Uint64 // pieces<<32 | next piece: one word, so that a late worker can't mix two jobs
-	left  atomic.Int64  // pieces not finished
-	quota atomic.Int32  // workers that may still join
-	task  Task          // written before state, read only by who owns a piece
-	wait  atomic.Bool   // the caller is parked
-	done  chan struct{}
-	_     [64]byte
+	taken  atomic.Bool  // belongs to a caller
+	left   atomic.Int64 // pieces not finished
+	quota  atomic.Int32 // workers that may still join
+	parts  atomic.Int32 // ranges in use
+	task   Task         // written before the ranges, read only by who owns a piece
+	wait   atomic.Bool  // the caller is parked
+	done   chan struct{}
+	_      [64]byte
+	ranges [maxRanges]pieces
+}
+
+// pieces is a range of pieces not yet taken, from next to end: next<<32 | end. It is one word, and
+// empty in a slot without a job, so that a late worker takes a piece of the present job or none.
+type pieces struct {
+	atomic.Uint64
+	_ [56]byte // of a cache line
+}
+
+// first takes the range's first piece.
+func (r *pieces) first() (piece int, ok bool) {
+	for {
+		s := r.Load()
+		if s>>32 >= s&math.MaxUint32 {
+			return 0, false
+		}
+		if r.CompareAndSwap(s, s+1<<32) {
+			return int(s >> 32), true
+		}
+	}
+}
+
+// last takes the range's last piece.
+func (r *pieces) last() (piece int, ok bool) {
+	for {
+		s := r.Load()
+		if s>>32 >= s&math.MaxUint32 {
+			return 0, false
+		}
+		if r.CompareAndSwap(s, s-1) {
+			return int(s&math.MaxUint32) - 1, true
+		}
+	}
+}
+
+// len returns the number of pieces.
+func (r *pieces) len() int {
+	s := r.Load()
+	return max(int(s&math.MaxUint32)-int(s>>32), 0)
 }
 
 func (p *pool) run(n int, t Task) {
@@ -99,7 +143,11 @@ func (p *pool) run(n int, t Task) {
 	j.task = t
 	j.left.Store(int64(n))
 	j.quota.Store(int32(threads - 1))
-	j.state.Store(uint64(n) << 32)
+	parts := min(threads, maxRanges)
+	j.parts.Store(int32(parts))
+	for i := range parts {
+		j.ranges[i].Store(uint64(i*n/parts)<<32 | uint64((i+1)*n/parts))
+	}
 	p.published.Add(1)
 	for range min(int(p.sleeping.Load()), threads-1) {
 		select {
@@ -108,7 +156,7 @@ func (p *pool) run(n int, t Task) {
 		}
 	}
 
-	j.work()
+	j.work(0)
 	for spin := (spinner{}); j.left.Load() > 0; {
 		if spin.again() {
 			continue
@@ -123,18 +171,16 @@ func (p *pool) run(n int, t Task) {
 	j.taken.Store(false)
 }
 
-// work runs pieces until none is left to take.
-func (j *job) work() {
+// work runs pieces until none is left to take, those of a range of its own first.
+func (j *job) work(own int) {
 	for {
-		s := j.state.Load()
-		if uint32(s) >= uint32(s>>32) {
-			return
+		piece, ok := j.ranges[own].first()
+		if !ok {
+			if piece, ok = j.steal(); !ok {
+				return
+			}
 		}
-		s = j.state.Add(1) - 1
-		if uint32(s) >= uint32(s>>32) {
-			return
-		}
-		j.task.Run(int(uint32(s)))
+		j.task.Run(piece)
 		if j.left.Add(-1) == 0 && j.wait.Load() {
 			select {
 			case j.done <- struct{}{}:
@@ -142,6 +188,34 @@ func (j *job) work() {
 			}
 		}
 	}
+}
+
+// steal takes a piece of the longest range.
+func (j *job) steal() (piece int, ok bool) {
+	for {
+		longest, most := 0, 0
+		for i := range int(j.parts.Load()) {
+			if n := j.ranges[i].len(); n > most {
+				longest, most = i, n
+			}
+		}
+		if most == 0 {
+			return 0, false
+		}
+		if piece, ok = j.ranges[longest].last(); ok {
+			return piece, true
+		}
+	}
+}
+
+// open reports whether there are pieces to take.
+func (j *job) open() bool {
+	for i := range int(j.parts.Load()) {
+		if j.ranges[i].len() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *pool) start(n int) {
@@ -153,19 +227,18 @@ func (p *pool) start(n int) {
 		}
 	}
 	for int(p.started.Load()) < n {
-		p.started.Add(1)
-		go p.worker()
+		go p.worker(int(p.started.Add(1)))
 	}
 }
 
-func (p *pool) worker() {
+// worker is the goroutine of number id, from 1.
+func (p *pool) worker(id int) {
 	for {
 		seen := p.published.Load()
 		for i := range p.jobs {
 			j := &p.jobs[i]
-			s := j.state.Load()
-			if uint32(s) < uint32(s>>32) && j.quota.Add(-1) >= 0 {
-				j.work()
+			if j.open() && j.quota.Add(-1) >= 0 {
+				j.work(id % int(max(j.parts.Load(), 1)))
 			}
 		}
 		for spin := (spinner{}); p.published.Load() == seen; {
