@@ -78,6 +78,9 @@ type causalSeq struct {
 	first    int // row of the cache for the first of them
 }
 
+// prefetchRows is the rows below which the keys and values of a head are fetched beforehand.
+const prefetchRows = 4
+
 // plan takes as many of each sequence's next rows as its cache has room for. It reports whether
 // there are any.
 func (t *causalTask) plan() bool {
@@ -132,11 +135,24 @@ func (t *causalTask) Run(piece int) {
 		if t.appending || t.blocks == 1 {
 			t.append(s, h)
 		}
-		if !t.appending {
-			t.attend(buf, s, h, r0, r1)
+		if t.appending {
+			continue
 		}
+		if r1-r0 < prefetchRows && h+1 < t.heads { // little work to hide the next head's fetching in
+			from, to := s.keys(h+1, t.d, r0, r1)
+			kernel.Prefetch(s.cache.K.f32[from:to])
+			kernel.Prefetch(s.cache.V.f32[from:to])
+		}
+		t.attend(buf, s, h, r0, r1)
 	}
 	attentionBuffers.put(buf)
+}
+
+// keys returns where head h's keys are in the cache that rows r0 to r1 of the round attend to.
+func (s *causalSeq) keys(h, d, r0, r1 int) (from, to int) {
+	k0, k1 := max(0, s.first+r0-s.cache.Window+1), s.first+r1
+	row := h * s.cache.K.shape[1]
+	return (row + k0) * d, (row + k1) * d
 }
 
 // append puts a head's keys and values of the round into the cache.
@@ -150,25 +166,25 @@ func (t *causalTask) append(s *causalSeq, h int) {
 
 // attend computes rows r0 to r1 of the round for head h.
 func (t *causalTask) attend(buf *attentionBuffer, s *causalSeq, h, r0, r1 int) {
-	c := s.cache
-	k0, k1 := max(0, s.first+r0-c.Window+1), s.first+r1 // the keys that any of these rows attends to
-	rows, keys, d := r1-r0, k1-k0, t.d
+	rows, d := r1-r0, t.d
+	at, end := s.keys(h, d, r0, r1)
+	k, v, keys := s.cache.K.f32[at:end], s.cache.V.f32[at:end], (end-at)/d
+	k0 := s.first + r1 - keys // position of the first key
 	buf.q, buf.scores = grown(buf.q, rows*d), grown(buf.scores, rows*keys)
 	q, scores := buf.q[:rows*d], buf.scores[:rows*keys]
 	col := t.cols.at(h, d)
 	gather(q, t.q.f32[(s.row+r0)*t.q.stride+col:], t.q.stride, rows, d)
 	kernel.Scale(q, t.scale, q)
-	at := (h*c.K.shape[1] + k0) * d
-	buf.score(scores, q, c.K.f32[at:], d, rows, keys, d)
+	buf.score(scores, q, k, d, rows, keys, d)
 	for i := range rows {
 		row := scores[i*keys:][:keys]
-		from, to := max(0, s.first+r0+i-c.Window+1)-k0, s.first+r0+i+1-k0
+		from, to := max(0, s.first+r0+i-s.cache.Window+1)-k0, s.first+r0+i+1-k0
 		clear(row[:from])
 		kernel.Scale(row[from:to], expRow(row[from:to], 0), row[from:to])
 		clear(row[to:])
 	}
 	dst := t.dst.f32[(s.row+r0)*t.dst.stride+h*d:]
-	kernel.GemmNN(dst, t.dst.stride, scores, keys, c.V.f32[at:], d, rows, d, keys, false)
+	kernel.GemmNN(dst, t.dst.stride, scores, keys, v, d, rows, d, keys, false)
 	if t.gate.f32 == nil {
 		return
 	}

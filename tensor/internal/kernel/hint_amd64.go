@@ -7,3 +7,13 @@ package kernel
 //
 //go:noescape
 func Pause()
+
+// Prefetch begins to fetch x into the cache next to the core's first.
+func Prefetch(x []float32) {
+	if len(x) > 0 {
+		prefetch(&x[0], (len(x)+15)/16)
+	}
+}
+
+//go:noescape
+func prefetch(x *float32, lines int)
