@@ -1,0 +1,263 @@
+package main
+
+import (
+	"fmt"
+	"log"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// argument is a parameter of a function and its place in the frame.
+type argument struct {
+	name   string
+	slice  bool
+	offset int
+}
+
+// arguments returns a signature's parameters and the bytes they take.
+func arguments(signature string) (args []argument, size int) {
+	parts := strings.Split(signature, ", ")
+	slice := false
+	for _, p := range slices.Backward(parts) { // a type stands behind the last of its names
+		name, kind, typed := strings.Cut(p, " ")
+		if typed {
+			slice = strings.HasPrefix(kind, "[]")
+		}
+		args = append(args, argument{name: name, slice: slice})
+	}
+	slices.Reverse(args)
+	for i := range args {
+		if args[i].slice {
+			size = (size + 7) &^ 7
+		}
+		args[i].offset = size
+		if args[i].slice {
+			size += 24
+		} else {
+			size += 4
+		}
+	}
+	return args, size
+}
+
+// vec returns the file of the elementwise operations and reductions.
+func vec() []byte {
+	f := newFile("")
+	f.line(`
+// Elementwise operations and reductions. The slices of a function have the same length, not 0.
+//
+// Register map, all functions:
+//	R0	dst                R1, R2, R3	the slices that are read, in the order of the arguments
+//	R4	numbers left       R5	temporary
+//	V0 …	what is loaded, the accumulators and temporaries, each in a vector for each vector of a turn
+//	… V31	constants and float32 arguments, in every lane
+//
+// Shape of all loops:
+//
+//	for a turn's numbers are left { load, compute on 2 or 4 vectors, store }
+//	for 4 are left { the same on one vector }
+//	for 1 is left { the same on its lowest lane; the others hold zeros, or copies of it in max }`)
+	for _, fn := range functions {
+		f.function(fn)
+	}
+	f.widening("widenBF16", "a bfloat16 is the upper half of a float32", "SHLL")
+	f.widening("widenF16", "FCVTL widens exactly, denormals too", "FCVTL")
+	return f.Bytes()
+}
+
+// registers gives names their vector registers: those of a turn's vectors from the first on,
+// those that hold the same for all from the last on.
+type registers struct {
+	lanes         int
+	turn, uniform []string
+}
+
+// of returns the register of a name for one vector of the turn.
+func (r *registers) of(name string, lane int) int {
+	if i := slices.Index(r.uniform, name); i >= 0 {
+		return 31 - i
+	}
+	i := slices.Index(r.turn, name)
+	if i < 0 {
+		i = len(r.turn)
+		r.turn = append(r.turn, name)
+	}
+	if (i+1)*r.lanes+len(r.uniform) > 32 {
+		log.Panicf("no register for %s", name)
+	}
+	return i*r.lanes + lane
+}
+
+// list names the registers of the first lanes of a name, for VLD1 and VST1.
+func (r *registers) list(name string, lanes int) string {
+	var regs []string
+	for lane := range lanes {
+		regs = append(regs, fmt.Sprintf("V%d.S4", r.of(name, lane)))
+	}
+	return strings.Join(regs, ", ")
+}
+
+// function writes one function.
+func (f *asm) function(fn function) {
+	args, size := arguments(fn.signature)
+	frame, returns := size, ""
+	if fn.join != "" {
+		size = (size + 7) &^ 7
+		frame, returns = size+4, " float32"
+	}
+	f.line("\n// func %sNEON(%s)%s\n//\n// %s\nTEXT ·%sNEON(SB), NOSPLIT, $0-%d", fn.name, fn.signature, returns, fn.doc, fn.name, frame)
+
+	r := &registers{lanes: fn.lanes}
+	ins := strings.Fields(fn.in)
+	inReg := map[string]int{}
+	for _, a := range args {
+		if !a.slice {
+			reg := 31 - len(r.uniform)
+			r.uniform = append(r.uniform, a.name)
+			f.op("FMOVS %s+%d(FP), F%d", a.name, a.offset, reg)
+			f.op("VDUP V%d.S[0], V%d.S4", reg, reg)
+			continue
+		}
+		if a.name == "dst" {
+			f.op("MOVD dst_base+%d(FP), R0", a.offset)
+		}
+		if slices.Contains(ins, a.name) {
+			inReg[a.name] = len(inReg) + 1
+			f.op("MOVD %s_base+%d(FP), R%d", a.name, a.offset, inReg[a.name])
+		}
+	}
+	f.op("MOVD %s_len+8(FP), R4", args[0].name)
+	for _, word := range strings.Fields(fn.body) {
+		if v, ok := constants[word]; ok && !slices.Contains(r.uniform, word) {
+			reg := 31 - len(r.uniform)
+			r.uniform = append(r.uniform, word)
+			f.op("MOVW $0x%08x, R5 // %s", v, word)
+			f.op("VDUP R5, V%d.S4", reg)
+		}
+	}
+	for _, name := range ins {
+		r.of(name, 0)
+	}
+	if fn.join != "" {
+		for lane := range fn.lanes {
+			if fn.join == "FMAX" {
+				f.op("VLD1R (R1), [V%d.S4]", r.of("acc", lane))
+			} else {
+				f.zero(r.of("acc", lane))
+			}
+		}
+	}
+
+	loop := func(name string, step, lanes int, next string) {
+		f.op("SUBS $%d, R4", step)
+		f.op("BLT %s", next)
+		f.label("%s", name)
+		for _, in := range ins {
+			switch {
+			case step > 1:
+				f.op("VLD1.P %d(R%d), [%s]", 16*lanes, inReg[in], r.list(in, lanes))
+			case fn.join == "FMAX":
+				f.op("VLD1R.P 4(R%d), [%s]", inReg[in], r.list(in, 1))
+			default:
+				f.op("FMOVS.P 4(R%d), F%d", inReg[in], r.of(in, 0))
+			}
+		}
+		text := strings.TrimSpace(fn.body)
+		if step == 1 && fn.alone != "" {
+			last := strings.LastIndex(text, "\n")
+			text = text[:last] + "\n" + fn.alone + text[last:]
+		}
+		for line := range strings.Lines(text) {
+			f.lanes(r, strings.Fields(line), lanes)
+		}
+		switch {
+		case fn.out == "":
+		case step > 1:
+			f.op("VST1.P [%s], %d(R0)", r.list(fn.out, lanes), 16*lanes)
+		default:
+			f.op("FMOVS.P F%d, 4(R0)", r.of(fn.out, 0))
+		}
+		f.op("SUBS $%d, R4", step)
+		f.op("BGE %s", name)
+		f.label("%s", next)
+	}
+	loop("turns", 4*fn.lanes, fn.lanes, "fours")
+	f.op("ADD $%d, R4", 4*fn.lanes)
+	loop("four", 4, 1, "ones")
+	f.op("ADD $4, R4")
+	loop("one", 1, 1, "done")
+	if fn.join != "" {
+		acc := r.of("acc", 0)
+		for step := 1; step < fn.lanes; step *= 2 {
+			for lane := 0; lane < fn.lanes; lane += 2 * step {
+				f.vec(fn.join, acc+lane, acc+lane, acc+lane+step)
+			}
+		}
+		if fn.join == "FMAX" {
+			f.vec("FMAXV", acc, acc, 0)
+		} else {
+			f.vec("FADDP", acc, acc, acc)
+			f.vec("FADDP", acc, acc, acc)
+		}
+		f.op("FMOVS F%d, ret+%d(FP)", acc, size)
+	}
+	f.op("RET")
+}
+
+// lanes writes an instruction of a body for each of the first lanes.
+func (f *asm) lanes(r *registers, words []string, lanes int) {
+	for lane := range lanes {
+		var operands [3]int
+		for i, w := range words[1:] {
+			if n, err := strconv.Atoi(w); err == nil {
+				operands[i] = n
+			} else {
+				operands[i] = r.of(w, lane)
+			}
+		}
+		f.vec(words[0], operands[0], operands[1], operands[2])
+	}
+}
+
+// widening writes the function that converts 16-bit numbers by an instruction.
+func (f *asm) widening(name, doc, op string) {
+	f.line("\n// func %sNEON(dst []float32, src []uint16)\n//\n// %s\nTEXT ·%sNEON(SB), NOSPLIT, $0-48", name, doc, name)
+	f.op("MOVD dst_base+0(FP), R0")
+	f.op("MOVD src_base+24(FP), R1")
+	f.op("MOVD dst_len+8(FP), R4")
+	f.op("SUBS $16, R4")
+	f.op("BLT fours")
+	f.label("turns")
+	f.op("VLD1.P 32(R1), [V4.H8, V5.H8]")
+	f.vec(op, 0, 4, 0)
+	f.vec(op+"2", 1, 4, 0)
+	f.vec(op, 2, 5, 0)
+	f.vec(op+"2", 3, 5, 0)
+	f.op("VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)")
+	f.op("SUBS $16, R4")
+	f.op("BGE turns")
+	f.label("fours")
+	f.op("ADD $16, R4")
+	f.op("SUBS $4, R4")
+	f.op("BLT ones")
+	f.label("four")
+	f.op("VLD1.P 8(R1), [V4.H4]")
+	f.vec(op, 0, 4, 0)
+	f.op("VST1.P [V0.S4], 16(R0)")
+	f.op("SUBS $4, R4")
+	f.op("BGE four")
+	f.label("ones")
+	f.op("ADD $4, R4")
+	f.op("SUBS $1, R4")
+	f.op("BLT done")
+	f.label("one")
+	f.loadHalf(4, 1)
+	f.op("ADD $2, R1")
+	f.vec(op, 0, 4, 0)
+	f.op("FMOVS.P F0, 4(R0)")
+	f.op("SUBS $1, R4")
+	f.op("BGE one")
+	f.label("done")
+	f.op("RET")
+}
