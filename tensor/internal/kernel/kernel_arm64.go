@@ -6,6 +6,7 @@ package kernel
 func archImpls() []impl {
 	im := generic
 	im.name = "neon"
+	gemmNEON(&im)
 	vecNEON(&im)
 	im.peak = func(n int) int { peakNEON(n); return n * peakFlopsNEON }
 	return []impl{im}
