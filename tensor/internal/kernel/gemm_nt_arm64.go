@@ -15,6 +15,7 @@ func gemmNEON(im *impl) {
 	im.gemmNTF16 = func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
 		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), ntF16, ldw, m, n, k, acc)
 	}
+	im.gemmNN = gemmNNNEON
 }
 
 // ntWeight is how w is stored.

@@ -1,7 +1,7 @@
-// Neongen writes the arm64 assembly for NEON, plain ARMv8.0: the products (gemm_nt_neon_arm64.s),
-// the elementwise operations and reductions (vec_neon_arm64.s) and the recurrences
-// (wkv_neon_arm64.s), in the folder it runs in. Run it by go generate in package kernel; a test
-// here holds the committed files against it.
+// Neongen writes the arm64 assembly for NEON, plain ARMv8.0: the products (gemm_nt_neon_arm64.s,
+// gemm_nn_neon_arm64.s), the elementwise operations and reductions (vec_neon_arm64.s) and the
+// recurrences (wkv_neon_arm64.s), in the folder it runs in. Run it by go generate in package
+// kernel; a test here holds the committed files against it.
 //
 // Go's assembler lacks most of NEON's floating-point instructions; these are written as words,
 // each with the instruction beside it (encode.go).
@@ -26,6 +26,7 @@ func main() {
 func files() map[string][]byte {
 	return map[string][]byte{
 		"gemm_nt_neon_arm64.s": nt(),
+		"gemm_nn_neon_arm64.s": nn(),
 		"vec_neon_arm64.s":     vec(),
 		"wkv_neon_arm64.s":     wkv(),
 	}
