@@ -158,6 +158,11 @@ func TestGemmNT(t *testing.T) {
 				testNT(t, im, kind, r, m, n, 19, n%4, m%3, n%2 == 0)
 			}
 		}
+		for m := 1; m <= 13; m++ { // every tile's main loop
+			for _, n := range []int{3, 9} {
+				testNT(t, im, kind, r, m, n, 64+m, 1, m%3, n == 9)
+			}
+		}
 		for _, k := range []int{1023, 1024, 1025, 2304, 3001} { // more than a chunk of k
 			for _, m := range []int{1, 3, 4, 9} {
 				for _, acc := range []bool{false, true} {
@@ -224,7 +229,7 @@ func TestGemmNN(t *testing.T) {
 		}
 		for m := 1; m <= 30; m++ { // every tile
 			for _, n := range []int{1, 16, 17, 47, 48, 100} {
-				test(t, im, r, m, n, 5, n%4, m%3, m%2 == 0)
+				test(t, im, r, m, n, 5+m%4, n%4, m%3, m%2 == 0)
 			}
 		}
 		for _, k := range []int{255, 256, 257, 700} {

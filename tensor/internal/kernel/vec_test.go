@@ -37,36 +37,49 @@ func uniform(rng *rand.Rand, n int, scale float32) []float32 {
 
 func sigmoid64(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
+type operands struct{ a, b, c []float32 }
+
+// elementwise are the operations of up to three operands.
+var elementwise = []struct {
+	name string
+	run  func(im *impl, dst []float32, o operands)
+	want func(a, b, c float64) float64
+	ulps float64 // bound in 2⁻²⁴ of |want| + |a| + |b|
+}{
+	{"add", func(im *impl, d []float32, o operands) { im.add(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a + b }, 1},
+	{"mul", func(im *impl, d []float32, o operands) { im.mul(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * b }, 1},
+	{"scale", func(im *impl, d []float32, o operands) { im.scale(d, 1.7, o.a) }, func(a, _, _ float64) float64 { return float64(float32(1.7)) * a }, 1},
+	{"mix", func(im *impl, d []float32, o operands) { im.mix(d, o.a, o.b, o.c) }, func(a, b, c float64) float64 { return a + (b-a)*c }, 8},
+	{"norm", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, o.b, o.c) }, func(a, b, c float64) float64 { return (a-0.5)*2*b + c }, 24},
+	{"norm without bias", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, o.b, nil) }, func(a, b, _ float64) float64 { return (a - 0.5) * 2 * b }, 24},
+	{"norm without gain", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, nil, o.b) }, func(a, b, _ float64) float64 { return (a-0.5)*2 + b }, 24},
+	{"norm alone", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, nil, nil) }, func(a, _, _ float64) float64 { return (a - 0.5) * 2 }, 8},
+	{"squareReLU", func(im *impl, d []float32, o operands) { im.squareReLU(d, o.a) }, func(a, _, _ float64) float64 { return max(a, 0) * max(a, 0) }, 1},
+	{"exp", func(im *impl, d []float32, o operands) { im.exp(d, o.a) }, func(a, _, _ float64) float64 { return math.Exp(a) }, 4},
+	{"sigmoid", func(im *impl, d []float32, o operands) { im.sigmoid(d, o.a) }, func(a, _, _ float64) float64 { return sigmoid64(a) }, 5},
+	{"silu", func(im *impl, d []float32, o operands) { im.silu(d, o.a) }, func(a, _, _ float64) float64 { return a * sigmoid64(a) }, 6},
+	{"tanh", func(im *impl, d []float32, o operands) { im.tanh(d, o.a) }, func(a, _, _ float64) float64 { return math.Tanh(a) }, 5},
+	{"mulSigmoid", func(im *impl, d []float32, o operands) { im.mulSigmoid(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * sigmoid64(b) }, 6},
+	{"mulSiLU", func(im *impl, d []float32, o operands) { im.mulSiLU(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * b * sigmoid64(b) }, 7},
+}
+
+// vecLengths are every tail of every vector width, and more than a call of assembly gets.
+func vecLengths() []int {
+	lengths := []int{20011}
+	for n := 1; n <= 130; n++ {
+		lengths = append(lengths, n)
+	}
+	return lengths
+}
+
 // Elementwise operations at every length and alignment, in place and not, beside guard values.
 func TestElementwise(t *testing.T) {
-	type operands struct{ a, b, c []float32 }
-	ops := []struct {
-		name string
-		run  func(im *impl, dst []float32, o operands)
-		want func(a, b, c float64) float64
-		ulps float64 // bound in 2⁻²⁴ of |want| + |a| + |b|
-	}{
-		{"add", func(im *impl, d []float32, o operands) { im.add(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a + b }, 1},
-		{"mul", func(im *impl, d []float32, o operands) { im.mul(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * b }, 1},
-		{"scale", func(im *impl, d []float32, o operands) { im.scale(d, 1.7, o.a) }, func(a, _, _ float64) float64 { return float64(float32(1.7)) * a }, 1},
-		{"mix", func(im *impl, d []float32, o operands) { im.mix(d, o.a, o.b, o.c) }, func(a, b, c float64) float64 { return a + (b-a)*c }, 8},
-		{"norm", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, o.b, o.c) }, func(a, b, c float64) float64 { return (a-0.5)*2*b + c }, 24},
-		{"norm without bias", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, o.b, nil) }, func(a, b, _ float64) float64 { return (a - 0.5) * 2 * b }, 24},
-		{"norm alone", func(im *impl, d []float32, o operands) { im.norm(d, o.a, 0.5, 2, nil, nil) }, func(a, _, _ float64) float64 { return (a - 0.5) * 2 }, 8},
-		{"squareReLU", func(im *impl, d []float32, o operands) { im.squareReLU(d, o.a) }, func(a, _, _ float64) float64 { return max(a, 0) * max(a, 0) }, 1},
-		{"exp", func(im *impl, d []float32, o operands) { im.exp(d, o.a) }, func(a, _, _ float64) float64 { return math.Exp(a) }, 4},
-		{"sigmoid", func(im *impl, d []float32, o operands) { im.sigmoid(d, o.a) }, func(a, _, _ float64) float64 { return sigmoid64(a) }, 5},
-		{"silu", func(im *impl, d []float32, o operands) { im.silu(d, o.a) }, func(a, _, _ float64) float64 { return a * sigmoid64(a) }, 6},
-		{"tanh", func(im *impl, d []float32, o operands) { im.tanh(d, o.a) }, func(a, _, _ float64) float64 { return math.Tanh(a) }, 5},
-		{"mulSigmoid", func(im *impl, d []float32, o operands) { im.mulSigmoid(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * sigmoid64(b) }, 6},
-		{"mulSiLU", func(im *impl, d []float32, o operands) { im.mulSiLU(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * b * sigmoid64(b) }, 7},
-	}
 	eachImpl(t, func(t *testing.T, im *impl) {
 		rng := rand.New(rand.NewPCG(1, 2))
-		for _, op := range ops {
-			for n := 1; n <= 70; n++ {
+		for _, op := range elementwise {
+			for _, n := range vecLengths() {
 				offset := n % 4
-				o := operands{uniform(rng, n, 3), uniform(rng, n, 3), uniform(rng, n, 1)}
+				o := operands{uniform(rng, n+1, 3)[1:], uniform(rng, n+2, 3)[2:], uniform(rng, n+3, 1)[3:]}
 				all, dst := guarded(n, offset)
 				op.run(im, dst, o)
 				checkGuards(t, op.name, all, n, offset)
@@ -88,9 +101,9 @@ func TestElementwise(t *testing.T) {
 				}
 			}
 		}
-		for n := 1; n <= 70; n++ {
+		for _, n := range vecLengths() {
 			all, dst := guarded(n, n%4)
-			x := uniform(rng, n, 1)
+			x := uniform(rng, n+1, 1)[1:]
 			copy(dst, uniform(rng, n, 1))
 			before := append([]float32(nil), dst...)
 			im.axpy(dst, 0.3, x)
@@ -105,11 +118,71 @@ func TestElementwise(t *testing.T) {
 	})
 }
 
+// class tells NaN, the infinities and all else apart.
+func class(v float64) string {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return fmt.Sprint(v)
+	}
+	return "finite"
+}
+
+// TestElementwiseSpecial puts NaN, Inf and denormals at every place: each gives what the formula
+// does there, and changes no other element. So an element's bits don't depend on its place.
+func TestElementwiseSpecial(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	special := [][3]float32{
+		{nan, 1, 0.5}, {1, nan, 0.5}, {1, 2, nan}, {inf, 1, 0.5}, {-inf, 1, 0.5}, {1, inf, 0.5}, {1, -inf, 0.5},
+		{0x1p-133, 0x1p-134, 1}, {-0x1p-149, 0x1p-149, 1}, {0, 0, 0},
+	}
+	eachImpl(t, func(t *testing.T, im *impl) {
+		rng := newRand()
+		for _, op := range elementwise {
+			for _, n := range []int{1, 3, 4, 7, 8, 15, 16, 31, 37} {
+				o := operands{uniform(rng, n, 3), uniform(rng, n, 3), uniform(rng, n, 1)}
+				plain, dst, alone := make([]float32, n), make([]float32, n), make([]float32, 1)
+				op.run(im, plain, o)
+				for p := range n {
+					op.run(im, alone, operands{o.a[p : p+1], o.b[p : p+1], o.c[p : p+1]})
+					if math.Float32bits(alone[0]) != math.Float32bits(plain[p]) {
+						t.Fatalf("%s: [%d] of %d is %g, alone it is %g", op.name, p, n, plain[p], alone[0])
+					}
+					before := [3]float32{o.a[p], o.b[p], o.c[p]}
+					for _, v := range special {
+						o.a[p], o.b[p], o.c[p] = v[0], v[1], v[2]
+						op.run(im, dst, o)
+						a, b, c := float64(v[0]), float64(v[1]), float64(v[2])
+						want, got := op.want(a, b, c), float64(dst[p])
+						bound := 0x1p-148
+						for _, size := range []float64{want, a, b} {
+							if class(size) == "finite" {
+								bound += op.ulps * eps32 * math.Abs(size)
+							}
+						}
+						if class(got) != class(want) || class(want) == "finite" && !(math.Abs(got-want) <= bound) {
+							t.Fatalf("%s: n=%d: [%d] of %g is %g, want %g ± %g", op.name, n, p, v, got, want, bound)
+						}
+						for i := range dst {
+							if i != p && math.Float32bits(dst[i]) != math.Float32bits(plain[i]) {
+								t.Fatalf("%s: n=%d: [%d] = %g beside %g at [%d], else %g", op.name, n, i, dst[i], v, p, plain[i])
+							}
+						}
+					}
+					o.a[p], o.b[p], o.c[p] = before[0], before[1], before[2]
+				}
+			}
+		}
+	})
+}
+
 // Reductions: a sum of n numbers in any order is off by at most n·2⁻²⁴·Σ|x|.
 func TestReductions(t *testing.T) {
 	eachImpl(t, func(t *testing.T, im *impl) {
 		rng := rand.New(rand.NewPCG(3, 4))
+		lengths := []int{20011} // more than a call of assembly gets
 		for n := 1; n <= 300; n++ {
+			lengths = append(lengths, n)
+		}
+		for _, n := range lengths {
 			for offset := range 4 {
 				x, y := uniform(rng, n+offset, 1)[offset:], uniform(rng, n+offset, 1)[offset:]
 				var dot, dotSize, sum, sumSize, squares float64
@@ -145,6 +218,64 @@ func TestReductions(t *testing.T) {
 				}
 				check("expSum", got, expSum, 5*expSum)
 			}
+		}
+	})
+}
+
+// TestReductionsSpecial puts NaN, Inf and the largest number at every place, among numbers that are
+// all negative, and sums denormals.
+func TestReductionsSpecial(t *testing.T) {
+	inf := math.Inf(1)
+	eachImpl(t, func(t *testing.T, im *impl) {
+		rng := newRand()
+		for n := 1; n <= 70; n++ {
+			x, ones, dst := uniform(rng, n, 1), make([]float32, n), make([]float32, n)
+			for i := range x {
+				x[i], ones[i] = -1-x[i]*x[i], 1
+			}
+			check := func(what string, p int, got float32, want float64) {
+				t.Helper()
+				if float64(got) != want && !(got != got && want != want) {
+					t.Fatalf("n=%d: with [%d] = %g, %s = %g, want %g", n, p, x[p], what, got, want)
+				}
+			}
+			for p := range n {
+				before := x[p]
+				x[p] = -0.5
+				check("max", p, im.max(x), -0.5)
+				for _, v := range []float64{math.NaN(), inf, -inf} {
+					x[p] = float32(v)
+					check("dot", p, im.dot(x, ones), v)
+					check("dot", p, im.dot(ones, x), v)
+					check("sum", p, im.sum(x), v)
+					check("sumSquares", p, im.sumSquares(x, 1), v*v)
+					sum := im.expSum(dst, x, 0.5)
+					check("exp", p, dst[p], math.Exp(v))
+					if math.IsInf(v, -1) {
+						x[p] = before
+						if all := im.expSum(dst, x, 0.5); !(math.Abs(float64(all)-float64(dst[p])-float64(sum)) <= float64(n+3)*eps32*float64(all)) {
+							t.Fatalf("n=%d: expSum = %g without [%d], %g of %g", n, sum, p, dst[p], all)
+						}
+					} else {
+						check("expSum", p, sum, math.Exp(v))
+					}
+					if math.IsInf(v, 1) {
+						check("max", p, im.max(x), v)
+					}
+				}
+				x[p] = before
+			}
+			for i := range x {
+				x[i] = -float32(inf)
+			}
+			check("max", 0, im.max(x), -inf)
+			check("expSum", 0, im.expSum(dst, x, 0), 0)
+			for i := range x {
+				x[i] = 0x1p-149
+			}
+			check("sum", 0, im.sum(x), float64(n)*0x1p-149)
+			check("dot", 0, im.dot(x, ones), float64(n)*0x1p-149)
+			check("max", 0, im.max(x), 0x1p-149)
 		}
 	})
 }
@@ -256,12 +387,21 @@ func TestWiden(t *testing.T) {
 				t.Fatalf("f16 %#x is %g, want %g", i, got, want)
 			}
 		}
-		for n := 1; n < 50; n++ {
-			all, dst := guarded(n, n%4)
-			im.widenBF16(dst, bits[:n])
-			checkGuards(t, "widenBF16", all, n, n%4)
-			im.widenF16(dst, bits[:n])
-			checkGuards(t, "widenF16", all, n, n%4)
+		for n := 1; n <= 130; n++ {
+			from := 0x3c00 + n // ordinary numbers in both formats
+			check := func(what string, widen func([]float32, []uint16), want []float32) {
+				t.Helper()
+				all, dst := guarded(n, n%4)
+				widen(dst, bits[from:][:n])
+				checkGuards(t, what, all, n, n%4)
+				for i := range dst {
+					if dst[i] != want[from+i] {
+						t.Fatalf("%s: n=%d: [%d] = %g, want %g", what, n, i, dst[i], want[from+i])
+					}
+				}
+			}
+			check("widenBF16", im.widenBF16, bf16)
+			check("widenF16", im.widenF16, f16)
 		}
 	})
 }
@@ -274,7 +414,7 @@ func TestRecurrences(t *testing.T) {
 	eachImpl(t, func(t *testing.T, im *impl) {
 		active = im
 		rng := rand.New(rand.NewPCG(5, 6))
-		for _, n := range []int{1, 2, 7, 16, 31, 32, 48, 64, 80, 96, 128} {
+		for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 8, 13, 15, 16, 19, 22, 31, 32, 48, 64, 80, 96, 128} {
 			const tokens = 5
 			ld, ldy := n+3, n+5
 			in := make([][]float32, 6) // r, k, v, w, a, b
@@ -312,9 +452,11 @@ func TestRecurrences(t *testing.T) {
 
 			const w, u = 0.85, -0.4
 			all, y := guarded((tokens-1)*ldy+n, 1)
-			s := append([]float32(nil), s0...)
+			allS, s := guarded(n*n, 3)
+			copy(s, s0)
 			WKV5(y, ldy, s, in[0], in[1], in[2], ld, w, u, n, tokens)
 			checkGuards(t, "WKV5", all, len(y), 1)
+			checkGuards(t, "WKV5's state", allS, len(s), 3)
 			s64, y64 := float(s0), make([]float64, tokens*n)
 			for tok := range tokens {
 				for i := range n {
@@ -327,9 +469,10 @@ func TestRecurrences(t *testing.T) {
 			}
 			compare("WKV5", y, s, y64, s64)
 
-			s = append([]float32(nil), s0...)
+			copy(s, s0)
 			WKV7(y, ldy, s, in[0], in[3], in[1], in[2], in[4], in[5], ld, n, tokens)
 			checkGuards(t, "WKV7", all, len(y), 1)
+			checkGuards(t, "WKV7's state", allS, len(s), 3)
 			s64, y64 = float(s0), make([]float64, tokens*n)
 			for tok := range tokens {
 				for i := range n {
