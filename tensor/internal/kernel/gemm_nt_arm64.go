@@ -75,7 +75,7 @@ const (
 	ntTile = 4 // rows of w in a tile
 	ntRows = 6 // rows of x in a tile, at most
 
-	ntCall = 1 << 17 // products in a call of the assembly, at most, unless two tiles have more
+	ntCall = 1 << 17 // products in a call of the assembly, at most, unless one tile has more
 
 	// ntFew is the number of groups of rows of x up to which a line of w is still in L1 when the
 	// last group needs it, and widening it for each is cheaper than storing it widened.
@@ -157,7 +157,7 @@ func (t ntWeight) tiles(a ntArgs, ldw, cols int) {
 	a.w1, a.w2, a.w3, a.tileW = row, 2*row, 3*row, ntTile*row
 	dst, w := a.dst, a.w
 	// Assembly isn't preempted: a call takes some tens of microseconds at most.
-	most := max(ntCall/(ntTile*a.rows*a.k), 2)
+	most := max(ntCall/(ntTile*a.rows*a.k), 1)
 	c := 0
 	for ; c+ntTile <= cols; c += ntTile * a.tiles {
 		a.tiles = min((cols-c)/ntTile, most)

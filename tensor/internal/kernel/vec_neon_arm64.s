@@ -4,13 +4,14 @@
 
 #include "textflag.h"
 
-// Elementwise operations and reductions. The slices of a function have the same length, not 0.
+// Elementwise operations and reductions. The length of the first slice counts, and isn't 0; the
+// others are as long at least.
 //
 // Register map, all functions:
 //	R0	dst                R1, R2, R3	the slices that are read, in the order of the arguments
 //	R4	numbers left       R5	temporary
-//	V0 …	what is loaded, the accumulators and temporaries, each in a vector for each vector of a turn
-//	… V31	constants and float32 arguments, in every lane
+// and vectors as each function says: from V0 on what changes in a turn, a register for each of its
+// vectors, and from V31 down what is the same in every lane.
 //
 // Shape of all loops:
 //
@@ -21,6 +22,9 @@
 // func addNEON(dst, a, b []float32)
 //
 // dst = a + b
+//
+//	V0–V3	a
+//	V4–V7	b
 TEXT ·addNEON(SB), NOSPLIT, $0-72
 	MOVD dst_base+0(FP), R0
 	MOVD a_base+24(FP), R1
@@ -72,6 +76,9 @@ done:
 // func mulNEON(dst, a, b []float32)
 //
 // dst = a ⊙ b
+//
+//	V0–V3	a
+//	V4–V7	b
 TEXT ·mulNEON(SB), NOSPLIT, $0-72
 	MOVD dst_base+0(FP), R0
 	MOVD a_base+24(FP), R1
@@ -123,6 +130,10 @@ done:
 // func axpyNEON(dst []float32, a float32, x []float32)
 //
 // dst += a·x
+//
+//	V0–V3	dst
+//	V4–V7	x
+//	V31	a
 TEXT ·axpyNEON(SB), NOSPLIT, $0-56
 	MOVD dst_base+0(FP), R0
 	MOVD dst_base+0(FP), R1
@@ -176,6 +187,9 @@ done:
 // func scaleNEON(dst []float32, a float32, x []float32)
 //
 // dst = a·x
+//
+//	V0–V3	x
+//	V31	a
 TEXT ·scaleNEON(SB), NOSPLIT, $0-56
 	MOVD dst_base+0(FP), R0
 	FMOVS a+24(FP), F31
@@ -225,6 +239,10 @@ done:
 // func mixNEON(dst, x, prev, maa []float32)
 //
 // dst = x + (prev−x) ⊙ maa
+//
+//	V0–V3	x
+//	V4–V7	prev
+//	V8–V11	maa
 TEXT ·mixNEON(SB), NOSPLIT, $0-96
 	MOVD dst_base+0(FP), R0
 	MOVD x_base+24(FP), R1
@@ -286,6 +304,9 @@ done:
 // func normNEON(dst, x []float32, mean, rstd float32)
 //
 // dst = (x−mean)·rstd
+//
+//	V0–V3	x
+//	V31–V30	mean, rstd
 TEXT ·normNEON(SB), NOSPLIT, $0-56
 	MOVD dst_base+0(FP), R0
 	MOVD x_base+24(FP), R1
@@ -343,6 +364,11 @@ done:
 // func normAffineNEON(dst, x []float32, mean, rstd float32, gain, bias []float32)
 //
 // dst = (x−mean)·rstd ⊙ gain + bias
+//
+//	V0–V3	x
+//	V4–V7	gain
+//	V8–V11	bias
+//	V31–V30	mean, rstd
 TEXT ·normAffineNEON(SB), NOSPLIT, $0-104
 	MOVD dst_base+0(FP), R0
 	MOVD x_base+24(FP), R1
@@ -414,6 +440,9 @@ done:
 // func squareReLUNEON(dst, x []float32)
 //
 // dst = max(x, 0)²; NaN passes: FMAX returns it
+//
+//	V0–V3	x
+//	V31	zero
 TEXT ·squareReLUNEON(SB), NOSPLIT, $0-48
 	MOVD dst_base+0(FP), R0
 	MOVD x_base+24(FP), R1
@@ -469,6 +498,12 @@ done:
 // func expNEON(dst, x []float32)
 //
 // dst = exp(x)
+//
+//	V0–V3	x
+//	V4–V7	n
+//	V8–V11	p
+//	V12–V15	q
+//	V31–V20	expMax, expMin, log2e, ln2Hi, ln2Lo, exp6, exp7, exp5, exp4, exp3, half, one
 TEXT ·expNEON(SB), NOSPLIT, $0-48
 	MOVD dst_base+0(FP), R0
 	MOVD x_base+24(FP), R1
@@ -708,6 +743,13 @@ done:
 // func sigmoidNEON(dst, x []float32)
 //
 // dst = 1/(1+exp(−x))
+//
+//	V0–V1	x
+//	V2–V3	e
+//	V4–V5	n
+//	V6–V7	p
+//	V8–V9	q
+//	V31–V19	sign, expMax, expMin, log2e, ln2Hi, ln2Lo, exp6, exp7, exp5, exp4, exp3, half, one
 TEXT ·sigmoidNEON(SB), NOSPLIT, $0-48
 	MOVD dst_base+0(FP), R0
 	MOVD x_base+24(FP), R1
@@ -911,6 +953,13 @@ done:
 // func siluNEON(dst, x []float32)
 //
 // dst = x·sigmoid(x)
+//
+//	V0–V1	x
+//	V2–V3	e
+//	V4–V5	n
+//	V6–V7	p
+//	V8–V9	q
+//	V31–V19	sign, expMax, expMin, log2e, ln2Hi, ln2Lo, exp6, exp7, exp5, exp4, exp3, half, one
 TEXT ·siluNEON(SB), NOSPLIT, $0-48
 	MOVD dst_base+0(FP), R0
 	MOVD x_base+24(FP), R1
@@ -1118,6 +1167,14 @@ done:
 // func tanhNEON(dst, x []float32)
 //
 // dst = tanh(x): by |x|, x + x³·P(x²) where it is small, else 1 − 2/(exp(2x)+1), with x's sign
+//
+//	V0–V1	x
+//	V2–V3	a
+//	V4–V5	e
+//	V6–V7	n
+//	V8–V9	p
+//	V10–V11	q
+//	V31–V12	expMax, expMin, log2e, ln2Hi, ln2Lo, exp6, exp7, exp5, exp4, exp3, half, one, two, tanh3, tanh4, tanh2, tanh1, tanh0, tanhSmall, sign
 TEXT ·tanhNEON(SB), NOSPLIT, $0-48
 	MOVD dst_base+0(FP), R0
 	MOVD x_base+24(FP), R1
@@ -1399,6 +1456,14 @@ done:
 // func mulSigmoidNEON(dst, a, x []float32)
 //
 // dst = a ⊙ sigmoid(x)
+//
+//	V0–V1	a
+//	V2–V3	x
+//	V4–V5	e
+//	V6–V7	n
+//	V8–V9	p
+//	V10–V11	q
+//	V31–V19	sign, expMax, expMin, log2e, ln2Hi, ln2Lo, exp6, exp7, exp5, exp4, exp3, half, one
 TEXT ·mulSigmoidNEON(SB), NOSPLIT, $0-72
 	MOVD dst_base+0(FP), R0
 	MOVD a_base+24(FP), R1
@@ -1610,6 +1675,14 @@ done:
 // func mulSiLUNEON(dst, a, x []float32)
 //
 // dst = a ⊙ x·sigmoid(x)
+//
+//	V0–V1	a
+//	V2–V3	x
+//	V4–V5	e
+//	V6–V7	n
+//	V8–V9	p
+//	V10–V11	q
+//	V31–V19	sign, expMax, expMin, log2e, ln2Hi, ln2Lo, exp6, exp7, exp5, exp4, exp3, half, one
 TEXT ·mulSiLUNEON(SB), NOSPLIT, $0-72
 	MOVD dst_base+0(FP), R0
 	MOVD a_base+24(FP), R1
@@ -1825,6 +1898,13 @@ done:
 // func expSumNEON(dst, x []float32, shift float32) float32
 //
 // dst = exp(x−shift), Σ dst
+//
+//	V0–V1	x
+//	V2–V3	n
+//	V4–V5	p
+//	V6–V7	q
+//	V8–V9	acc
+//	V31–V19	shift, expMax, expMin, log2e, ln2Hi, ln2Lo, exp6, exp7, exp5, exp4, exp3, half, one
 TEXT ·expSumNEON(SB), NOSPLIT, $0-60
 	MOVD dst_base+0(FP), R0
 	MOVD x_base+24(FP), R1
@@ -1855,8 +1935,8 @@ TEXT ·expSumNEON(SB), NOSPLIT, $0-60
 	VDUP R5, V20.S4
 	MOVW $0x3f800000, R5 // one
 	VDUP R5, V19.S4
-	VMOVI $0, V2.B16
-	VMOVI $0, V3.B16
+	VMOVI $0, V8.B16
+	VMOVI $0, V9.B16
 	SUBS $8, R4
 	BLT fours
 
@@ -1868,62 +1948,62 @@ turns:
 	WORD $0x4ebef421 // FMIN V1.4S, V1.4S, V30.4S
 	WORD $0x4e3df400 // FMAX V0.4S, V0.4S, V29.4S
 	WORD $0x4e3df421 // FMAX V1.4S, V1.4S, V29.4S
-	WORD $0x6e3cdc04 // FMUL V4.4S, V0.4S, V28.4S
-	WORD $0x6e3cdc25 // FMUL V5.4S, V1.4S, V28.4S
-	WORD $0x4e218884 // FRINTN V4.4S, V4.4S
-	WORD $0x4e2188a5 // FRINTN V5.4S, V5.4S
-	VFMLS V27.S4, V4.S4, V0.S4
-	VFMLS V27.S4, V5.S4, V1.S4
-	VFMLS V26.S4, V4.S4, V0.S4
-	VFMLS V26.S4, V5.S4, V1.S4
-	VMOV V25.B16, V6.B16
-	VMOV V25.B16, V7.B16
-	VFMLA V0.S4, V24.S4, V6.S4
-	VFMLA V1.S4, V24.S4, V7.S4
-	VMOV V23.B16, V8.B16
-	VMOV V23.B16, V9.B16
-	VFMLA V0.S4, V6.S4, V8.S4
-	VFMLA V1.S4, V7.S4, V9.S4
-	VMOV V22.B16, V6.B16
-	VMOV V22.B16, V7.B16
-	VFMLA V0.S4, V8.S4, V6.S4
-	VFMLA V1.S4, V9.S4, V7.S4
-	VMOV V21.B16, V8.B16
-	VMOV V21.B16, V9.B16
-	VFMLA V0.S4, V6.S4, V8.S4
-	VFMLA V1.S4, V7.S4, V9.S4
-	VMOV V20.B16, V6.B16
-	VMOV V20.B16, V7.B16
-	VFMLA V0.S4, V8.S4, V6.S4
-	VFMLA V1.S4, V9.S4, V7.S4
-	VMOV V19.B16, V8.B16
-	VMOV V19.B16, V9.B16
-	VFMLA V0.S4, V6.S4, V8.S4
-	VFMLA V1.S4, V7.S4, V9.S4
+	WORD $0x6e3cdc02 // FMUL V2.4S, V0.4S, V28.4S
+	WORD $0x6e3cdc23 // FMUL V3.4S, V1.4S, V28.4S
+	WORD $0x4e218842 // FRINTN V2.4S, V2.4S
+	WORD $0x4e218863 // FRINTN V3.4S, V3.4S
+	VFMLS V27.S4, V2.S4, V0.S4
+	VFMLS V27.S4, V3.S4, V1.S4
+	VFMLS V26.S4, V2.S4, V0.S4
+	VFMLS V26.S4, V3.S4, V1.S4
+	VMOV V25.B16, V4.B16
+	VMOV V25.B16, V5.B16
+	VFMLA V0.S4, V24.S4, V4.S4
+	VFMLA V1.S4, V24.S4, V5.S4
+	VMOV V23.B16, V6.B16
+	VMOV V23.B16, V7.B16
+	VFMLA V0.S4, V4.S4, V6.S4
+	VFMLA V1.S4, V5.S4, V7.S4
+	VMOV V22.B16, V4.B16
+	VMOV V22.B16, V5.B16
+	VFMLA V0.S4, V6.S4, V4.S4
+	VFMLA V1.S4, V7.S4, V5.S4
+	VMOV V21.B16, V6.B16
+	VMOV V21.B16, V7.B16
+	VFMLA V0.S4, V4.S4, V6.S4
+	VFMLA V1.S4, V5.S4, V7.S4
+	VMOV V20.B16, V4.B16
+	VMOV V20.B16, V5.B16
+	VFMLA V0.S4, V6.S4, V4.S4
+	VFMLA V1.S4, V7.S4, V5.S4
 	VMOV V19.B16, V6.B16
 	VMOV V19.B16, V7.B16
-	VFMLA V0.S4, V8.S4, V6.S4
-	VFMLA V1.S4, V9.S4, V7.S4
-	WORD $0x4e21a884 // FCVTNS V4.4S, V4.4S
-	WORD $0x4e21a8a5 // FCVTNS V5.4S, V5.4S
-	WORD $0x4f3f0488 // SSHR V8.4S, V4.4S, #1
-	WORD $0x4f3f04a9 // SSHR V9.4S, V5.4S, #1
-	VSUB V8.S4, V4.S4, V4.S4
-	VSUB V9.S4, V5.S4, V5.S4
-	VSHL $23, V8.S4, V8.S4
-	VSHL $23, V9.S4, V9.S4
-	VSHL $23, V4.S4, V4.S4
-	VSHL $23, V5.S4, V5.S4
-	VADD V19.S4, V8.S4, V8.S4
-	VADD V19.S4, V9.S4, V9.S4
-	VADD V19.S4, V4.S4, V4.S4
-	VADD V19.S4, V5.S4, V5.S4
-	WORD $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S
-	WORD $0x6e29dce7 // FMUL V7.4S, V7.4S, V9.4S
-	WORD $0x6e24dcc0 // FMUL V0.4S, V6.4S, V4.4S
-	WORD $0x6e25dce1 // FMUL V1.4S, V7.4S, V5.4S
-	WORD $0x4e20d442 // FADD V2.4S, V2.4S, V0.4S
-	WORD $0x4e21d463 // FADD V3.4S, V3.4S, V1.4S
+	VFMLA V0.S4, V4.S4, V6.S4
+	VFMLA V1.S4, V5.S4, V7.S4
+	VMOV V19.B16, V4.B16
+	VMOV V19.B16, V5.B16
+	VFMLA V0.S4, V6.S4, V4.S4
+	VFMLA V1.S4, V7.S4, V5.S4
+	WORD $0x4e21a842 // FCVTNS V2.4S, V2.4S
+	WORD $0x4e21a863 // FCVTNS V3.4S, V3.4S
+	WORD $0x4f3f0446 // SSHR V6.4S, V2.4S, #1
+	WORD $0x4f3f0467 // SSHR V7.4S, V3.4S, #1
+	VSUB V6.S4, V2.S4, V2.S4
+	VSUB V7.S4, V3.S4, V3.S4
+	VSHL $23, V6.S4, V6.S4
+	VSHL $23, V7.S4, V7.S4
+	VSHL $23, V2.S4, V2.S4
+	VSHL $23, V3.S4, V3.S4
+	VADD V19.S4, V6.S4, V6.S4
+	VADD V19.S4, V7.S4, V7.S4
+	VADD V19.S4, V2.S4, V2.S4
+	VADD V19.S4, V3.S4, V3.S4
+	WORD $0x6e26dc84 // FMUL V4.4S, V4.4S, V6.4S
+	WORD $0x6e27dca5 // FMUL V5.4S, V5.4S, V7.4S
+	WORD $0x6e22dc80 // FMUL V0.4S, V4.4S, V2.4S
+	WORD $0x6e23dca1 // FMUL V1.4S, V5.4S, V3.4S
+	WORD $0x4e20d508 // FADD V8.4S, V8.4S, V0.4S
+	WORD $0x4e21d529 // FADD V9.4S, V9.4S, V1.4S
 	VST1.P [V0.S4, V1.S4], 32(R0)
 	SUBS $8, R4
 	BGE turns
@@ -1938,34 +2018,34 @@ four:
 	WORD $0x4ebfd400 // FSUB V0.4S, V0.4S, V31.4S
 	WORD $0x4ebef400 // FMIN V0.4S, V0.4S, V30.4S
 	WORD $0x4e3df400 // FMAX V0.4S, V0.4S, V29.4S
-	WORD $0x6e3cdc04 // FMUL V4.4S, V0.4S, V28.4S
-	WORD $0x4e218884 // FRINTN V4.4S, V4.4S
-	VFMLS V27.S4, V4.S4, V0.S4
-	VFMLS V26.S4, V4.S4, V0.S4
-	VMOV V25.B16, V6.B16
-	VFMLA V0.S4, V24.S4, V6.S4
-	VMOV V23.B16, V8.B16
-	VFMLA V0.S4, V6.S4, V8.S4
-	VMOV V22.B16, V6.B16
-	VFMLA V0.S4, V8.S4, V6.S4
-	VMOV V21.B16, V8.B16
-	VFMLA V0.S4, V6.S4, V8.S4
-	VMOV V20.B16, V6.B16
-	VFMLA V0.S4, V8.S4, V6.S4
-	VMOV V19.B16, V8.B16
-	VFMLA V0.S4, V6.S4, V8.S4
+	WORD $0x6e3cdc02 // FMUL V2.4S, V0.4S, V28.4S
+	WORD $0x4e218842 // FRINTN V2.4S, V2.4S
+	VFMLS V27.S4, V2.S4, V0.S4
+	VFMLS V26.S4, V2.S4, V0.S4
+	VMOV V25.B16, V4.B16
+	VFMLA V0.S4, V24.S4, V4.S4
+	VMOV V23.B16, V6.B16
+	VFMLA V0.S4, V4.S4, V6.S4
+	VMOV V22.B16, V4.B16
+	VFMLA V0.S4, V6.S4, V4.S4
+	VMOV V21.B16, V6.B16
+	VFMLA V0.S4, V4.S4, V6.S4
+	VMOV V20.B16, V4.B16
+	VFMLA V0.S4, V6.S4, V4.S4
 	VMOV V19.B16, V6.B16
-	VFMLA V0.S4, V8.S4, V6.S4
-	WORD $0x4e21a884 // FCVTNS V4.4S, V4.4S
-	WORD $0x4f3f0488 // SSHR V8.4S, V4.4S, #1
-	VSUB V8.S4, V4.S4, V4.S4
-	VSHL $23, V8.S4, V8.S4
-	VSHL $23, V4.S4, V4.S4
-	VADD V19.S4, V8.S4, V8.S4
-	VADD V19.S4, V4.S4, V4.S4
-	WORD $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S
-	WORD $0x6e24dcc0 // FMUL V0.4S, V6.4S, V4.4S
-	WORD $0x4e20d442 // FADD V2.4S, V2.4S, V0.4S
+	VFMLA V0.S4, V4.S4, V6.S4
+	VMOV V19.B16, V4.B16
+	VFMLA V0.S4, V6.S4, V4.S4
+	WORD $0x4e21a842 // FCVTNS V2.4S, V2.4S
+	WORD $0x4f3f0446 // SSHR V6.4S, V2.4S, #1
+	VSUB V6.S4, V2.S4, V2.S4
+	VSHL $23, V6.S4, V6.S4
+	VSHL $23, V2.S4, V2.S4
+	VADD V19.S4, V6.S4, V6.S4
+	VADD V19.S4, V2.S4, V2.S4
+	WORD $0x6e26dc84 // FMUL V4.4S, V4.4S, V6.4S
+	WORD $0x6e22dc80 // FMUL V0.4S, V4.4S, V2.4S
+	WORD $0x4e20d508 // FADD V8.4S, V8.4S, V0.4S
 	VST1.P [V0.S4], 16(R0)
 	SUBS $4, R4
 	BGE four
@@ -1980,49 +2060,53 @@ one:
 	WORD $0x4ebfd400 // FSUB V0.4S, V0.4S, V31.4S
 	WORD $0x4ebef400 // FMIN V0.4S, V0.4S, V30.4S
 	WORD $0x4e3df400 // FMAX V0.4S, V0.4S, V29.4S
-	WORD $0x6e3cdc04 // FMUL V4.4S, V0.4S, V28.4S
-	WORD $0x4e218884 // FRINTN V4.4S, V4.4S
-	VFMLS V27.S4, V4.S4, V0.S4
-	VFMLS V26.S4, V4.S4, V0.S4
-	VMOV V25.B16, V6.B16
-	VFMLA V0.S4, V24.S4, V6.S4
-	VMOV V23.B16, V8.B16
-	VFMLA V0.S4, V6.S4, V8.S4
-	VMOV V22.B16, V6.B16
-	VFMLA V0.S4, V8.S4, V6.S4
-	VMOV V21.B16, V8.B16
-	VFMLA V0.S4, V6.S4, V8.S4
-	VMOV V20.B16, V6.B16
-	VFMLA V0.S4, V8.S4, V6.S4
-	VMOV V19.B16, V8.B16
-	VFMLA V0.S4, V6.S4, V8.S4
+	WORD $0x6e3cdc02 // FMUL V2.4S, V0.4S, V28.4S
+	WORD $0x4e218842 // FRINTN V2.4S, V2.4S
+	VFMLS V27.S4, V2.S4, V0.S4
+	VFMLS V26.S4, V2.S4, V0.S4
+	VMOV V25.B16, V4.B16
+	VFMLA V0.S4, V24.S4, V4.S4
+	VMOV V23.B16, V6.B16
+	VFMLA V0.S4, V4.S4, V6.S4
+	VMOV V22.B16, V4.B16
+	VFMLA V0.S4, V6.S4, V4.S4
+	VMOV V21.B16, V6.B16
+	VFMLA V0.S4, V4.S4, V6.S4
+	VMOV V20.B16, V4.B16
+	VFMLA V0.S4, V6.S4, V4.S4
 	VMOV V19.B16, V6.B16
-	VFMLA V0.S4, V8.S4, V6.S4
-	WORD $0x4e21a884 // FCVTNS V4.4S, V4.4S
-	WORD $0x4f3f0488 // SSHR V8.4S, V4.4S, #1
-	VSUB V8.S4, V4.S4, V4.S4
-	VSHL $23, V8.S4, V8.S4
-	VSHL $23, V4.S4, V4.S4
-	VADD V19.S4, V8.S4, V8.S4
-	VADD V19.S4, V4.S4, V4.S4
-	WORD $0x6e28dcc6 // FMUL V6.4S, V6.4S, V8.4S
-	WORD $0x6e24dcc0 // FMUL V0.4S, V6.4S, V4.4S
+	VFMLA V0.S4, V4.S4, V6.S4
+	VMOV V19.B16, V4.B16
+	VFMLA V0.S4, V6.S4, V4.S4
+	WORD $0x4e21a842 // FCVTNS V2.4S, V2.4S
+	WORD $0x4f3f0446 // SSHR V6.4S, V2.4S, #1
+	VSUB V6.S4, V2.S4, V2.S4
+	VSHL $23, V6.S4, V6.S4
+	VSHL $23, V2.S4, V2.S4
+	VADD V19.S4, V6.S4, V6.S4
+	VADD V19.S4, V2.S4, V2.S4
+	WORD $0x6e26dc84 // FMUL V4.4S, V4.4S, V6.4S
+	WORD $0x6e22dc80 // FMUL V0.4S, V4.4S, V2.4S
 	FMOVS F0, F0
-	WORD $0x4e20d442 // FADD V2.4S, V2.4S, V0.4S
+	WORD $0x4e20d508 // FADD V8.4S, V8.4S, V0.4S
 	FMOVS.P F0, 4(R0)
 	SUBS $1, R4
 	BGE one
 
 done:
-	WORD $0x4e23d442 // FADD V2.4S, V2.4S, V3.4S
-	WORD $0x6e22d442 // FADDP V2.4S, V2.4S, V2.4S
-	WORD $0x6e22d442 // FADDP V2.4S, V2.4S, V2.4S
-	FMOVS F2, ret+56(FP)
+	WORD $0x4e29d508 // FADD V8.4S, V8.4S, V9.4S
+	WORD $0x6e28d508 // FADDP V8.4S, V8.4S, V8.4S
+	WORD $0x6e28d508 // FADDP V8.4S, V8.4S, V8.4S
+	FMOVS F8, ret+56(FP)
 	RET
 
 // func dotNEON(x, y []float32) float32
 //
 // Σ x·y
+//
+//	V0–V3	x
+//	V4–V7	y
+//	V8–V11	acc
 TEXT ·dotNEON(SB), NOSPLIT, $0-52
 	MOVD x_base+0(FP), R1
 	MOVD y_base+24(FP), R2
@@ -2080,6 +2164,9 @@ done:
 // func sumNEON(x []float32) float32
 //
 // Σ x
+//
+//	V0–V3	x
+//	V4–V7	acc
 TEXT ·sumNEON(SB), NOSPLIT, $0-28
 	MOVD x_base+0(FP), R1
 	MOVD x_len+8(FP), R4
@@ -2133,6 +2220,10 @@ done:
 // func sumSquaresNEON(x []float32, mean float32) float32
 //
 // Σ (x−mean)²
+//
+//	V0–V3	x
+//	V4–V7	acc
+//	V31	mean
 TEXT ·sumSquaresNEON(SB), NOSPLIT, $0-36
 	MOVD x_base+0(FP), R1
 	FMOVS mean+24(FP), F31
@@ -2195,6 +2286,9 @@ done:
 // func maxNEON(x []float32) float32
 //
 // the largest element
+//
+//	V0–V3	x
+//	V4–V7	acc
 TEXT ·maxNEON(SB), NOSPLIT, $0-28
 	MOVD x_base+0(FP), R1
 	MOVD x_len+8(FP), R4
@@ -2247,6 +2341,9 @@ done:
 // func widenBF16NEON(dst []float32, src []uint16)
 //
 // a bfloat16 is the upper half of a float32
+//
+//	V0–V3	dst
+//	V4, V5	src
 TEXT ·widenBF16NEON(SB), NOSPLIT, $0-48
 	MOVD dst_base+0(FP), R0
 	MOVD src_base+24(FP), R1
@@ -2295,6 +2392,9 @@ done:
 // func widenF16NEON(dst []float32, src []uint16)
 //
 // FCVTL widens exactly, denormals too
+//
+//	V0–V3	dst
+//	V4, V5	src
 TEXT ·widenF16NEON(SB), NOSPLIT, $0-48
 	MOVD dst_base+0(FP), R0
 	MOVD src_base+24(FP), R1

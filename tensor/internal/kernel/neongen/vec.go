@@ -45,13 +45,14 @@ func arguments(signature string) (args []argument, size int) {
 func vec() []byte {
 	f := newFile("")
 	f.line(`
-// Elementwise operations and reductions. The slices of a function have the same length, not 0.
+// Elementwise operations and reductions. The length of the first slice counts, and isn't 0; the
+// others are as long at least.
 //
 // Register map, all functions:
 //	R0	dst                R1, R2, R3	the slices that are read, in the order of the arguments
 //	R4	numbers left       R5	temporary
-//	V0 …	what is loaded, the accumulators and temporaries, each in a vector for each vector of a turn
-//	… V31	constants and float32 arguments, in every lane
+// and vectors as each function says: from V0 on what changes in a turn, a register for each of its
+// vectors, and from V31 down what is the same in every lane.
 //
 // Shape of all loops:
 //
@@ -73,20 +74,44 @@ type registers struct {
 	turn, uniform []string
 }
 
+// registers gives every name of a function its registers.
+func (fn function) registers(args []argument) *registers {
+	r := &registers{lanes: fn.lanes, turn: strings.Fields(fn.in)}
+	for _, a := range args {
+		if !a.slice {
+			r.uniform = append(r.uniform, a.name)
+		}
+	}
+	for line := range strings.Lines(fn.body) {
+		words := strings.Fields(line)
+		for _, name := range words[min(1, len(words)):] {
+			_, constant := constants[name]
+			switch {
+			case isNumber(name), slices.Contains(r.turn, name), slices.Contains(r.uniform, name):
+			case constant:
+				r.uniform = append(r.uniform, name)
+			default:
+				r.turn = append(r.turn, name)
+			}
+		}
+	}
+	if len(r.turn)*r.lanes+len(r.uniform) > 32 {
+		log.Panicf("%s needs too many registers", fn.name)
+	}
+	return r
+}
+
+func isNumber(word string) bool {
+	_, err := strconv.Atoi(word)
+	return err == nil
+}
+
 // of returns the register of a name for one vector of the turn.
 func (r *registers) of(name string, lane int) int {
 	if i := slices.Index(r.uniform, name); i >= 0 {
 		return 31 - i
 	}
-	i := slices.Index(r.turn, name)
-	if i < 0 {
-		i = len(r.turn)
-		r.turn = append(r.turn, name)
-	}
-	if (i+1)*r.lanes+len(r.uniform) > 32 {
-		log.Panicf("no register for %s", name)
-	}
-	return i*r.lanes + lane
+	return slices.Index(r.turn, name)*r.lanes + lane
 }
 
 // list names the registers of the first lanes of a name, for VLD1 and VST1.
@@ -106,15 +131,22 @@ func (f *asm) function(fn function) {
 		size = (size + 7) &^ 7
 		frame, returns = size+4, " float32"
 	}
-	f.line("\n// func %sNEON(%s)%s\n//\n// %s\nTEXT ·%sNEON(SB), NOSPLIT, $0-%d", fn.name, fn.signature, returns, fn.doc, fn.name, frame)
+	r, ins := fn.registers(args), strings.Fields(fn.in)
+	f.line("\n// func %sNEON(%s)%s\n//\n// %s\n//", fn.name, fn.signature, returns, fn.doc)
+	for _, name := range r.turn {
+		f.line("//	V%d–V%d	%s", r.of(name, 0), r.of(name, fn.lanes-1), name)
+	}
+	if n := len(r.uniform); n == 1 {
+		f.line("//	V31	%s", r.uniform[0])
+	} else if n > 1 {
+		f.line("//	V31–V%d	%s", 32-n, strings.Join(r.uniform, ", "))
+	}
+	f.line("TEXT ·%sNEON(SB), NOSPLIT, $0-%d", fn.name, frame)
 
-	r := &registers{lanes: fn.lanes}
-	ins := strings.Fields(fn.in)
 	inReg := map[string]int{}
 	for _, a := range args {
 		if !a.slice {
-			reg := 31 - len(r.uniform)
-			r.uniform = append(r.uniform, a.name)
+			reg := r.of(a.name, 0)
 			f.op("FMOVS %s+%d(FP), F%d", a.name, a.offset, reg)
 			f.op("VDUP V%d.S[0], V%d.S4", reg, reg)
 			continue
@@ -128,16 +160,11 @@ func (f *asm) function(fn function) {
 		}
 	}
 	f.op("MOVD %s_len+8(FP), R4", args[0].name)
-	for _, word := range strings.Fields(fn.body) {
-		if v, ok := constants[word]; ok && !slices.Contains(r.uniform, word) {
-			reg := 31 - len(r.uniform)
-			r.uniform = append(r.uniform, word)
-			f.op("MOVW $0x%08x, R5 // %s", v, word)
-			f.op("VDUP R5, V%d.S4", reg)
+	for _, name := range r.uniform {
+		if v, ok := constants[name]; ok {
+			f.op("MOVW $0x%08x, R5 // %s", v, name)
+			f.op("VDUP R5, V%d.S4", r.of(name, 0))
 		}
-	}
-	for _, name := range ins {
-		r.of(name, 0)
 	}
 	if fn.join != "" {
 		for lane := range fn.lanes {
@@ -222,7 +249,7 @@ func (f *asm) lanes(r *registers, words []string, lanes int) {
 
 // widening writes the function that converts 16-bit numbers by an instruction.
 func (f *asm) widening(name, doc, op string) {
-	f.line("\n// func %sNEON(dst []float32, src []uint16)\n//\n// %s\nTEXT ·%sNEON(SB), NOSPLIT, $0-48", name, doc, name)
+	f.line("\n// func %sNEON(dst []float32, src []uint16)\n//\n// %s\n//\n//\tV0–V3\tdst\n//\tV4, V5\tsrc\nTEXT ·%sNEON(SB), NOSPLIT, $0-48", name, doc, name)
 	f.op("MOVD dst_base+0(FP), R0")
 	f.op("MOVD src_base+24(FP), R1")
 	f.op("MOVD dst_len+8(FP), R4")
