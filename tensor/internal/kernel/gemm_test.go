@@ -37,6 +37,20 @@ func (m *matrix32) slice() []float32 {
 	return m.data[m.off : m.off+(m.rows-1)*m.ld+m.cols : m.off+(m.rows-1)*m.ld+m.cols]
 }
 
+// poison puts NaN around and between the rows: an operand of which they aren't to be read.
+func (m *matrix32) poison() {
+	next := 0 // element behind the last row
+	for i := range m.rows {
+		for j := next; j < m.off+i*m.ld; j++ {
+			m.data[j] = float32(math.NaN())
+		}
+		next = m.off + i*m.ld + m.cols
+	}
+	for j := next; j < len(m.data); j++ {
+		m.data[j] = float32(math.NaN())
+	}
+}
+
 // clone copies m.
 func (m *matrix32) clone() matrix32 {
 	c := *m
@@ -93,6 +107,9 @@ func productNT(im *impl, kind int, dst, x, w *matrix32, k int, acc bool) {
 		return
 	}
 	bits := make([]uint16, len(w.data))
+	for i := range bits {
+		bits[i] = 0xffff // NaN between the rows
+	}
 	for i := range w.rows {
 		for j, v := range w.row(i) {
 			b := wk.shorten(v)
@@ -131,6 +148,8 @@ func checkProduct(t *testing.T, dst, before *matrix32, k int, acc bool, at func(
 func testNT(t *testing.T, im *impl, kind int, r *rand.Rand, m, n, k, off, pad int, acc bool) {
 	t.Helper()
 	x, w, dst := newMatrix(r, m, k, pad, off), newMatrix(r, n, k, pad, off), newMatrix(r, m, n, pad, off)
+	x.poison()
+	w.poison()
 	before := dst.clone()
 	productNT(im, kind, &dst, &x, &w, k, acc)
 	checkProduct(t, &dst, &before, k, acc, func(i, j, p int) (float32, float32) { return x.row(i)[p], w.row(j)[p] })
@@ -215,6 +234,8 @@ func TestGemmNN(t *testing.T) {
 	test := func(t *testing.T, im *impl, r *rand.Rand, m, n, k, off, pad int, acc bool) {
 		t.Helper()
 		a, b, dst := newMatrix(r, m, k, pad, off), newMatrix(r, k, n, pad, off), newMatrix(r, m, n, pad, off)
+		a.poison()
+		b.poison()
 		before := dst.clone()
 		im.gemmNN(dst.slice(), dst.ld, a.slice(), a.ld, b.slice(), b.ld, m, n, k, acc)
 		checkProduct(t, &dst, &before, k, acc, func(i, j, p int) (float32, float32) { return a.row(i)[p], b.row(p)[j] })

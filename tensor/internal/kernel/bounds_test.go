@@ -1,0 +1,101 @@
+//go:build linux
+
+package kernel
+
+import (
+	"fmt"
+	"runtime/debug"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// edge is memory behind which there is a page that can't be touched.
+type edge []byte
+
+// newEdge returns size bytes, a multiple of the page size.
+func newEdge(t *testing.T, size int) edge {
+	t.Helper()
+	page := syscall.Getpagesize()
+	mem, err := syscall.Mmap(-1, 0, size+page, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Munmap(mem); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := syscall.Mprotect(mem[size:], syscall.PROT_NONE); err != nil {
+		t.Fatal(err)
+	}
+	return edge(mem[:size:size])
+}
+
+// floats returns the last n numbers before the page, bits the last n of 16 bits.
+func (e edge) floats(n int) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(&e[len(e)-4*n])), n)
+}
+
+func (e edge) bits(n int) []uint16 {
+	return unsafe.Slice((*uint16)(unsafe.Pointer(&e[len(e)-2*n])), n)
+}
+
+// TestBounds lets every operand end where memory ends: no kernel may read or write beyond, as the
+// last weight of a mapped file may be the last of its page.
+func TestBounds(t *testing.T) {
+	const size = 64 << 10
+	x, y, z, dst := newEdge(t, size), newEdge(t, size), newEdge(t, size), newEdge(t, size)
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	what := ""
+	call := func(t *testing.T, f func()) {
+		defer func() {
+			if err := recover(); err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}()
+		f()
+	}
+	eachImpl(t, func(t *testing.T, im *impl) {
+		for n := 1; n <= 70; n++ {
+			d, o := dst.floats(n), operands{x.floats(n), y.floats(n), z.floats(n)}
+			for _, op := range elementwise {
+				what = fmt.Sprintf("%s of %d", op.name, n)
+				call(t, func() { op.run(im, d, o) })
+			}
+			what = fmt.Sprintf("reductions and widening of %d", n)
+			call(t, func() {
+				im.axpy(d, 2, o.a)
+				im.expSum(d, o.a, 1)
+				im.dot(o.a, o.b)
+				im.sum(o.a)
+				im.sumSquares(o.a, 1)
+				im.max(o.a)
+				im.widenBF16(d, x.bits(n))
+				im.widenF16(d, x.bits(n))
+			})
+		}
+		for _, n := range []int{1, 3, 4, 6, 8, 16, 17, 32} {
+			what = fmt.Sprintf("recurrences of %d", n)
+			call(t, func() {
+				s, o := x.floats(n*n), y.floats(n)
+				im.wkv5(dst.floats(n), s, o, o, z.floats(n), 1, 1)
+				im.wkv7(dst.floats(n), s, o, o, o, z.floats(n), o, o)
+			})
+		}
+		for _, m := range []int{1, 2, 3, 5, 6, 7, 26} {
+			for n := 1; n <= 21; n += 1 + n/9 {
+				for k := 1; k <= 75; k += 1 + k/9 {
+					what = fmt.Sprintf("products of m=%d n=%d k=%d", m, n, k)
+					call(t, func() {
+						d, x := dst.floats(m*n), x.floats(m*k)
+						im.gemmNT(d, n, x, k, y.floats(n*k), k, m, n, k, false)
+						im.gemmNTBF16(d, n, x, k, y.bits(n*k), k, m, n, k, true)
+						im.gemmNTF16(d, n, x, k, y.bits(n*k), k, m, n, k, false)
+						im.gemmNN(d, n, x, k, y.floats(k*n), n, m, n, k, true)
+					})
+				}
+			}
+		}
+	})
+}
