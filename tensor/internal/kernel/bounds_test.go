@@ -46,7 +46,6 @@ func (e edge) bits(n int) []uint16 {
 func TestBounds(t *testing.T) {
 	const size = 64 << 10
 	x, y, z, dst := newEdge(t, size), newEdge(t, size), newEdge(t, size), newEdge(t, size)
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	what := ""
 	call := func(t *testing.T, f func()) {
 		defer func() {
@@ -57,6 +56,7 @@ func TestBounds(t *testing.T) {
 		f()
 	}
 	eachImpl(t, func(t *testing.T, im *impl) {
+		debug.SetPanicOnFault(true) // of this goroutine, which ends with the test
 		for n := 1; n <= 70; n++ {
 			d, o := dst.floats(n), operands{x.floats(n), y.floats(n), z.floats(n)}
 			for _, op := range elementwise {
