@@ -503,6 +503,39 @@ func TestRecurrences(t *testing.T) {
 	})
 }
 
+// TestRecurrencesSpecial puts NaN and Inf at a place of the state: they reach the results of their
+// row (WKV7) or column (WKV5) and no others.
+func TestRecurrencesSpecial(t *testing.T) {
+	eachImpl(t, func(t *testing.T, im *impl) {
+		for _, n := range []int{1, 3, 4, 5, 7, 8, 11, 16, 21, 32} {
+			ones, minus, zeros, y, s := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n*n)
+			for i := range ones {
+				ones[i], minus[i] = 1, -1
+			}
+			for p := range n {
+				for _, v := range []float32{float32(math.NaN()), negInf, -negInf} {
+					for what, run := range map[string]func(){
+						"WKV5": func() { s[(n-1)*n+p] = v; im.wkv5(y, s, ones, zeros, ones, 0.5, 0.5) },
+						"WKV7": func() { s[p*n+n-1] = v; im.wkv7(y, s, ones, ones, zeros, ones, ones, minus) },
+					} {
+						clear(s)
+						run()
+						for i := range y {
+							want := "finite"
+							if i == p {
+								want = class(float64(v))
+							}
+							if got := class(float64(y[i])); got != want {
+								t.Fatalf("%s: n=%d: with %g for [%d], y[%d] is %s, want %s", what, n, v, p, i, got, want)
+							}
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
 func BenchmarkVec(b *testing.B) {
 	x, y, z := make([]float32, 768), make([]float32, 768), make([]float32, 768)
 	for i := range x {
