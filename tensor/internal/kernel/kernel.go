@@ -20,6 +20,9 @@ import (
 	"os"
 )
 
+// The generator of the arm64 assembly; go generate doesn't look for it in files for arm64 alone.
+//go:generate go run ./neongen
+
 // impl is one instruction set's kernels.
 type impl struct {
 	name string

@@ -2,8 +2,6 @@
 
 package kernel
 
-//go:generate go run ./neongen
-
 // vecNEON puts the elementwise operations, reductions and recurrences into im.
 func vecNEON(im *impl) {
 	im.dot = func(x, y []float32) float32 {
@@ -85,6 +83,8 @@ func vecNEON(im *impl) {
 // takes some tens of microseconds at most. Functions count by their first slice.
 const vecCall = 8192
 
+// unaryCalls returns f over slices of any length, in calls of at most vecCall numbers; so do the
+// functions below for other arguments.
 func unaryCalls(f func(dst, x []float32)) func(dst, x []float32) {
 	return func(dst, x []float32) {
 		for ; len(dst) > vecCall; dst, x = dst[vecCall:], x[vecCall:] {
