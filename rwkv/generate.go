@@ -53,6 +53,10 @@ func (m *Model) GenerateTokens(ctx context.Context, ids []int, opts ...Option) i
 // Generate continues the state's sequence and appends to it what is generated, but not a token
 // that ends the text. Else it is as Model.Generate. The state must have at least one token, and
 // must not be used in another way until the loop ends; then it can be used at once.
+//
+// A text may be made in parts, by several calls with the same options, with the state saved and
+// restored between them: it is the same text. Only the penalties have to be told what the state
+// forgets: see Seen.
 func (s *State) Generate(ctx context.Context, tok tokenizer.Tokenizer, opts ...Option) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		g, err := s.start(tok, opts)
@@ -182,7 +186,13 @@ func newGeneration(s *State, tok tokenizer.Tokenizer, opts []Option) (*generatio
 	if err != nil {
 		return nil, err
 	}
+	if err := s.model.CheckIDs(o.seen); err != nil {
+		return nil, fmt.Errorf("seen before: %w", err)
+	}
 	g := &generation{options: o, state: s, sampler: newSampler(o.sampling, s.model.config.VocabSize)}
+	for _, id := range o.seen {
+		g.sampler.observe(id)
+	}
 	if tok == nil {
 		if len(o.stopStrings) > 0 {
 			return nil, fmt.Errorf("rwkv: stop strings need a tokenizer")
@@ -229,6 +239,7 @@ func (g *generation) tokens(ctx context.Context, keep bool, yield func(Token, er
 
 // sample picks the next token, and reports whether it ends the text instead.
 func (g *generation) sample() (t Token, stop bool, err error) {
+	g.sampler.skipTo(g.state.Len())
 	id, logProb, err := g.sampler.next(g.state.Logits())
 	if err != nil {
 		return Token{}, false, fmt.Errorf("rwkv: after %d tokens: %w", g.state.Len(), err)
@@ -254,6 +265,7 @@ func (g *generation) feed(t Token) error {
 
 // text runs the loop and yields text.
 func (g *generation) text(ctx context.Context, keep bool, yield func(string, error) bool) {
+	g.sampler.SkipLogProb = g.onToken == nil // nobody sees them
 	var failed error
 	done := false
 	for t, err := range func(y func(Token, error) bool) { g.tokens(ctx, keep, y) } {

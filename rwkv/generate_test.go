@@ -83,31 +83,42 @@ func TestGenerateIsRepeatable(t *testing.T) {
 		if a, b := run(5), run(6); slices.Equal(a, b) {
 			t.Errorf("seeds 5 and 6 both give %v", a)
 		}
-		// greedy over a State, stopped, saved and continued
-		var whole, parts []int
-		for tok := range m.GenerateTokens(t.Context(), []int{1, 2, 3}, MaxTokens(14), TopK(1)) {
-			whole = append(whole, tok.ID)
-		}
-		s := m.NewState()
-		must(t, s, 1, 2, 3)
-		for _, n := range []int{5, 9} {
-			for tok, err := range s.GenerateTokens(t.Context(), MaxTokens(n), TopK(1)) {
+		// over a State, stopped, saved and continued
+		for _, opts := range [][]Option{
+			{TopK(1)},
+			{Seed(7), TopP(0.95)},
+			{Seed(8), Temperature(1.5), RepetitionPenalty(1.3), FrequencyPenalty(0.2), PenaltyDecay(0.98)},
+		} {
+			with := func(more ...Option) []Option { return append(slices.Clip(opts), more...) }
+			var whole, parts []int
+			for tok := range m.GenerateTokens(t.Context(), []int{1, 2, 3}, with(MaxTokens(14))...) {
+				whole = append(whole, tok.ID)
+			}
+			s := m.NewState()
+			must(t, s, 1, 2, 3)
+			for _, n := range []int{5, 0, 9} {
+				now := with(MaxTokens(n))
+				if m.Config().BlockSize == 0 {
+					now = append(now, Seen(1, 2, 3), Seen(parts...))
+				}
+				for tok, err := range s.GenerateTokens(t.Context(), now...) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					parts = append(parts, tok.ID)
+				}
+				saved, err := s.MarshalBinary()
 				if err != nil {
 					t.Fatal(err)
 				}
-				parts = append(parts, tok.ID)
+				s = m.NewState()
+				if err := s.UnmarshalBinary(saved); err != nil {
+					t.Fatal(err)
+				}
 			}
-			saved, err := s.MarshalBinary()
-			if err != nil {
-				t.Fatal(err)
+			if !slices.Equal(whole, parts) {
+				t.Errorf("in two parts %v, in one %v", parts, whole)
 			}
-			s = m.NewState()
-			if err := s.UnmarshalBinary(saved); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !slices.Equal(whole, parts) {
-			t.Errorf("in two parts %v, in one %v", parts, whole)
 		}
 	})
 }
@@ -255,5 +266,26 @@ func TestBiasAndLogProb(t *testing.T) {
 		if want := -crossEntropy(raw, tok.ID); math.Abs(float64(tok.LogProb)-want) > 1e-5 {
 			t.Errorf("log-probability %g, want %g", tok.LogProb, want)
 		}
+	}
+}
+
+// OnToken sees in a text what GenerateTokens returns, log-probabilities included.
+func TestOnToken(t *testing.T) {
+	m, tok := demoModel(t)
+	prompt, err := tok.Encode("One day")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []Token
+	for tok, err := range m.GenerateTokens(t.Context(), prompt, MaxTokens(10), Seed(3)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, tok)
+	}
+	plain := text(t, m, tok, "One day", MaxTokens(10), Seed(3))
+	seen := text(t, m, tok, "One day", MaxTokens(10), Seed(3), OnToken(func(t Token) { got = append(got, t) }))
+	if len(want) == 0 || !slices.Equal(got, want) || plain != seen {
+		t.Errorf("%v with %q, want %v with %q", got, seen, want, plain)
 	}
 }

@@ -15,6 +15,7 @@ type options struct {
 	full        FullRule
 	fullSet     bool
 	onToken     func(Token)
+	seen        []int
 	discard     bool
 }
 
@@ -58,7 +59,9 @@ func TopP(p float64) Option { return func(o *options) { o.TopP = p } }
 func MinP(p float64) Option { return func(o *options) { o.MinP = p } }
 
 // Seed makes what is sampled repeatable: the same seed, model, prompt and options give the same
-// text, on any machine as far as the logits are the same. The default is 0.
+// text, on any machine as far as the logits are the same. Each place of a sequence has a random
+// number of its own, so that the text is also the same if a State is saved and restored on the way.
+// The default is 0.
 func Seed(seed uint64) Option { return func(o *options) { o.Seed = seed } }
 
 // RepetitionPenalty divides the logits of tokens that occurred by p if they are above 0, else
@@ -75,6 +78,13 @@ func FrequencyPenalty(p float64) Option { return func(o *options) { o.Frequency 
 // PenaltyDecay multiplies the counts behind the penalties with each token, so that old tokens are
 // forgotten; 1 (the default) keeps them.
 func PenaltyDecay(d float64) Option { return func(o *options) { o.PenaltyDecay = d } }
+
+// Seen counts ids as occurrences for the penalties, older than the tokens of the prompt. A State
+// remembers its newest block_size tokens for that; a kind without a block_size remembers none, and
+// has to be told what it read or wrote before this generation.
+func Seen(ids ...int) Option {
+	return func(o *options) { o.seen = append(o.seen, ids...) }
+}
 
 // Bias calls f before each token is sampled, with the logits to change in place: −Inf forbids a
 // token. The logits are f's only for that call.

@@ -77,6 +77,7 @@ type sampler struct {
 	invT    float64 // 1/Temperature
 	logMinP float64
 	rng     *rand.PCG
+	drawn   int      // random numbers
 	penalty *penalty // nil if off
 
 	changed []float32 // [vocab], logits after bias and penalties
@@ -201,14 +202,18 @@ func (s *sampler) cut(c candidates, top float64) (candidates, float64) {
 }
 
 // uniform returns a random number in [0, 1), a multiple of 2^-53.
-func (s *sampler) uniform() float64 { return float64(s.rng.Uint64()>>11) * 0x1p-53 }
+func (s *sampler) uniform() float64 {
+	s.drawn++
+	return float64(s.rng.Uint64()>>11) * 0x1p-53
+}
 
-// appendState appends the state of the random numbers to b; restoreState continues from it. The
-// penalties are no part of it: they follow from the tokens.
-func (s *sampler) appendState(b []byte) ([]byte, error) { return s.rng.AppendBinary(b) }
-
-// restoreState continues the random numbers from what appendState wrote.
-func (s *sampler) restoreState(b []byte) error { return s.rng.UnmarshalBinary(b) }
+// skipTo makes the seed's n-th random number, counted from 0, the next one. None comes twice: n
+// must not be below the number of those drawn.
+func (s *sampler) skipTo(n int) {
+	for s.drawn < n {
+		s.uniform()
+	}
+}
 
 // highest returns the largest logit, and an error if one is NaN or all are −Inf.
 func highest(logits []float32) (float64, error) {

@@ -550,26 +550,24 @@ func TestSamplerUniform(t *testing.T) {
 	}
 }
 
-func TestSamplerState(t *testing.T) {
-	s := newSampler(with(func(p *sampling) { p.Seed = 3 }), 10)
-	for range 5 {
-		s.uniform()
+// TestSamplerSkipTo finds each of a seed's numbers at its place, whatever was drawn before.
+func TestSamplerSkipTo(t *testing.T) {
+	p := with(func(p *sampling) { p.Seed = 3 })
+	s := newSampler(p, 10)
+	var all []float64
+	for range 100 {
+		all = append(all, s.uniform())
 	}
-	b, err := s.appendState([]byte("x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := newSampler(neutral, 10)
-	if err := other.restoreState(b[1:]); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 100 {
-		if got, want := other.uniform(), s.uniform(); got != want {
-			t.Fatalf("number %d after restoring = %g, want %g", i, got, want)
+	for _, places := range [][]int{{0, 1, 2}, {7}, {3, 3, 50, 99}, {99}} {
+		s, next := newSampler(p, 10), 0
+		for _, n := range places {
+			s.skipTo(n)
+			n = max(n, next) // what is drawn stays drawn
+			if got := s.uniform(); got != all[n] {
+				t.Errorf("%v: number %d = %g, want %g", places, n, got, all[n])
+			}
+			next = n + 1
 		}
-	}
-	if err := other.restoreState(b[1:10]); err == nil {
-		t.Error("no error for a truncated state")
 	}
 }
 
