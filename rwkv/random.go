@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 
+	"microrwkv/checkpoint"
 	"microrwkv/tensor"
 )
 
@@ -88,6 +89,17 @@ func Random(c Config, dtype tensor.DType, seed uint64) (*Model, error) {
 		src.tensors[spec.name] = spec.random(dtype, rng)
 	}
 	return newModel("random weights", src, f, c)
+}
+
+// Tensors returns the model's weights by their names in a checkpoint, in the order of the names, a
+// tied head under the embedding's name alone: what checkpoint.WritePT takes. They are the model's
+// own and must not be changed.
+func (m *Model) Tensors() []checkpoint.Named {
+	list := make([]checkpoint.Named, len(m.tensors))
+	for i, t := range m.tensors {
+		list[i] = checkpoint.Named{Name: t.name, Tensor: t.Tensor}
+	}
+	return list
 }
 
 // random makes the tensor. Sums of uniform numbers are normal enough and fast.

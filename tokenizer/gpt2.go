@@ -10,7 +10,6 @@ import (
 )
 
 const (
-	endOfText     = "<|endoftext|>"
 	gpt2EndOfText = 50256
 
 	// gpt2Pattern is what tiktoken calls r50k_base; pieceLen is the same in Go.
@@ -53,10 +52,10 @@ func newGPT2() (*gpt2, error) {
 	for id := range g.ends {
 		g.ranks[g.token(id)] = id
 	}
-	g.text += endOfText
+	g.text += EndOfTextName
 	g.ends = append(g.ends, uint32(len(g.text)))
 
-	core, err := tiktoken.NewCoreBPE(g.ranks, map[string]int{endOfText: gpt2EndOfText}, gpt2Pattern)
+	core, err := tiktoken.NewCoreBPE(g.ranks, map[string]int{EndOfTextName: gpt2EndOfText}, gpt2Pattern)
 	if err != nil {
 		return nil, err
 	}

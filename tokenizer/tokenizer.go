@@ -8,12 +8,17 @@
 // is shown while it is generated goes through a [Decoder], which gives whole characters only.
 package tokenizer
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
 
 // A Tokenizer maps text to ids and ids to text.
 type Tokenizer interface {
 	// Encode returns the ids of text; an empty text has none. Names of special tokens in the text
-	// are ordinary text. Only a character vocabulary fails: see [UnknownRuneError].
+	// are ordinary text, unless [EncodeSpecial] is asked. Only a character vocabulary fails: see
+	// [UnknownRuneError].
 	Encode(text string) ([]int, error)
 
 	// Decode returns the bytes of all ids, joined. They are valid UTF-8 only if the ids, as a
@@ -30,6 +35,39 @@ type Tokenizer interface {
 
 	// EndOfText is the id that ends a document, or -1 if the vocabulary has none.
 	EndOfText() int
+}
+
+// EndOfTextName is how the token that ends a document is spelled where texts are joined, as in the
+// data that GPT-2 was trained on.
+const EndOfTextName = "<|endoftext|>"
+
+// EncodeSpecial is Encode for a text in which each [EndOfTextName] stands for the token that ends a
+// document, whatever the vocabulary calls that. It is for text that the program itself wrote: what
+// users write can contain the name by chance or by malice. A vocabulary without such a token gives an
+// error if the name occurs.
+func EncodeSpecial(tok Tokenizer, text string) ([]int, error) {
+	var ids []int
+	offset := 0
+	for {
+		part, rest, found := strings.Cut(text[offset:], EndOfTextName)
+		more, err := tok.Encode(part)
+		if unknown := (*UnknownRuneError)(nil); errors.As(err, &unknown) {
+			return nil, &UnknownRuneError{unknown.Rune, offset + unknown.Offset}
+		}
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, more...)
+		if !found {
+			return ids, nil
+		}
+		end := tok.EndOfText()
+		if end < 0 {
+			return nil, fmt.Errorf("%s at byte %d: the vocabulary has no such token", EndOfTextName, offset+len(part))
+		}
+		ids = append(ids, end)
+		offset = len(text) - len(rest)
+	}
 }
 
 // UnknownRuneError is the error of Encode for text that a character vocabulary cannot spell.

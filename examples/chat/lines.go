@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/term"
 )
@@ -14,17 +15,17 @@ type lines interface {
 	read(prompt string) (string, error)
 }
 
-// newLines returns an editor with a history on a terminal, else plain lines of stdin.
-func newLines() lines {
+// newLines returns an editor with a history if stdin is a terminal, else its plain lines.
+func newLines() (in lines, editing bool) {
 	fd := int(os.Stdin.Fd())
 	if !term.IsTerminal(fd) {
-		return &plain{bufio.NewScanner(os.Stdin)}
+		return plain{bufio.NewReader(os.Stdin)}, false
 	}
 	t := term.NewTerminal(struct {
 		io.Reader
 		io.Writer
 	}{clearOnInterrupt{os.Stdin}, os.Stdout}, "")
-	return &editor{fd, t}
+	return &editor{fd, t}, true
 }
 
 // clearOnInterrupt turns Ctrl-C into Ctrl-U: at the prompt it clears the line, where the editor
@@ -66,14 +67,12 @@ func (e *editor) read(prompt string) (string, error) {
 	return line, err
 }
 
-type plain struct{ *bufio.Scanner }
+type plain struct{ *bufio.Reader }
 
-func (p *plain) read(string) (string, error) {
-	if p.Scan() {
-		return p.Text(), nil
+func (p plain) read(string) (string, error) {
+	line, err := p.ReadString('\n')
+	if line != "" { // the last one may have no end
+		err = nil
 	}
-	if err := p.Err(); err != nil {
-		return "", err
-	}
-	return "", io.EOF
+	return strings.TrimRight(line, "\r\n"), err
 }

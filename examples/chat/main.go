@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"time"
 
 	"microrwkv/examples/internal/cli"
 	"microrwkv/rwkv"
@@ -26,55 +25,66 @@ const help = `/reset       forget everything
 /save FILE   save the conversation
 /load FILE   go on with a saved one
 /help        this list
-/quit        end, as Ctrl-D`
+/quit        end, as Ctrl-D
+
+A line that ends in a backslash goes on in the next one. Ctrl-C stops an answer.`
 
 func main() {
 	var model cli.ModelFlags
+	var seed cli.Seed
 	fs := flag.NewFlagSet("chat", flag.ContinueOnError)
 	model.Register(fs)
-	format := fs.String("format", "auto", "chat: User/Assistant turns, plain: text to continue (default: chat for RWKV-7)")
+	format := fs.String("format", "auto", "chat: User/Assistant turns, plain: text to go on with (default: chat for RWKV-7)")
 	maxTokens := fs.Int("max_num_tokens", 400, "tokens of an answer")
 	temperature := fs.Float64("temperature", 0.8, "below 1 makes likely tokens likelier")
 	topK := fs.Int("top_k", 50, "sample from the k likeliest tokens; 0: off")
 	topP := fs.Float64("top_p", 0.9, "sample from the fewest tokens whose probabilities add up to this")
-	seed := fs.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the samples")
-	tok := fs.String("tokenizer", "", "gpt2, world, or the path of a meta.pkl (default: what fits the model)")
+	seed.Register(fs)
+	tok := fs.String("tokenizer", "", cli.TokenizerUsage)
 	cli.Parse(fs, os.Args[1:])
 
 	err := func() error {
-		m, err := model.Open()
+		opts := []rwkv.Option{rwkv.MaxTokens(*maxTokens), rwkv.Temperature(*temperature), rwkv.TopK(*topK), rwkv.TopP(*topP)}
+		if err := rwkv.CheckOptions(opts...); err != nil {
+			return err
+		}
+		if *format != "auto" && *format != "chat" && *format != "plain" {
+			return fmt.Errorf("--format %q: want auto, chat or plain", *format)
+		}
+		m, t, err := open(&model, *tok)
 		if err != nil {
 			return err
 		}
 		defer m.Close()
-		t, err := cli.Tokenizer(*tok, m)
-		if err != nil {
-			return err
+		turns := *format == "chat" || *format == "auto" && m.Config().Kind == rwkv.RWKV7
+		c := &chat{tok: t, state: m.NewState(), out: os.Stdout, opts: opts, turns: turns, seed: uint64(seed)}
+		in, editing := newLines()
+		if editing {
+			fmt.Printf("%s, %d layers of %d. /help lists the commands.\n", m.Config().Kind, m.Config().NumLayers, m.Config().EmbedDim)
 		}
-		c := &chat{model: m, tok: t, state: m.NewState(), out: os.Stdout, seed: *seed}
-		switch *format {
-		case "auto":
-			c.turns = m.Config().Kind == rwkv.RWKV7
-		case "chat":
-			c.turns = true
-		case "plain":
-		default:
-			return fmt.Errorf("--format %q: want auto, chat or plain", *format)
-		}
-		c.opts = []rwkv.Option{rwkv.MaxTokens(*maxTokens), rwkv.Temperature(*temperature), rwkv.TopK(*topK), rwkv.TopP(*topP)}
-		if err := rwkv.CheckOptions(c.opts...); err != nil {
-			return err
-		}
-		return c.loop(newLines())
+		return c.loop(in)
 	}()
 	if err != nil {
 		cli.Fail(err)
 	}
 }
 
+// open opens the model and its tokenizer.
+func open(model *cli.ModelFlags, name string) (*rwkv.Model, tokenizer.Tokenizer, error) {
+	path, err := model.Path()
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := model.Open()
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := cli.Tokenizer(name, m, path)
+	return m, t, err
+}
+
 // chat is a conversation.
 type chat struct {
-	model *rwkv.Model
 	tok   tokenizer.Tokenizer
 	state *rwkv.State
 	opts  []rwkv.Option
@@ -83,10 +93,10 @@ type chat struct {
 	out   io.Writer
 }
 
-// loop reads lines until there are no more.
+// loop reads messages until there are no more.
 func (c *chat) loop(in lines) error {
 	for {
-		line, err := in.read("> ")
+		message, err := read(in)
 		if errors.Is(err, io.EOF) {
 			fmt.Fprintln(c.out)
 			return nil
@@ -94,35 +104,40 @@ func (c *chat) loop(in lines) error {
 		if err != nil {
 			return err
 		}
-		if strings.TrimSpace(line) == "" {
-			continue
+		switch {
+		case strings.TrimSpace(message) == "":
+		case strings.TrimSpace(message) == "/quit":
+			return nil
+		case strings.HasPrefix(message, "/"):
+			err = c.command(message)
+		default:
+			err = c.answer(message)
 		}
-		if strings.HasPrefix(line, "/") {
-			quit, err := c.command(line)
-			if quit {
-				return nil
-			}
-			if err != nil {
-				fmt.Fprintln(c.out, "error:", err)
-			}
-			continue
-		}
-		if err := c.answer(line); err != nil {
+		if err != nil {
 			fmt.Fprintln(c.out, "error:", err)
 		}
 	}
 }
 
+// read returns the next message: a line, and those after it while they end in a backslash.
+func read(in lines) (string, error) {
+	message, err := in.read("> ")
+	for err == nil && strings.HasSuffix(message, "\\") {
+		var more string
+		more, err = in.read("  ")
+		message = strings.TrimSuffix(message, "\\") + "\n" + more
+	}
+	return message, err
+}
+
 // command runs a line that begins with a slash.
-func (c *chat) command(line string) (quit bool, err error) {
-	name, arg, _ := strings.Cut(strings.TrimSpace(line), " ")
-	arg = strings.TrimSpace(arg)
-	if (name == "/save" || name == "/load") && arg == "" {
-		return false, fmt.Errorf("%s needs a file", name)
+func (c *chat) command(line string) error {
+	name, file, _ := strings.Cut(strings.TrimSpace(line), " ")
+	file = strings.TrimSpace(file)
+	if (name == "/save" || name == "/load") && file == "" {
+		return fmt.Errorf("%s needs a file", name)
 	}
 	switch name {
-	case "/quit":
-		return true, nil
 	case "/help":
 		fmt.Fprintln(c.out, help)
 	case "/reset":
@@ -130,77 +145,73 @@ func (c *chat) command(line string) (quit bool, err error) {
 	case "/save":
 		b, err := c.state.MarshalBinary()
 		if err != nil {
-			return false, err
+			return err
 		}
-		return false, os.WriteFile(arg, b, 0o644)
+		return cli.WriteFile(file, b)
 	case "/load":
-		b, err := os.ReadFile(arg)
+		b, err := os.ReadFile(file)
 		if err != nil {
-			return false, err
+			return err
 		}
-		return false, c.state.UnmarshalBinary(b)
+		if err := c.state.UnmarshalBinary(b); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
 	default:
-		return false, fmt.Errorf("no command %s; /help lists them", name)
+		return fmt.Errorf("no command %s; /help lists them", name)
 	}
-	return false, nil
+	return nil
 }
 
-// answer appends a message and streams what the model says to it. Ctrl-C ends the answer alone.
+// answer appends a message and streams what the model says to it. Ctrl-C ends the answer alone. If
+// there is an error, the conversation is what it was.
 func (c *chat) answer(message string) error {
-	prompt := message
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
 	opts := append(c.opts[:len(c.opts):len(c.opts)], rwkv.Seed(c.seed))
-	c.seed++
 	if c.turns {
-		prompt = turn(message)
-		if c.state.Len() > 0 {
-			prompt = "\n\n" + prompt
-		}
-		opts = append(opts, rwkv.StopStrings("\n\nUser:"))
+		opts = append(opts, rwkv.StopStrings(cli.EndOfTurn), rwkv.Discard())
+		message = cli.Turn(message, c.state.Len() == 0)
+	} else if c.state.Len() > 0 {
+		message = "\n" + message
 	}
-	ids, err := c.tok.Encode(prompt)
+	ids, err := cli.Encode(c.tok, c.state.Model(), message, false)
 	if err != nil {
 		return err
 	}
-	if err := c.state.Prompt(ids, opts...); err != nil {
+	said := c.state.Clone()
+	if err := said.Prompt(ids, opts...); err != nil {
 		return err
 	}
-	before := c.state.Clone()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
+	speaker := said
+	if c.turns { // it may go on to the user's next turn, which isn't kept
+		speaker = said.Clone()
+	}
 	var text strings.Builder
-	for piece, err := range c.state.Generate(ctx, c.tok, opts...) {
+	for piece, err := range speaker.Generate(ctx, c.tok, opts...) {
 		if errors.Is(err, context.Canceled) {
 			break
 		}
 		if err != nil {
+			fmt.Fprintln(c.out)
 			return err
 		}
+		if c.turns && text.Len() == 0 {
+			fmt.Fprint(c.out, strings.TrimLeft(piece, " "))
+		} else {
+			fmt.Fprint(c.out, piece)
+		}
 		text.WriteString(piece)
-		fmt.Fprint(c.out, piece)
 	}
 	fmt.Fprintln(c.out)
-	if !c.turns {
-		return nil
-	}
-	// The state may have seen the beginning of the next turn, which the model made up: go back, and
-	// keep what was said.
-	c.state = before
-	ids, err = c.tok.Encode(strings.TrimRight(text.String(), "\n"))
-	if err != nil {
-		return err
-	}
-	_, err = c.state.Append(ids)
-	return err
-}
-
-// turn puts a message into the official form: no blank lines inside, no space after the colon,
-// which begins the answer's first token.
-func turn(message string) string {
-	var kept []string
-	for line := range strings.Lines(strings.ReplaceAll(strings.TrimSpace(message), "\r\n", "\n")) {
-		if line = strings.TrimRight(line, "\n"); strings.TrimSpace(line) != "" {
-			kept = append(kept, line)
+	if c.turns {
+		ids, err := c.tok.Encode(strings.TrimRight(text.String(), " \n"))
+		if err != nil {
+			return err
+		}
+		if _, err := said.Append(ids); err != nil {
+			return err
 		}
 	}
-	return "User: " + strings.Join(kept, "\n") + "\n\nAssistant:"
+	c.state = said
+	return nil
 }

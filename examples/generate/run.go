@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -20,17 +22,17 @@ import (
 type result struct {
 	Kind            rwkv.Kind `json:"kind"`
 	Prompt          string    `json:"prompt"`
-	Text            string    `json:"text"`
+	Text            string    `json:"text"` // generated only, as Tokens; both it and Prompt are empty with --tokens
 	PromptTokens    []int     `json:"prompt_tokens"`
-	Tokens          []int     `json:"tokens"` // generated only
+	Tokens          []int     `json:"tokens"`
 	Seconds         float64   `json:"seconds"`
 	TokensPerSecond float64   `json:"tokens_per_second"`
 }
 
-func run(ctx context.Context, s *settings, out io.Writer) error {
+func run(ctx context.Context, s *settings, stdout io.Writer) error {
 	if s.listKernels {
 		for _, k := range tensor.Kernels() {
-			fmt.Fprintln(out, k)
+			fmt.Fprintln(stdout, k)
 		}
 		return nil
 	}
@@ -38,37 +40,60 @@ func run(ctx context.Context, s *settings, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	stop := cli.FailWhenDone(ctx)
+	defer stop()
 	m, err := s.ModelFlags.Open()
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	g := &generator{settings: s, model: m, out: out, opts: opts}
-	if err := g.readPrompt(); err != nil {
+	g := &generator{settings: s, model: m, out: bufio.NewWriter(stdout), opts: opts, bar: cli.NewCountBar("generating")}
+	if err := g.start(); err != nil {
 		return err
 	}
-	var results []result
+	stop()
+	if s.saveState != "" { // whether that is possible shows before anything is printed
+		if g.file, err = cli.Create(s.saveState); err != nil {
+			return err
+		}
+		defer g.file.Discard()
+	}
+
+	defer g.bar.Finish()
+	var results []*result
 	for i := range s.samples {
-		r, err := g.sample(ctx, s.seed+uint64(i))
+		r, err := g.sample(ctx, uint64(s.seed)+uint64(i))
 		if err != nil {
 			return err
 		}
-		results = append(results, *r)
+		results = append(results, r)
 	}
-	if !s.json {
-		return nil
+	if s.json {
+		g.bar.Finish()
+		if err := g.encode(results); err != nil {
+			return err
+		}
 	}
-	enc := json.NewEncoder(out)
-	if len(results) == 1 {
-		return enc.Encode(results[0])
-	}
-	return enc.Encode(map[string]any{"samples": results})
+	return g.out.Flush()
 }
 
-// options turns the flags into options, all but the seed.
+// options checks the flags and turns them into options, all but the seed.
 func (s *settings) options() ([]rwkv.Option, error) {
 	if s.samples < 1 {
 		return nil, fmt.Errorf("--num_samples %d: want 1 or more", s.samples)
+	}
+	if s.saveState != "" && s.samples > 1 {
+		return nil, errors.New("--save_state goes with one sample")
+	}
+	if s.given["tokens"] {
+		for _, name := range []string{"prompt", "tokenizer", "stop", "chat", "special"} {
+			if s.given[name] {
+				return nil, fmt.Errorf("--%s doesn't go with --tokens, which uses no text", name)
+			}
+		}
+	}
+	if s.chat {
+		s.stop = append(s.stop, cli.EndOfTurn)
 	}
 	opts := []rwkv.Option{
 		rwkv.MaxTokens(s.maxTokens), rwkv.Temperature(s.temperature), rwkv.TopK(s.topK), rwkv.TopP(s.topP), rwkv.MinP(s.minP),
@@ -94,132 +119,190 @@ type generator struct {
 	*settings
 	model  *rwkv.Model
 	tok    tokenizer.Tokenizer // nil with --tokens
-	out    io.Writer
+	out    *bufio.Writer
 	opts   []rwkv.Option
 	prompt string
-	ids    []int
+	ids    []int       // of the prompt
 	begin  *rwkv.State // after the prompt: what each sample begins with
+	clock  time.Time   // when the work on the next sample began
+	file   *cli.File   // of --save_state
+	bar    *cli.Bar
 }
 
-// readPrompt encodes the prompt.
-func (g *generator) readPrompt() error {
-	if g.tokens != "" {
-		ids, err := cli.IDs(g.tokens)
-		if err != nil {
-			return err
-		}
-		g.ids = ids
-		return g.model.CheckIDs(ids)
-	}
-	prompt, err := cli.Text(g.settings.prompt)
-	if err != nil {
-		return err
-	}
-	if prompt == "" && g.loadState == "" {
-		return errors.New("the prompt is empty")
-	}
-	if g.tok, err = cli.Tokenizer(g.tokenizer, g.model); err != nil {
-		return err
-	}
-	g.prompt = prompt
-	if g.ids, err = g.tok.Encode(prompt); err != nil {
-		return err
-	}
-	return g.model.CheckIDs(g.ids)
-}
-
-// start returns a state that has seen the prompt, after what a saved state has seen.
-func (g *generator) start() (*rwkv.State, error) {
+// start makes the state that has seen the prompt, after what a saved state has seen.
+func (g *generator) start() error {
 	s := g.model.NewState()
 	if g.loadState != "" {
 		b, err := os.ReadFile(g.loadState)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := s.UnmarshalBinary(b); err != nil {
-			return nil, fmt.Errorf("%s: %w", g.loadState, err)
+			return fmt.Errorf("%s: %w", g.loadState, err)
 		}
 	}
-	return s, s.Prompt(g.ids, g.opts...)
+	var err error
+	if g.given["tokens"] {
+		err = g.readTokens()
+	} else {
+		err = g.readPrompt(s.Len() == 0)
+	}
+	if err != nil {
+		return err
+	}
+	if s.Len()+len(g.ids) == 0 {
+		return errors.New("the prompt is empty")
+	}
+	if g.model.Config().BlockSize == 0 {
+		g.opts = append(g.opts, rwkv.Seen(g.ids...)) // of which the state keeps no list
+	}
+	g.begin, g.clock = s, time.Now()
+	return s.Prompt(g.ids, g.opts...)
+}
+
+// readTokens parses --tokens.
+func (g *generator) readTokens() (err error) {
+	if g.tokens != "" {
+		if g.ids, err = cli.IDs(g.tokens); err != nil {
+			return err
+		}
+	}
+	if end := cli.EndOfText(g.model); end >= 0 && g.stopAtEnd {
+		g.opts = append(g.opts, rwkv.StopTokens(end))
+	}
+	return g.model.CheckIDs(g.ids)
+}
+
+// readPrompt encodes the prompt.
+func (g *generator) readPrompt(first bool) (err error) {
+	if !first && !g.given["prompt"] {
+		g.settings.prompt = ""
+	}
+	if g.prompt, err = cli.Text(g.settings.prompt); err != nil {
+		return err
+	}
+	if g.chat {
+		g.prompt = cli.Turn(g.prompt, first)
+	}
+	path, err := g.Path()
+	if err != nil {
+		return err
+	}
+	if g.tok, err = cli.Tokenizer(g.tokenizer, g.model, path); err != nil {
+		return err
+	}
+	g.ids, err = cli.Encode(g.tok, g.model, g.prompt, g.special)
+	return err
 }
 
 // sample generates one text and prints it, streaming unless --json is set.
 func (g *generator) sample(ctx context.Context, seed uint64) (*result, error) {
 	r := &result{Kind: g.model.Config().Kind, Prompt: g.prompt, PromptTokens: g.ids, Tokens: []int{}}
-	begin := time.Now()
-	if g.begin == nil {
-		s, err := g.start()
-		if err != nil {
-			return nil, err
-		}
-		g.begin = s
+	if r.PromptTokens == nil {
+		r.PromptTokens = []int{}
 	}
 	state := g.begin
 	if g.samples > 1 {
 		state = state.Clone()
 	}
-	show := func(text string) {
-		if !g.json {
-			fmt.Fprint(g.out, text)
+	opts := append(g.opts[:len(g.opts):len(g.opts)], rwkv.Seed(seed), rwkv.OnToken(func(t rwkv.Token) {
+		r.Tokens = append(r.Tokens, t.ID)
+		if g.json {
+			g.bar.Set(int64(len(r.Tokens)), int64(g.maxTokens))
 		}
-	}
-
-	show(g.prompt)
-	opts := append(g.opts[:len(g.opts):len(g.opts)], rwkv.Seed(seed), rwkv.OnToken(func(t rwkv.Token) { r.Tokens = append(r.Tokens, t.ID) }))
-	if g.saveState == "" {
+	}))
+	if g.file == nil {
 		opts = append(opts, rwkv.Discard())
 	}
-	var err error
-	if g.tok == nil {
-		for t, e := range state.GenerateTokens(ctx, opts...) {
-			if err = e; err != nil {
-				break
-			}
-			if len(r.Tokens) > 1 {
-				show(",")
-			}
-			show(fmt.Sprint(t.ID))
-		}
-	} else {
-		for piece, e := range state.Generate(ctx, g.tok, opts...) {
-			if err = e; err != nil {
-				break
-			}
-			r.Text += piece
-			show(piece)
-		}
-	}
+	err := g.stream(ctx, state, r, opts)
 	interrupted := errors.Is(err, context.Canceled)
 	if err != nil && !interrupted {
 		return nil, err
 	}
-	r.Seconds = time.Since(begin).Seconds()
-	r.TokensPerSecond = float64(len(r.Tokens)) / r.Seconds
-	if g.saveState != "" {
+	r.Seconds = time.Since(g.clock).Seconds()
+	g.clock = time.Now()
+	if r.Seconds > 0 {
+		r.TokensPerSecond = float64(len(r.Tokens)) / r.Seconds
+	}
+	if !g.json {
+		if err := g.report(r); err != nil {
+			return nil, err
+		}
+	}
+	if g.file != nil {
 		b, err := state.MarshalBinary()
 		if err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(g.saveState, b, 0o644); err != nil {
+		if err := g.file.Write(b); err != nil {
 			return nil, err
 		}
 	}
-	if !g.json {
-		g.report(r)
-	}
 	if interrupted {
-		return nil, errors.New("interrupted")
+		return nil, cli.ErrInterrupted
 	}
 	return r, nil
 }
 
+// stream generates r's tokens and its text, and shows them as they come.
+func (g *generator) stream(ctx context.Context, state *rwkv.State, r *result, opts []rwkv.Option) error {
+	if g.tok == nil {
+		for t, err := range state.GenerateTokens(ctx, opts...) {
+			if err != nil {
+				return err
+			}
+			id := strconv.Itoa(t.ID)
+			if len(r.Tokens) > 1 {
+				id = "," + id
+			}
+			if err := g.show(id); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := g.show(g.prompt); err != nil {
+		return err
+	}
+	for piece, err := range state.Generate(ctx, g.tok, opts...) {
+		if err != nil {
+			return err
+		}
+		r.Text += piece
+		if err := g.show(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show prints text at once, unless --json is set.
+func (g *generator) show(text string) error {
+	if g.json {
+		return nil
+	}
+	g.out.WriteString(text)
+	return g.out.Flush()
+}
+
 // report prints what the published program prints after a text.
-func (g *generator) report(r *result) {
-	text := r.Prompt + r.Text
+func (g *generator) report(r *result) error {
 	if g.tok == nil {
 		fmt.Fprintf(g.out, "\n\nPrompt: %v\nGenerated tokens: %d\n", r.PromptTokens, len(r.Tokens))
 	} else {
+		text := r.Prompt + r.Text
 		fmt.Fprintf(g.out, "\n\nPrompt: %s\nGenerated text: %s\nGenerated text length: %d\n", r.Prompt, text, utf8.RuneCountInString(text))
 	}
 	fmt.Fprintf(g.out, "Inference time: %.2f s (%.1f tokens/s)\n", r.Seconds, r.TokensPerSecond)
+	return g.out.Flush()
+}
+
+// encode prints the results as one JSON object.
+func (g *generator) encode(results []*result) error {
+	enc := json.NewEncoder(g.out)
+	enc.SetEscapeHTML(false)
+	if len(results) == 1 {
+		return enc.Encode(results[0])
+	}
+	return enc.Encode(map[string]any{"samples": results})
 }

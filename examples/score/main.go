@@ -1,7 +1,7 @@
 // Score says how well a model predicts a sequence, as one JSON object.
 //
+//	go run ./examples/score --text FILE
 //	go run ./examples/score --model PATH --tokens 3,1,4 --targets 1,4,1
-//	go run ./examples/score --model PATH --text FILE
 package main
 
 import (
@@ -33,11 +33,12 @@ func main() {
 	tokens := fs.String("tokens", "", "token `ids`, separated by commas")
 	targets := fs.String("targets", "", "the `ids` that should follow each of them, -1 to ignore one (default: the next token)")
 	text := fs.String("text", "", "score the text of this `file`")
-	tok := fs.String("tokenizer", "", "gpt2, world, or the path of a meta.pkl (default: what fits the model)")
+	tok := fs.String("tokenizer", "", cli.TokenizerUsage)
 	all := fs.String("all_logits", "", "write all logits [T, V] to this .safetensors `file`, as \"logits\"")
 	fs.Bool("json", true, "print JSON, which this program always does")
 	cli.Parse(fs, os.Args[1:])
 
+	cli.FailWhenDone(cli.Interruptible())
 	r, err := run(&model, *tokens, *targets, *text, *tok, *all)
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(r)
@@ -63,7 +64,7 @@ func run(model *cli.ModelFlags, tokens, targets, text, tok, all string) (*result
 	if tokens != "" {
 		ids, err = cli.IDs(tokens)
 	} else {
-		ids, err = encodeFile(m, text, tok)
+		ids, err = encodeFile(m, model, text, tok)
 	}
 	if err != nil {
 		return nil, err
@@ -90,18 +91,25 @@ func run(model *cli.ModelFlags, tokens, targets, text, tok, all string) (*result
 }
 
 // encodeFile returns the ids of a file's text.
-func encodeFile(m *rwkv.Model, path, name string) ([]int, error) {
+func encodeFile(m *rwkv.Model, model *cli.ModelFlags, path, name string) ([]int, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	t, err := cli.Tokenizer(name, m)
+	modelPath, err := model.Path()
 	if err != nil {
 		return nil, err
 	}
-	ids, err := t.Encode(string(b))
+	t, err := cli.Tokenizer(name, m, modelPath)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := cli.Encode(t, m, string(b), false)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("%s: no text", path)
 	}
 	return ids, nil
 }

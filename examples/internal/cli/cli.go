@@ -3,12 +3,16 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Parse parses args, which must leave the operands that are named. Wrong flags end the program
@@ -35,8 +39,16 @@ func Parse(fs *flag.FlagSet, args []string, operands ...string) {
 	}
 }
 
+// Given returns the names of the flags that were set.
+func Given(fs *flag.FlagSet) map[string]bool {
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	return given
+}
+
 // reorder separates flags from operands, so that flags may follow operands, and joins "--bool
-// true" to "--bool=true", which package flag would take for an operand.
+// true" to "--bool=true", which package flag would take for an operand; True and False, as Python
+// spells them, are as good.
 func reorder(fs *flag.FlagSet, args []string) (flags, operands []string) {
 	for i := 0; i < len(args); i++ {
 		a := args[i]
@@ -50,7 +62,8 @@ func reorder(fs *flag.FlagSet, args []string) (flags, operands []string) {
 		f := fs.Lookup(strings.TrimLeft(a, "-"))
 		if f != nil && i+1 < len(args) {
 			b, ok := f.Value.(interface{ IsBoolFlag() bool })
-			if isBool := ok && b.IsBoolFlag(); !isBool || args[i+1] == "true" || args[i+1] == "false" {
+			word := strings.ToLower(args[i+1])
+			if isBool := ok && b.IsBoolFlag(); !isBool || word == "true" || word == "false" {
 				i++
 				a += "=" + args[i]
 			}
@@ -62,8 +75,25 @@ func reorder(fs *flag.FlagSet, args []string) (flags, operands []string) {
 
 // Fail prints an error as one line on stderr and ends the program with status 1.
 func Fail(err error) {
-	fmt.Fprintln(os.Stderr, "error:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintln(os.Stderr, "error:", strings.NewReplacer("\n", "; ", "\r", " ").Replace(err.Error()))
 	os.Exit(1)
+}
+
+// ErrInterrupted is how a program fails that Ctrl-C ended.
+var ErrInterrupted = errors.New("interrupted")
+
+// Interruptible returns a context that the first Ctrl-C ends. A second one ends the program.
+func Interruptible() context.Context {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop)
+	return ctx
+}
+
+// FailWhenDone ends the program when ctx ends, until stop is called: for work that doesn't look at
+// ctx, such as opening a model.
+func FailWhenDone(ctx context.Context) (stop func()) {
+	cancel := context.AfterFunc(ctx, func() { Fail(ErrInterrupted) })
+	return func() { cancel() }
 }
 
 // Strings is a flag that may be given several times.
@@ -75,5 +105,27 @@ func (s *Strings) String() string { return strings.Join(*s, ", ") }
 // Set adds a value.
 func (s *Strings) Set(v string) error {
 	*s = append(*s, v)
+	return nil
+}
+
+// Seed is a flag for the seed of what is sampled.
+type Seed uint64
+
+// Register adds the flag to fs. Its default is another one each time.
+func (s *Seed) Register(fs *flag.FlagSet) {
+	*s = Seed(time.Now().UnixNano())
+	fs.Var(s, "seed", "seed of what is sampled, a `number` from 0 (default: the time)")
+}
+
+// String is empty: the default says nothing.
+func (s *Seed) String() string { return "" }
+
+// Set parses a seed.
+func (s *Seed) Set(v string) error {
+	n, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
+		return errors.New("want a number from 0")
+	}
+	*s = Seed(n)
 	return nil
 }

@@ -6,15 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
-
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"microrwkv/rwkv"
 	"microrwkv/tensor"
-	"microrwkv/tokenizer"
 )
 
 // ModelFlags are the flags that say which model to use and how.
@@ -57,10 +52,13 @@ func (m *ModelFlags) Path() (string, error) {
 	return "", fmt.Errorf("no model %q: looked for %s", m.ModelName, strings.Join(tried, ", "))
 }
 
+// maxThreads is far more than helps anyone, and far less than the runtime gives up at.
+const maxThreads = 1024
+
 // Open applies the flags and opens the model.
 func (m *ModelFlags) Open() (*rwkv.Model, error) {
-	if m.Threads < 0 {
-		return nil, fmt.Errorf("--threads %d: want 0 or more", m.Threads)
+	if m.Threads < 0 || m.Threads > maxThreads {
+		return nil, fmt.Errorf("--threads %d: want 0 (all processors) to %d", m.Threads, maxThreads)
 	}
 	if m.Threads > runtime.GOMAXPROCS(0) {
 		runtime.GOMAXPROCS(m.Threads)
@@ -68,7 +66,7 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 	tensor.SetThreads(m.Threads)
 	if m.Kernel != "" {
 		if err := tensor.SetKernel(m.Kernel); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("--kernel: %w", err)
 		}
 	}
 	var opts []rwkv.OpenOption
@@ -81,8 +79,12 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 	default:
 		return nil, fmt.Errorf("--weights %q: want auto, f32 or bf16", m.Weights)
 	}
-	if m.Kind != "" {
-		opts = append(opts, rwkv.AsKind(rwkv.Kind(m.Kind)))
+	switch kind := rwkv.Kind(m.Kind); kind {
+	case "":
+	case rwkv.Reference, rwkv.Causal, rwkv.X051a, rwkv.RWKV7:
+		opts = append(opts, rwkv.AsKind(kind))
+	default:
+		return nil, fmt.Errorf("--kind %q: want reference, causal, x051a or rwkv7", m.Kind)
 	}
 	if m.SkipChecks {
 		opts = append(opts, rwkv.SkipChecks())
@@ -97,73 +99,4 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 	bar := NewBar("loading " + filepath.Base(path))
 	defer bar.Finish()
 	return rwkv.Open(path, append(opts, rwkv.Progress(bar.Set))...)
-}
-
-// Bar is a progress bar on stderr, shown only on a terminal.
-type Bar struct {
-	title string
-	bar   *progressbar.ProgressBar
-}
-
-// NewBar returns a bar, which appears with the first call of Set.
-func NewBar(title string) *Bar { return &Bar{title: title} }
-
-// Set shows that so many bytes of a total are done.
-func (b *Bar) Set(done, total int64) {
-	if b.bar == nil {
-		if !term.IsTerminal(int(os.Stderr.Fd())) {
-			return
-		}
-		b.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(b.title),
-			progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
-	}
-	b.bar.Set64(done)
-}
-
-// Finish removes the bar.
-func (b *Bar) Finish() {
-	if b.bar != nil {
-		b.bar.Finish()
-	}
-}
-
-// Tokenizer returns the tokenizer of that name, "gpt2", "world" or the path of a character
-// vocabulary, or with no name the one that fits the model.
-func Tokenizer(name string, m *rwkv.Model) (tokenizer.Tokenizer, error) {
-	if name == "" {
-		name = "gpt2"
-		if m.Config().Kind == rwkv.RWKV7 {
-			name = "world"
-		}
-	}
-	switch name {
-	case "gpt2":
-		return tokenizer.GPT2()
-	case "world":
-		return tokenizer.World()
-	}
-	return tokenizer.Char(name)
-}
-
-// IDs parses token ids separated by commas.
-func IDs(list string) ([]int, error) {
-	var ids []int
-	for _, f := range strings.Split(list, ",") {
-		id, err := strconv.Atoi(strings.TrimSpace(f))
-		if err != nil {
-			return nil, fmt.Errorf("token id %q: want integers separated by commas", f)
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
-}
-
-// Text returns a text argument: itself, or the text of the file behind "FILE:".
-func Text(arg string) (string, error) {
-	path, ok := strings.CutPrefix(arg, "FILE:")
-	if !ok {
-		return arg, nil
-	}
-	b, err := os.ReadFile(path)
-	return string(b), err
 }

@@ -1,0 +1,418 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"microrwkv/examples/internal/clitest"
+	"microrwkv/tokenizer"
+)
+
+func TestMain(m *testing.M) { clitest.Main(m, main) }
+
+const golden = "../../rwkv/testdata/golden/"
+
+// generate runs the program with --json and returns what it prints, which must be one object with
+// the keys of the contract.
+func generate(t *testing.T, args ...string) result {
+	t.Helper()
+	out := clitest.Succeed(t, append(args, "--json")...)
+	d := json.NewDecoder(strings.NewReader(out))
+	d.DisallowUnknownFields()
+	var r result
+	if err := d.Decode(&r); err != nil || d.More() || strings.Count(out, "\n") != 1 {
+		t.Fatalf("%q prints %q: %v", args, out, err)
+	}
+	keys := map[string]any{}
+	if err := json.Unmarshal([]byte(out), &keys); err != nil || len(keys) != 7 || keys["tokens"] == nil || keys["prompt_tokens"] == nil {
+		t.Fatalf("%q prints %q: %v", args, out, err)
+	}
+	return r
+}
+
+func TestStory(t *testing.T) {
+	out := clitest.Succeed(t, "--prompt", "One day", "--max_num_tokens=20", "--seed", "7")
+	story, report, ok := strings.Cut(out, "\n\nPrompt: ")
+	want := fmt.Sprintf("One day\nGenerated text: %s\nGenerated text length: %d\nInference time: ", story, utf8.RuneCountInString(story))
+	if !ok || !strings.HasPrefix(story, "One day") || len(story) < 30 || !strings.HasPrefix(report, want) ||
+		!regexp.MustCompile(`^\d+\.\d\d s \(\d+\.\d tokens/s\)\n$`).MatchString(strings.TrimPrefix(report, want)) {
+		t.Errorf("%q", out)
+	}
+	r := generate(t, "--prompt=One day", "--max_num_tokens", "20", "--seed=7")
+	if r.Kind != "reference" || r.Prompt != "One day" || r.Prompt+r.Text != story || !slices.Equal(r.PromptTokens, []int{3198, 1110}) ||
+		len(r.Tokens) != 20 || !(r.Seconds > 0) || !(r.TokensPerSecond > 0) {
+		t.Errorf("%+v", r)
+	}
+	tok, err := tokenizer.GPT2()
+	if err != nil || tok.Decode(r.Tokens) != r.Text {
+		t.Errorf("the text %q isn't that of tokens %v", r.Text, r.Tokens)
+	}
+
+	file := filepath.Join(t.TempDir(), "prompt.txt")
+	if err := os.WriteFile(file, []byte("One day"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	same := generate(t, "--prompt", "FILE:"+file, "--max_num_tokens", "20", "--seed", "7", "--kernel", "generic", "--threads", "1", "--weights", "bf16")
+	if same.Text != r.Text {
+		t.Errorf("%q from a file, with other kernels: %q", same.Text, r.Text)
+	}
+	if other := generate(t, "--prompt", "One day", "--max_num_tokens", "20", "--seed", "8"); other.Text == r.Text {
+		t.Errorf("seeds 7 and 8 both give %q", r.Text)
+	}
+	if none := generate(t, "--max_num_tokens", "0"); none.Prompt != "\n" || none.Text != "" || len(none.Tokens) != 0 {
+		t.Errorf("no tokens: %+v", none)
+	}
+}
+
+// TestGolden continues ids greedily, as the published implementations do.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob(golden + "*/*.expect.json")
+	if err != nil || len(files) < 8 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want struct {
+			Greedy []struct{ Prompt, Output []int }
+		}
+		if err := json.Unmarshal(b, &want); err != nil {
+			t.Fatal(err)
+		}
+		model := strings.TrimSuffix(file, ".expect.json") + ".pt"
+		if _, err := os.Stat(model); err != nil {
+			model += "h"
+		}
+		for _, w := range want.Greedy {
+			// in any weights: rounding to bf16 could change the ids
+			for _, weights := range []string{"auto", "f32"} {
+				r := generate(t, "--model", model, "--tokens", list(w.Prompt), "--top_k", "1", "--max_num_tokens", fmt.Sprint(len(w.Output)), "--weights", weights)
+				if !slices.Equal(r.Tokens, w.Output) || !slices.Equal(r.PromptTokens, w.Prompt) || r.Text != "" || r.Prompt != "" {
+					t.Errorf("%s: %+v, want tokens %v", model, r, w.Output)
+				}
+			}
+			out := clitest.Succeed(t, "--model", model, "--tokens", list(w.Prompt), "--top_k", "1", "--max_num_tokens", fmt.Sprint(len(w.Output)))
+			if ids, report, _ := strings.Cut(out, "\n\n"); ids != list(w.Output) || !strings.Contains(report, fmt.Sprintf("Prompt: %v\nGenerated tokens: %d\nInference time: ", w.Prompt, len(w.Output))) {
+				t.Errorf("%s: %q, want tokens %v", model, out, w.Output)
+			}
+		}
+	}
+}
+
+func list(ids []int) string {
+	return strings.ReplaceAll(strings.Trim(fmt.Sprint(ids), "[]"), " ", ",")
+}
+
+// TestModelName looks for .pt, .pth and .safetensors, in this order.
+func TestModelName(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	if err := os.Mkdir(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	kind := func(args ...string) string {
+		c := clitest.Command(t, append(args, "--model_name", "ckpt", "--tokens=1", "--json")...)
+		c.Dir = dir
+		r := clitest.Wait(t, c)
+		var got result
+		if err := json.Unmarshal([]byte(r.Stdout), &got); err != nil {
+			t.Fatalf("%+v: %v", r, err)
+		}
+		return string(got.Kind)
+	}
+	for _, step := range []struct{ from, to, kind string }{
+		{"../../checkpoint/testdata/formats/model.safetensors", "ckpt.safetensors", "reference"},
+		{golden + "rwkv7/base.pth", "ckpt.pth", "rwkv7"},
+		{golden + "causal/base.pt", "ckpt.pt", "causal"},
+	} {
+		b, err := os.ReadFile(step.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(out, step.to), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := kind(); got != step.kind {
+			t.Errorf("with %s: %s, want %s", step.to, got, step.kind)
+		}
+		if got := kind("--out_dir", out); got != step.kind {
+			t.Errorf("with %s by --out_dir: %s, want %s", step.to, got, step.kind)
+		}
+	}
+}
+
+// TestRefuses makes every mistake. Nothing is printed but the reason.
+func TestRefuses(t *testing.T) {
+	const mini = golden + "microrwkv/mini.pt"
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, c := range []struct {
+		status int
+		words  string
+		args   string
+	}{
+		{2, "nosuch", "--nosuch"},
+		{2, "model", "--model"},
+		{2, "extra", "extra"},
+		{2, "temperature", "--temperature warm"},
+		{2, "top_k", "--top_k 1.5"},
+		{2, "max_num_tokens", "--max_num_tokens=many"},
+		{2, "seed", "--seed -1"},
+		{2, "json", "--json=perhaps"},
+		{1, "prompt empty", "--prompt="},
+		{1, "prompt empty", "--prompt= --json"},
+		{1, "prompt empty", "--tokens="},
+		{1, "--prompt --tokens", "--tokens 1 --prompt x"},
+		{1, "--stop --tokens", "--tokens 1 --stop x"},
+		{1, "token -1", "--tokens 3,-1"},
+		{1, "token 50304", "--tokens=3,50304"},
+		{1, "x integers", "--tokens 3,x"},
+		{1, "integers", "--tokens 3,,4"},
+		{1, "99999999999999999999", "--tokens 99999999999999999999"},
+		{1, "token 61 60", "--model " + mini + " --tokens 61"},
+		{1, "tokenizer 50257 61", "--model " + mini + " --prompt Hello"},
+		{1, "temperature", "--temperature 0"},
+		{1, "temperature", "--temperature -1"},
+		{1, "temperature NaN", "--temperature nan"},
+		{1, "temperature", "--temperature inf --json"},
+		{1, "top_k", "--top_k -1"},
+		{1, "top_p", "--top_p 0"},
+		{1, "top_p", "--top_p 1.01"},
+		{1, "top_p", "--top_p nan"},
+		{1, "min_p", "--min_p 1"},
+		{1, "repetition", "--repetition_penalty 0"},
+		{1, "decay", "--penalty_decay 2"},
+		{1, "tokens -1", "--max_num_tokens -1"},
+		{1, "--num_samples 0", "--num_samples 0"},
+		{1, "nokernel", "--kernel nokernel"},
+		{1, "--weights int3", "--weights int3"},
+		{1, "--threads", "--threads -1"},
+		{1, "--threads", "--threads 1000000"},
+		{1, "--when_full", "--when_full stop"},
+		{1, "reference", "--when_full half"},
+		{1, "kind", "--kind x"},
+		{1, "--model --model_name", "--model x --model_name y"},
+		{1, "nope out/nope.pt out/nope.pth out/nope.safetensors", "--model_name nope"},
+		{1, "elsewhere/nope.pt", "--model_name nope --out_dir elsewhere"},
+		{1, missing, "--model " + missing},
+		{1, missing, "--prompt FILE:" + missing},
+		{1, missing, "--tokenizer " + missing},
+		{1, missing, "--load_state " + missing},
+		{1, missing, "--save_state " + missing + "/x --max_num_tokens 1"},
+		{1, "--save_state", "--save_state x --num_samples 2"},
+		{1, mini + " state", "--load_state " + mini},
+		{1, "wrong_shape.pt transformer.h.1.cmix.value.weight [16 47] [16 48]", "--model ../../checkpoint/testdata/hostile/wrong_shape.pt --tokens 1"},
+		{1, "nan.pt transformer.ln_f.weight NaN", "--model ../../checkpoint/testdata/hostile/nan.pt --tokens 1"},
+	} {
+		words := strings.Fields(c.words)
+		for i, w := range words {
+			if strings.HasPrefix(w, "out/") || strings.HasPrefix(w, "elsewhere/") {
+				words[i] = filepath.FromSlash(w)
+			}
+		}
+		clitest.Refuse(t, c.status, words, strings.Fields(c.args)...)
+	}
+}
+
+// TestSamples makes several texts, each with a seed of its own.
+func TestSamples(t *testing.T) {
+	out := clitest.Succeed(t, "--prompt", "One day", "--max_num_tokens", "8", "--seed", "3", "--num_samples", "3", "--json")
+	var all struct{ Samples []result }
+	if err := json.Unmarshal([]byte(out), &all); err != nil || len(all.Samples) != 3 {
+		t.Fatalf("%q: %v", out, err)
+	}
+	for i, r := range all.Samples {
+		if one := generate(t, "--prompt", "One day", "--max_num_tokens", "8", "--seed", fmt.Sprint(3+i)); one.Text != r.Text {
+			t.Errorf("sample %d: %q, alone %q", i, r.Text, one.Text)
+		}
+	}
+	text := clitest.Succeed(t, "--prompt", "One day", "--max_num_tokens", "8", "--seed", "3", "--num_samples", "3")
+	if n := strings.Count(text, "\nInference time: "); n != 3 || !strings.Contains(text, all.Samples[2].Text) {
+		t.Errorf("%q", text)
+	}
+}
+
+// TestState continues from saved states as if there had been no break, sampled and greedy.
+func TestState(t *testing.T) {
+	dir := t.TempDir()
+	state := filepath.Join(dir, "state")
+	for _, model := range []string{"causal/base.pt", "microrwkv/mini.pt", "x051a/base.pt", "rwkv7/base.pth"} {
+		for _, sampling := range [][]string{{"--top_k", "1"}, {"--seed", "5", "--temperature", "2"}} {
+			args := append([]string{"--model", golden + model}, sampling...)
+			whole := generate(t, append(args, "--tokens", "3,1,4", "--max_num_tokens", "20")...)
+			a := generate(t, append(args, "--tokens", "3,1,4", "--max_num_tokens", "7", "--save_state", state)...)
+			b := generate(t, append(args, "--tokens", "", "--max_num_tokens", "6", "--load_state", state, "--save_state", state)...)
+			c := generate(t, append(args, "--tokens", "", "--max_num_tokens", "7", "--load_state", state)...)
+			if got := slices.Concat(a.Tokens, b.Tokens, c.Tokens); !slices.Equal(got, whole.Tokens) || len(got) != 20 {
+				t.Errorf("%s %v: %v in three parts, %v in one", model, sampling, got, whole.Tokens)
+			}
+		}
+	}
+	// text, where no prompt is the default after a state
+	whole := generate(t, "--prompt", "One day", "--seed", "4", "--max_num_tokens", "20")
+	a := generate(t, "--prompt", "One day", "--seed", "4", "--max_num_tokens", "9", "--save_state", state)
+	b := generate(t, "--seed", "4", "--max_num_tokens", "11", "--load_state", state)
+	if a.Text+b.Text != whole.Text || b.Prompt != "" || len(b.PromptTokens) != 0 {
+		t.Errorf("%q and %q, in one %q", a.Text, b.Text, whole.Text)
+	}
+	clitest.Refuse(t, 1, []string{state, "another model"}, "--load_state", state, "--model", golden+"causal/base.pt", "--tokens", "1")
+
+	// what can't be written leaves what was there, and nothing else is left
+	before, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clitest.Refuse(t, 1, []string{"not a regular file"}, "--save_state", dir)
+	clitest.Refuse(t, 1, []string{"temperature"}, "--save_state", state, "--temperature", "0")
+	after, err := os.ReadFile(state)
+	if err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the saved state has changed: %v", err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("files left: %v, %v", files, err)
+	}
+}
+
+// TestStopAtEnd continues a text that the embedded model ends in its seventh token.
+func TestStopAtEnd(t *testing.T) {
+	const prompt = "They were happy."
+	on := generate(t, "--prompt", prompt, "--top_k", "1", "--max_num_tokens", "12")
+	off := generate(t, "--prompt", prompt, "--top_k", "1", "--max_num_tokens", "12", "--stop_at_end", "false")
+	if len(off.Tokens) != 12 {
+		t.Fatalf("without a stop: %d tokens", len(off.Tokens))
+	}
+	end := slices.Index(off.Tokens, 50256)
+	if end < 1 {
+		t.Fatalf("no end in %q", off.Text)
+	}
+	if !slices.Equal(on.Tokens, off.Tokens[:end]) {
+		t.Errorf("stopped after %v, want %v", on.Tokens, off.Tokens[:end])
+	}
+	ids := generate(t, "--tokens", list(on.PromptTokens), "--top_k", "1", "--max_num_tokens", "12")
+	if !slices.Equal(ids.Tokens, on.Tokens) {
+		t.Errorf("ids in and out: %v, want %v", ids.Tokens, on.Tokens)
+	}
+	ids = generate(t, "--tokens", list(on.PromptTokens), "--top_k", "1", "--max_num_tokens", "12", "--stop_at_end=False")
+	if !slices.Equal(ids.Tokens, off.Tokens) {
+		t.Errorf("ids in and out without a stop: %v, want %v", ids.Tokens, off.Tokens)
+	}
+}
+
+func TestStopString(t *testing.T) {
+	whole := generate(t, "--prompt", "One day", "--top_k", "1", "--max_num_tokens", "30")
+	at := strings.Index(whole.Text, "mom. They")
+	if at < 0 {
+		t.Fatalf("%q", whole.Text)
+	}
+	if r := generate(t, "--prompt", "One day", "--top_k", "1", "--stop", "never", "--stop", "mom. They"); r.Text != whole.Text[:at] {
+		t.Errorf("%q, want %q", r.Text, whole.Text[:at])
+	}
+}
+
+// TestSpecial and the form of a chat change what the model reads.
+func TestSpecial(t *testing.T) {
+	prompt := tokenizer.EndOfTextName + "One day"
+	if r := generate(t, "--prompt", prompt, "--max_num_tokens", "1"); slices.Contains(r.PromptTokens, 50256) || len(r.PromptTokens) < 5 {
+		t.Errorf("as text: %v", r.PromptTokens)
+	}
+	if r := generate(t, "--prompt", prompt, "--max_num_tokens", "1", "--special"); !slices.Equal(r.PromptTokens, []int{50256, 3198, 1110}) {
+		t.Errorf("as the end of a text: %v", r.PromptTokens)
+	}
+	if r := generate(t, "--prompt", "Hi.\n\n\nThere?\n", "--max_num_tokens", "1", "--chat"); r.Prompt != "User: Hi.\nThere?\n\nAssistant:" {
+		t.Errorf("chat: %q", r.Prompt)
+	}
+}
+
+// TestCharacters uses the meta.pkl beside a model that has too few ids for anything else.
+func TestCharacters(t *testing.T) {
+	dir := t.TempDir()
+	for from, to := range map[string]string{golden + "causal/base.pt": "m.pt", "../../tokenizer/testdata/meta_p4.pkl": "meta.pkl"} {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, to), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tok, err := tokenizer.Char(filepath.Join(dir, "meta.pkl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{nil, {"--tokenizer", filepath.Join(dir, "meta.pkl")}} {
+		r := generate(t, append(args, "--model", filepath.Join(dir, "m.pt"), "--prompt", "To be", "--max_num_tokens", "50")...)
+		if len(r.PromptTokens) != 5 || len(r.Tokens) != 50 || tok.Decode(r.Tokens) != r.Text {
+			t.Errorf("%+v", r)
+		}
+	}
+	clitest.Refuse(t, 1, []string{"☃"}, "--model", filepath.Join(dir, "m.pt"), "--prompt", "a ☃")
+}
+
+// TestInterrupt ends a long generation: the text so far and the report are there, or with --json
+// nothing, and one line says why.
+func TestInterrupt(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a process can't send Ctrl-C there")
+	}
+	for _, args := range [][]string{{}, {"--json"}} {
+		c := clitest.Command(t, append(args, "--prompt", "One day", "--max_num_tokens", "1000000", "--stop_at_end=false")...)
+		var stdout, stderr bytes.Buffer
+		c.Stdout, c.Stderr = &stdout, &stderr
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(700 * time.Millisecond)
+		if err := c.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		c.Wait()
+		if c.ProcessState.ExitCode() != 1 || stderr.String() != "error: interrupted\n" {
+			t.Errorf("%v: %v, stderr %q", args, c.ProcessState, stderr.String())
+		}
+		switch out := stdout.String(); {
+		case len(args) > 0:
+			if out != "" {
+				t.Errorf("%v: stdout %q", args, out)
+			}
+		case out == "": // it came while the model was being opened
+		case !strings.HasPrefix(out, "One day") || !strings.Contains(out, "\nInference time: ") || !utf8.ValidString(out):
+			t.Errorf("stdout %q", out)
+		}
+	}
+}
+
+// TestFullDisk reports what can't be printed.
+func TestFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full here")
+	}
+	defer full.Close()
+	for _, args := range [][]string{{}, {"--json"}} {
+		c := clitest.Command(t, append(args, "--max_num_tokens", "3")...)
+		c.Stdout = full
+		if r := clitest.Wait(t, c); r.Status != 1 || strings.Count(r.Stderr, "\n") != 1 {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	out := clitest.Succeed(t, "--help")
+	for _, name := range strings.Fields("model model_name out_dir max_num_tokens temperature top_k top_p seed num_samples stop_at_end prompt tokens weights kernel threads json save_state load_state") {
+		if !strings.Contains(out, "  -"+name) {
+			t.Errorf("--%s is not in\n%s", name, out)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+// Random writes a checkpoint with random weights, to measure speed without the real file. Without
+// --size it is MicroRWKV of the published default size.
+//
+//	go run ./examples/random --size 1.5B rwkv7-1.5B.pth
+//	go run ./examples/random --kind causal --n_layer 12 --dtype f32 causal.pt
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"microrwkv/checkpoint"
+	"microrwkv/examples/internal/cli"
+	"microrwkv/rwkv"
+	"microrwkv/tensor"
+)
+
+// sizes are the official RWKV-7 models.
+var sizes = map[string]rwkv.Config{
+	"0.1B": {Kind: rwkv.RWKV7, NumLayers: 12, EmbedDim: 768, VocabSize: 65536},
+	"0.4B": {Kind: rwkv.RWKV7, NumLayers: 24, EmbedDim: 1024, VocabSize: 65536},
+	"1.5B": {Kind: rwkv.RWKV7, NumLayers: 24, EmbedDim: 2048, VocabSize: 65536},
+}
+
+func main() {
+	var shape rwkv.Config
+	fs := flag.NewFlagSet("random", flag.ContinueOnError)
+	size := fs.String("size", "", "0.1B, 0.4B or 1.5B: an official RWKV-7 model")
+	kind := fs.String("kind", "", "reference, causal, x051a or rwkv7 (default: rwkv7 with --size, else reference)")
+	fs.IntVar(&shape.NumLayers, "n_layer", 0, "layers")
+	fs.IntVar(&shape.NumHeads, "n_head", 0, "heads; RWKV-7's are always 64 wide")
+	fs.IntVar(&shape.EmbedDim, "n_embd", 0, "width")
+	fs.IntVar(&shape.VocabSize, "vocab_size", 0, "tokens")
+	fs.IntVar(&shape.BlockSize, "block_size", 0, "positions")
+	dtype := fs.String("dtype", "bf16", "bf16 or f32")
+	seed := fs.Uint64("seed", 1, "seed of the weights")
+	cli.Parse(fs, os.Args[1:], "OUT")
+	if err := run(fs.Arg(0), *size, rwkv.Kind(*kind), shape, *dtype, *seed); err != nil {
+		cli.Fail(err)
+	}
+}
+
+// run writes the model of a size or kind, with what isn't zero in shape.
+func run(out, size string, kind rwkv.Kind, shape rwkv.Config, dtype string, seed uint64) error {
+	ext := strings.ToLower(filepath.Ext(out))
+	if ext != ".pt" && ext != ".pth" && ext != ".safetensors" {
+		return fmt.Errorf("%s: want a name that ends in .pt, .pth or .safetensors", out)
+	}
+	types := map[string]tensor.DType{"bf16": tensor.BF16, "f32": tensor.F32}
+	if _, ok := types[dtype]; !ok {
+		return fmt.Errorf("--dtype %q: want bf16 or f32", dtype)
+	}
+	c, err := config(size, kind, shape)
+	if err != nil {
+		return err
+	}
+	m, err := rwkv.Random(c, types[dtype], seed)
+	if err != nil {
+		return err
+	}
+	bar := cli.NewBar("writing " + filepath.Base(out))
+	defer bar.Finish()
+	write := checkpoint.WritePT
+	if ext == ".safetensors" {
+		write = checkpoint.WriteSafetensors
+	}
+	return write(out, m.Tensors(), beside(m.Config()), checkpoint.OnProgress(bar.Set))
+}
+
+// config returns the shape of the model.
+func config(size string, kind rwkv.Kind, shape rwkv.Config) (rwkv.Config, error) {
+	c := rwkv.DefaultConfig()
+	switch {
+	case size != "":
+		var ok bool
+		if c, ok = sizes[size]; !ok {
+			return c, fmt.Errorf("--size %q: want 0.1B, 0.4B or 1.5B", size)
+		}
+		if kind != "" && kind != rwkv.RWKV7 {
+			return c, fmt.Errorf("--size %s is of kind rwkv7, not %s", size, kind)
+		}
+	case kind == rwkv.RWKV7:
+		c = sizes["0.1B"]
+	case kind == rwkv.X051a:
+		c = rwkv.Config{Kind: kind, BlockSize: c.BlockSize, VocabSize: c.VocabSize, NumLayers: 12, NumHeads: c.NumHeads, EmbedDim: c.EmbedDim}
+	case kind != "":
+		c.Kind = kind
+	}
+	for _, f := range []struct {
+		to   *int
+		from int
+	}{
+		{&c.NumLayers, shape.NumLayers}, {&c.NumHeads, shape.NumHeads}, {&c.EmbedDim, shape.EmbedDim},
+		{&c.VocabSize, shape.VocabSize}, {&c.BlockSize, shape.BlockSize},
+	} {
+		if f.from != 0 {
+			*f.to = f.from
+		}
+	}
+	if c.Kind == rwkv.RWKV7 {
+		if c.BlockSize != 0 {
+			return c, fmt.Errorf("--block_size %d: RWKV-7 has no such limit", c.BlockSize)
+		}
+		if c.EmbedDim%64 != 0 || c.NumHeads != 0 && 64*c.NumHeads != c.EmbedDim {
+			return c, fmt.Errorf("--n_embd %d: RWKV-7 wants heads of 64", c.EmbedDim)
+		}
+		c.NumHeads = c.EmbedDim / 64
+	}
+	c.FFNDim = 0 // follows from the width
+	return c, nil
+}
+
+// beside returns what a checkpoint of the kind has beside the weights: RWKV-7's are alone.
+func beside(c rwkv.Config) map[string]any {
+	if c.Kind == rwkv.RWKV7 {
+		return nil
+	}
+	args := map[string]any{
+		"block_size": c.BlockSize, "vocab_size": c.VocabSize, "n_layer": c.NumLayers, "n_head": c.NumHeads,
+		"n_embd": c.EmbedDim, "dropout": c.Dropout, "bias": c.Bias,
+	}
+	values := map[string]any{"model_args": args}
+	if c.Kind != rwkv.X051a {
+		args["num_experts"], args["num_active_experts"], args["expert_dim"], args["dim"] = c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.EmbedDim
+		values["variant"] = string(c.Kind)
+	}
+	return values
+}
