@@ -104,12 +104,12 @@ func (c *chat) loop(in lines) error {
 		if err != nil {
 			return err
 		}
-		switch {
-		case strings.TrimSpace(message) == "":
-		case strings.TrimSpace(message) == "/quit":
+		switch line := strings.TrimSpace(message); {
+		case line == "":
+		case line == "/quit":
 			return nil
-		case strings.HasPrefix(message, "/"):
-			err = c.command(message)
+		case line[0] == '/':
+			err = c.command(line)
 		default:
 			err = c.answer(message)
 		}
@@ -132,7 +132,7 @@ func read(in lines) (string, error) {
 
 // command runs a line that begins with a slash.
 func (c *chat) command(line string) error {
-	name, file, _ := strings.Cut(strings.TrimSpace(line), " ")
+	name, file, _ := strings.Cut(line, " ")
 	file = strings.TrimSpace(file)
 	if (name == "/save" || name == "/load") && file == "" {
 		return fmt.Errorf("%s needs a file", name)
@@ -168,6 +168,7 @@ func (c *chat) answer(message string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	opts := append(c.opts[:len(c.opts):len(c.opts)], rwkv.Seed(c.seed))
+	c.seed++ // another answer if the question comes again
 	if c.turns {
 		opts = append(opts, rwkv.StopStrings(cli.EndOfTurn), rwkv.Discard())
 		message = cli.Turn(message, c.state.Len() == 0)
