@@ -18,6 +18,33 @@ waiting for?' he asked it - and one evening, very quietly, it answered.
 var chinese = shuffled(strings.SplitAfter("从前，有一个老钟表匠，住在河边的小房子里，他总是睡不着，每天晚上，他都给钟上发条，"+
 	"然后听它们走动的声音，直到有一天，最小的那个银钟，轻轻地回答了他，", "，"))
 
+// code is 1 MB of lines of a program.
+var code = shuffled(strings.SplitAfter(`func (c *clock) wind(turns int) error {
+	if turns <= 0 || c.spring+turns > maxTurns {
+		return fmt.Errorf("clock %q: %d turns: %w", c.name, turns, errBroken)
+	}
+	for i := 0; i < turns; i++ {
+		c.spring++ // one more
+		select {
+		case c.ticks <- struct{}{}:
+		default:
+		}
+	}
+
+	return nil
+}
+`, "\n"))
+
+// noise is 1 MB of random bytes.
+var noise = func() string {
+	rng := rand.New(rand.NewPCG(7, 8))
+	b := make([]byte, 1<<20)
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return string(b)
+}()
+
 // shuffled joins parts in random order, each many times, so that branches can't be learnt by heart.
 func shuffled(parts []string) string {
 	rng := rand.New(rand.NewPCG(5, 6))
@@ -39,8 +66,8 @@ func loadAll(b *testing.B) map[string]Tokenizer {
 func eachCase(b *testing.B, run func(b *testing.B, tok Tokenizer, text string)) {
 	all := loadAll(b)
 	for _, c := range []struct{ name, text, lang string }{
-		{"gpt2", story, "en"}, {"gpt2", chinese, "zh"},
-		{"world", story, "en"}, {"world", chinese, "zh"},
+		{"gpt2", story, "en"}, {"gpt2", chinese, "zh"}, {"gpt2", code, "go"},
+		{"world", story, "en"}, {"world", chinese, "zh"}, {"world", code, "go"}, {"world", noise, "random"},
 		{"char", story, "en"},
 	} {
 		b.Run("tokenizer="+c.name+"/text="+c.lang, func(b *testing.B) {

@@ -18,10 +18,6 @@ const (
 	// maxPiece is the longest piece, in bytes, that is left to tiktoken-go: its merge takes time
 	// quadratic in the piece, half a second for 40,000 letters without a space.
 	maxPiece = 512
-
-	// chunkSize bounds what one call of tiktoken-go gets, in bytes: it needs some 50 times as much
-	// memory for the time of the call.
-	chunkSize = 64 << 10
 )
 
 //go:generate go run gen.go r50k_base.tiktoken rwkv_vocab_v20230424.txt
@@ -65,45 +61,32 @@ func newGPT2() (*gpt2, error) {
 
 func (g *gpt2) EndOfText() int { return gpt2EndOfText }
 
-// Encode gives tiktoken-go the text in chunks and merges by itself only pieces beyond maxPiece.
-//
-// Two borders of pieces are not alike: text cut after a piece of spaces may split differently from
-// the whole, since the spaces see another neighbour. After any other piece it doesn't, and that is
-// where chunks end.
+// Encode looks each piece up, since most are tokens, and gives tiktoken-go those that aren't, but
+// merges by itself pieces beyond maxPiece. A piece alone splits no further than in the text: only
+// runs of spaces look at what follows them, and one at the end of a text stays whole.
 func (g *gpt2) Encode(text string) ([]int, error) {
 	if !utf8.ValidString(text) {
 		text = string([]rune(text))
 	}
 	ids := make([]int, 0, len(text)/3+1)
-	done, safe := 0, 0 // text[:done] is encoded; text[done:safe] can be, alone
-	for end := 0; end < len(text); {
-		n, space := pieceLen(text[end:])
-		end += n
-		switch {
-		case n > g.maxPiece:
-			ids = append(ids, g.bpe.EncodeOrdinary(text[done:safe])...)
-			for done = safe; done < end; done += n { // spaces, perhaps, and the long piece
-				n, _ = pieceLen(text[done:])
-				ids = g.appendPiece(ids, text[done:done+n])
-			}
-			safe = end
-		case space:
-		default:
-			if safe = end; safe-done >= chunkSize {
-				ids = append(ids, g.bpe.EncodeOrdinary(text[done:safe])...)
-				done = safe
-			}
+	for len(text) > 0 {
+		n := pieceLen(text)
+		piece := text[:n]
+		text = text[n:]
+		if id, ok := g.ranks[piece]; ok {
+			ids = append(ids, id)
+		} else if n > g.maxPiece {
+			ids = g.appendPiece(ids, piece)
+		} else {
+			ids = append(ids, g.bpe.EncodeOrdinary(piece)...)
 		}
 	}
-	return append(ids, g.bpe.EncodeOrdinary(text[done:])...), nil
+	return ids, nil
 }
 
 // appendPiece appends the ids of one piece: of all neighbours whose joined bytes are a token, the
 // pair of lowest rank is joined, the leftmost of equals, until none is left. O(n log n).
 func (g *gpt2) appendPiece(ids []int, piece string) []int {
-	if id, ok := g.ranks[piece]; ok {
-		return append(ids, id)
-	}
 	// The parts are a linked list over their first bytes: part i is piece[i:next[i]]. The one that
 	// starts at len(piece) is empty.
 	n := len(piece)

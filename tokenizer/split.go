@@ -46,12 +46,12 @@ func next(text string) (class, int) {
 }
 
 // pieceLen returns the length in bytes of gpt2Pattern's first match in text, which must not be empty
-// and is never skipped by the pattern, and whether it is all space.
-func pieceLen(text string) (n int, isSpace bool) {
+// and is never skipped by the pattern.
+func pieceLen(text string) int {
 	if text[0] == '\'' {
 		for _, suffix := range [...]string{"s", "t", "re", "ve", "m", "ll", "d"} {
 			if strings.HasPrefix(text[1:], suffix) {
-				return 1 + len(suffix), false
+				return 1 + len(suffix)
 			}
 		}
 	}
@@ -73,5 +73,5 @@ func pieceLen(text string) (n int, isSpace bool) {
 		}
 		n, last = n+m, m
 	}
-	return n, c == space
+	return n
 }
