@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"sync/atomic"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -20,6 +21,9 @@ func NewBar(title string) *Bar { return &Bar{title: title, bytes: true} }
 // NewCountBar is NewBar for things to count.
 func NewCountBar(title string) *Bar { return &Bar{title: title} }
 
+// onScreen is the bar that is shown, for Fail.
+var onScreen atomic.Pointer[Bar]
+
 // Set shows that so much of a total is done.
 func (b *Bar) Set(done, total int64) {
 	if b.bar == nil {
@@ -29,6 +33,7 @@ func (b *Bar) Set(done, total int64) {
 		b.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(b.title),
 			progressbar.OptionShowBytes(b.bytes), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
 	}
+	onScreen.Store(b)
 	b.bar.Set64(done)
 }
 
@@ -36,5 +41,6 @@ func (b *Bar) Set(done, total int64) {
 func (b *Bar) Finish() {
 	if b.bar != nil {
 		b.bar.Finish()
+		onScreen.Store(nil)
 	}
 }

@@ -75,6 +75,9 @@ func reorder(fs *flag.FlagSet, args []string) (flags, operands []string) {
 
 // Fail prints an error as one line on stderr and ends the program with status 1.
 func Fail(err error) {
+	if b := onScreen.Load(); b != nil {
+		b.Finish()
+	}
 	fmt.Fprintln(os.Stderr, "error:", strings.NewReplacer("\n", "; ", "\r", " ").Replace(err.Error()))
 	os.Exit(1)
 }
