@@ -76,6 +76,7 @@ type UnknownRuneError struct {
 	Offset int  // in bytes
 }
 
+// Error names the character and its place.
 func (e *UnknownRuneError) Error() string {
 	return fmt.Sprintf("character %q (%U) at byte %d is not in the vocabulary", e.Rune, e.Rune, e.Offset)
 }
