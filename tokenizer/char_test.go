@@ -36,6 +36,7 @@ func TestCharProtocols(t *testing.T) {
 		if text := tok.Decode(ids); text != shakespeare {
 			t.Errorf("protocol %d: Decode = %q", p, text)
 		}
+		testOutside(t, tok)
 	}
 }
 

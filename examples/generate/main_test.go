@@ -66,6 +66,12 @@ func TestStory(t *testing.T) {
 	if same.Text != r.Text {
 		t.Errorf("%q from a file, with other kernels: %q", same.Text, r.Text)
 	}
+	if err := os.WriteFile(file, []byte("caf\xc3"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := clitest.Succeed(t, "--prompt", "FILE:"+file, "--max_num_tokens", "3"); !strings.HasPrefix(out, "caf\ufffd") || !utf8.ValidString(out) {
+		t.Errorf("from a file that isn't UTF-8: %q", out)
+	}
 	if other := generate(t, "--prompt", "One day", "--max_num_tokens", "20", "--seed", "8"); other.Text == r.Text {
 		t.Errorf("seeds 7 and 8 both give %q", r.Text)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -192,6 +193,7 @@ func (g *generator) readPrompt(first bool) (err error) {
 		return err
 	}
 	g.ids, err = cli.Encode(g.tok, g.model, g.prompt, g.special)
+	g.prompt = strings.ToValidUTF8(g.prompt, "\ufffd") // to be shown
 	return err
 }
 
