@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -192,6 +193,21 @@ func TestGenerateRefuses(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+	for what, tokens := range map[string]iter.Seq2[Token, error]{
+		"stop strings": m.GenerateTokens(t.Context(), []int{1}, StopStrings("x")),
+		"seen":         m.GenerateTokens(t.Context(), []int{1}, Seen(1, -1)),
+		"empty state":  m.NewState().GenerateTokens(t.Context()),
+	} {
+		n := 0
+		for tok, err := range tokens {
+			if n++; err == nil || n > 1 {
+				t.Fatalf("%s: token %v, error %v", what, tok, err)
+			}
+		}
+		if n == 0 {
+			t.Errorf("%s: no error", what)
+		}
+	}
 	for _, ids := range [][]int{nil, {-1}, {m.Config().VocabSize}} {
 		for _, err := range m.GenerateTokens(t.Context(), ids) {
 			if err == nil {
@@ -215,6 +231,15 @@ func TestGenerateStops(t *testing.T) {
 	}
 	if got, want := text(t, m, tok, "One day", TopK(1), StopTokens(end...)), whole[:strings.Index(whole, " Lily")]; got != want {
 		t.Errorf("stopped by a token: %q, want %q", got, want)
+	}
+	// what may begin a stop string is held back, and comes when the text ends before it is one
+	if got := text(t, m, tok, "One day", TopK(1), MaxTokens(40), StopStrings(whole[len(whole)-7:]+"never")); got != whole {
+		t.Errorf("held back: %q, want %q", got, whole)
+	}
+	const happy = "They were happy." // the model ends the text in its seventh token
+	on, off := text(t, m, tok, happy, TopK(1), MaxTokens(9)), text(t, m, tok, happy, TopK(1), MaxTokens(9), StopAtEnd(false))
+	if before, _, ended := strings.Cut(off, tokenizer.EndOfTextName); !ended || on != before {
+		t.Errorf("stopped at the end: %q, without: %q", on, off)
 	}
 	if got := text(t, m, tok, "One day", MaxTokens(0)); got != "" {
 		t.Errorf("no tokens: %q", got)
