@@ -202,7 +202,7 @@ func TestRefuses(t *testing.T) {
 		{1, "nokernel", "--kernel nokernel"},
 		{1, "--weights int3", "--weights int3"},
 		{1, "--threads", "--threads -1"},
-		{1, "--threads", "--threads 1000000"},
+		{1, "--threads", "--threads 1025"},
 		{1, "--when_full", "--when_full stop"},
 		{1, "reference", "--when_full half"},
 		{1, "kind", "--kind x"},
