@@ -177,6 +177,9 @@ func gooseSpecs(c Config) []tensorSpec {
 	norm("blocks.0.ln0")
 	norm("ln_out")
 	rank := map[string]int{"w": lowRank(d, 0.5, 1.8), "a": lowRank(d, 0.5, 1.8), "v": lowRank(d, 0.5, 1.3), "g": lowRank(d, 0.8, 0.6)}
+	if d == 1024 {
+		rank["g"] = 128 // as the official 0.4B has it, below the rule
+	}
 	for i := range c.NumLayers {
 		p := fmt.Sprintf("blocks.%d.", i)
 		norm(p + "ln1")
