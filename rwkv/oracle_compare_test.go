@@ -79,7 +79,7 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 		}
 	}
 	for _, s := range specs {
-		short := s.name[strings.LastIndex(s.name, ".")+1:]
+		short := last(s.name, 1)
 		switch {
 		case strings.HasPrefix(short, "time_maa") || strings.HasPrefix(short, "x_"):
 			s.dev = maa
@@ -90,7 +90,7 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 			s.dev = 0.5 / math.Sqrt(float64(s.shape[0]))
 		case short == "w0" || short == "a0":
 			s.dev = 5
-		case len(s.shape) == 2:
+		case slices.Contains([]string{"key.weight", "value.weight", "wte.weight", "emb.weight"}, last(s.name, 2)):
 			s.dev *= size
 		}
 		x := s.random(tensor.F32, rng)
@@ -113,6 +113,12 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 	return m
 }
 
+// last returns the last n parts of a tensor's name.
+func last(name string, n int) string {
+	parts := strings.Split(name, ".")
+	return strings.Join(parts[max(0, len(parts)-n):], ".")
+}
+
 // judge is what the oracle says of a sequence.
 type judge struct {
 	want      rows[float64]
@@ -124,26 +130,47 @@ type judge struct {
 }
 
 // newJudge asks the oracle. A result is right, as in the golden data, when its error is at most
-// four times that of another float32 run, or 1e-5 of the largest logit: the oracle's own run in
-// float32 is the measure of how much the model makes of roundings. Its sums are in one chain, which
-// rounds no less than a kernel's many short ones; four times is for luck, as one run is only a
-// sample.
-func newJudge(m *Model, ids []int) *judge {
-	j := &judge{o: newOracle[float64](m)}
+// four times that of another float32 run, or 1e-5 of the largest logit. The oracle's own runs in
+// float32 are the measure of how much the model makes of roundings: one of the weights as they are,
+// and as that may be lucky, one with the matrices' numbers a unit in the last place off.
+func newJudge(m *Model, ids []int, rng *rand.Rand) *judge {
+	j := &judge{o: newOracle[float64](m), auxErr: make([]float64, m.config.NumLayers)}
 	j.want, j.aux = j.o.forward(ids)
-	other, aux := newOracle[float32](m).forward(ids)
-	var worst float64
-	for t := range j.want {
-		for i, w := range j.want[t] {
-			worst = max(worst, math.Abs(w-float64(other[t][i])))
+	for _, row := range j.want {
+		for _, w := range row {
 			j.largest = max(j.largest, math.Abs(w))
 		}
 	}
-	j.tolerance = max(4*worst, 1e-5*j.largest)
-	for i, a := range aux {
-		j.auxErr = append(j.auxErr, math.Abs(float64(a)-j.aux[i]))
+	j.tolerance = 1e-5 * j.largest
+	for _, nudge := range []bool{false, true} {
+		o := newOracle[float32](m)
+		if nudge {
+			for _, w := range m.tensors {
+				if len(w.Shape()) == 2 && w.Dim(1) > 1 {
+					o.nudge(w.name, rng)
+				}
+			}
+		}
+		logits, aux := o.forward(ids)
+		for t := range logits {
+			for i, l := range logits[t] {
+				j.tolerance = max(j.tolerance, 4*math.Abs(j.want[t][i]-float64(l)))
+			}
+		}
+		for i, a := range aux {
+			j.auxErr[i] = max(j.auxErr[i], math.Abs(j.aux[i]-float64(a)))
+		}
 	}
 	return j
+}
+
+// nudge moves a matrix's numbers to one of their neighbours in float32.
+func (o *oracle[F]) nudge(name string, rng *rand.Rand) {
+	for _, row := range o.matrix(name) {
+		for i := range row {
+			row[i] = F(math.Nextafter32(float32(row[i]), float32(math.Inf(rng.IntN(2)*2-1))))
+		}
+	}
 }
 
 // logits fails unless got is row i of the logits.
@@ -181,7 +208,10 @@ func (j *judge) scores(t *testing.T, s *Scores, targets []int) {
 // checkModel compares all ways to compute a sequence with the oracle.
 func checkModel(t *testing.T, m *Model, ids []int, rng *rand.Rand) {
 	t.Helper()
-	j := newJudge(m, ids)
+	j := newJudge(m, ids, rng)
+	if !(j.tolerance < 0.01*j.largest) {
+		t.Skipf("roundings alone make %g of %g", j.tolerance, j.largest)
+	}
 	all, err := m.Forward(ids)
 	if err != nil {
 		t.Fatal(err)
@@ -245,7 +275,7 @@ func checkKind(t *testing.T, k Kind, length int, seed uint64) {
 }
 
 func TestModelsAgreeWithOracle(t *testing.T) {
-	for seed := range uint64(seeds(6)) {
+	for seed := range uint64(seeds(4)) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		for _, k := range allKinds {
 			for _, length := range []int{1, 2, 3, 4 + rng.IntN(6), 10 + rng.IntN(60), 64 + rng.IntN(66)} {
@@ -255,16 +285,18 @@ func TestModelsAgreeWithOracle(t *testing.T) {
 	}
 }
 
-// Where windows, chunks and blocks end.
+// Where windows, chunks and blocks end. The kinds without a window have only chunks.
 func TestLongSequencesAgreeWithOracle(t *testing.T) {
 	for seed := range uint64(seeds(1)) {
 		for _, length := range []int{255, 256, 257, 511, 512, 513, 700} {
-			for _, k := range allKinds {
-				checkKind(t, k, length, seed)
-			}
+			checkKind(t, Reference, length, seed)
+			checkKind(t, Causal, length, seed)
 		}
-		for _, k := range []Kind{Reference, Causal} {
-			checkKind(t, k, 1001+int(seed)%60, seed)
+		for _, length := range []int{257, 513} {
+			checkKind(t, X051a, length, seed)
+			checkKind(t, RWKV7, length, seed)
 		}
+		checkKind(t, Reference, 1001+int(seed)%60, seed)
+		checkKind(t, Causal, 1001+int(seed)%60, seed)
 	}
 }
