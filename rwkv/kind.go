@@ -12,7 +12,8 @@ type family struct {
 	// match returns the kind of a checkpoint with these tensors and this top-level variant, ""
 	// if it isn't of the family, and an error if it nearly is.
 	match func(src source, variant string) (Kind, error)
-	// configure derives the Config from the tensors' shapes; what can't be derived stays zero.
+	// configure derives the Config from the tensors' shapes. What can't be derived stays zero, and
+	// the error names the tensors that should have told it.
 	configure func(src source, c *Config) error
 	// specs lists the tensors of a model, for making random ones.
 	specs func(c Config) []tensorSpec

@@ -90,7 +90,7 @@ func (s *fileSource) Tensor(name string) (*tensor.Tensor, error) {
 // against what model_args says.
 func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 	variant := string(o.kind)
-	if v, ok := s.file.Value("variant"); ok && variant == "" {
+	if v, ok := s.file.Value("variant"); ok && v != nil && variant == "" {
 		if variant, ok = v.(string); !ok {
 			return nil, Config{}, fmt.Errorf("variant is %v, want a string", v)
 		}
@@ -107,14 +107,12 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 			return nil, Config{}, fmt.Errorf("a model of kind %s, not %s", kind, o.kind)
 		}
 		c := Config{Kind: kind}
-		err = f.configure(s, &c)
-		if args := s.readArgs(&c); args != nil {
-			return nil, Config{}, args
+		missing := f.configure(s, &c)
+		args, invalid := s.readArgs(&c), c.validate()
+		if missing != nil && (invalid != nil || c.NumActiveExperts > len(s.names)) {
+			invalid = missing // is why, or else building would run into it, once for each expert
 		}
-		if err != nil {
-			return nil, Config{}, err
-		}
-		if err := c.validate(); err != nil {
+		if err := errors.Join(args, invalid); err != nil {
 			return nil, Config{}, err
 		}
 		return f, c, nil

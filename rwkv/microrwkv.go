@@ -1,8 +1,12 @@
 package rwkv
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
+	"microrwkv/checkpoint"
 	"microrwkv/nn"
 	"microrwkv/tensor"
 )
@@ -13,7 +17,7 @@ const attentionWindow = 256
 
 var microRWKV = family{
 	match: func(src source, variant string) (Kind, error) {
-		if _, ok := src.Shape("transformer.h.0.sliding_attn.qkv.weight"); !ok {
+		if !hasAny(src, "transformer.h.0.", "sliding_attn.", "grouped_attn.", "moe.") {
 			return "", nil
 		}
 		switch Kind(variant) {
@@ -25,26 +29,28 @@ var microRWKV = family{
 		return "", fmt.Errorf("variant %q: want %q or %q", variant, Reference, Causal)
 	},
 	configure: func(src source, c *Config) error {
-		if err := configureTransformer(src, c); err != nil {
-			return err
+		const moe = "transformer.h.0.moe."
+		var inner, out int
+		err := errors.Join(
+			configureTransformer(src, c),
+			sizes(src, moe+"gate.weight", &c.NumExperts, &inner),
+			sizes(src, moe+"fc.weight", &out, &c.ExpertWidth),
+		)
+		if c.NumActiveExperts = countLayers(src, moe+"experts."); c.NumActiveExperts == 0 {
+			err = errors.Join(err, fmt.Errorf("tensor %q: %w", moe+"experts.0.weight", checkpoint.ErrNotFound))
 		}
-		if gate, ok := src.Shape("transformer.h.0.moe.gate.weight"); ok && len(gate) == 2 {
-			c.NumExperts = gate[0]
-		}
-		if fc, ok := src.Shape("transformer.h.0.moe.fc.weight"); ok && len(fc) == 2 {
-			c.ExpertWidth = fc[1]
-		}
-		for {
-			if _, ok := src.Shape(fmt.Sprintf("transformer.h.0.moe.experts.%d.weight", c.NumActiveExperts)); !ok {
-				break
-			}
-			c.NumActiveExperts++
-		}
-		_, c.Bias = src.Shape("transformer.ln_f.bias")
-		return nil
+		return err
 	},
 	specs: microSpecs,
 	build: buildMicro,
+}
+
+// hasAny reports whether there are tensors with any of these names' beginnings after prefix.
+func hasAny(src source, prefix string, parts ...string) bool {
+	return slices.ContainsFunc(src.Names(), func(name string) bool {
+		rest, ok := strings.CutPrefix(name, prefix)
+		return ok && slices.ContainsFunc(parts, func(p string) bool { return strings.HasPrefix(rest, p) })
+	})
 }
 
 type microNet struct {

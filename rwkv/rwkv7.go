@@ -1,6 +1,7 @@
 package rwkv
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -16,9 +17,6 @@ const headSize = 64
 
 var goose = family{
 	match: func(src source, _ string) (Kind, error) {
-		if _, ok := src.Shape("emb.weight"); !ok {
-			return "", nil
-		}
 		has := func(name string) bool {
 			_, ok := src.Shape("blocks.0.att." + name)
 			return ok
@@ -42,24 +40,19 @@ var goose = family{
 		return "", fmt.Errorf("this is %s, which isn't supported yet: want RWKV-7 (x070)", version)
 	},
 	configure: func(src source, c *Config) error {
-		emb, _ := src.Shape("emb.weight")
-		if len(emb) != 2 {
-			return fmt.Errorf("tensor %q: shape %v, want [vocab_size n_embd]", "emb.weight", emb)
-		}
-		c.VocabSize, c.EmbedDim = emb[0], emb[1]
+		const rk = "blocks.0.att.r_k"
+		var heads, n, in int
 		c.NumLayers = countLayers(src, "blocks.")
-		rk, ok := src.Shape("blocks.0.att.r_k")
-		if !ok || len(rk) != 2 {
-			return fmt.Errorf("tensor %q: shape %v, want [H %d]", "blocks.0.att.r_k", rk, headSize)
+		err := errors.Join(
+			sizes(src, "emb.weight", &c.VocabSize, &c.EmbedDim),
+			sizes(src, rk, &heads, &n),
+			sizes(src, "blocks.0.ffn.key.weight", &c.FFNDim, &in),
+		)
+		if n != 0 && n != headSize {
+			return errors.Join(err, fmt.Errorf("head size %d (tensor %q): want %d", n, rk, headSize))
 		}
-		if rk[1] != headSize {
-			return fmt.Errorf("head size %d (tensor %q): want %d", rk[1], "blocks.0.att.r_k", headSize)
-		}
-		c.NumHeads = rk[0]
-		if key, ok := src.Shape("blocks.0.ffn.key.weight"); ok && len(key) == 2 {
-			c.FFNDim = key[0]
-		}
-		return nil
+		c.NumHeads = heads
+		return err
 	},
 	specs: gooseSpecs,
 	build: buildGoose,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"microrwkv/checkpoint"
 	"microrwkv/nn"
 	"microrwkv/tensor"
 )
@@ -18,26 +19,44 @@ import (
 
 // configureTransformer derives what the shared tensors' shapes tell.
 func configureTransformer(src source, c *Config) error {
-	wte, ok := src.Shape(tiedEmbedding)
-	if !ok {
-		wte, ok = src.Shape(tiedHead)
+	embedding := tiedEmbedding
+	if _, ok := src.Shape(embedding); !ok {
+		if _, ok := src.Shape(tiedHead); ok {
+			embedding = tiedHead
+		}
 	}
-	if !ok || len(wte) != 2 {
-		return fmt.Errorf("tensor %q: shape %v, want [vocab_size n_embd]", "transformer.wte.weight", wte)
-	}
-	c.VocabSize, c.EmbedDim = wte[0], wte[1]
-	if wpe, ok := src.Shape("transformer.wpe.weight"); ok && len(wpe) == 2 {
-		c.BlockSize = wpe[0]
-	}
-	if d, ok := src.Shape("transformer.h.0.tmix.time_decay"); ok && len(d) > 0 {
-		c.NumHeads = d[0]
-	}
+	var position int
 	c.NumLayers = countLayers(src, "transformer.h.")
+	err := errors.Join(
+		sizes(src, embedding, &c.VocabSize, &c.EmbedDim),
+		sizes(src, "transformer.wpe.weight", &c.BlockSize, &position),
+		sizes(src, "transformer.h.0.tmix.time_decay", &c.NumHeads),
+	)
 	c.FFNDim = 3 * c.EmbedDim
+	c.Bias = slices.ContainsFunc(src.Names(), func(name string) bool {
+		always := strings.Contains(name, ".ln_x.") || strings.Contains(name, ".moe.")
+		return strings.HasSuffix(name, ".bias") && !always
+	})
+	return err
+}
+
+// sizes stores the first dimensions of a tensor.
+func sizes(src source, name string, to ...*int) error {
+	shape, ok := src.Shape(name)
+	if !ok {
+		return fmt.Errorf("tensor %q: %w", name, checkpoint.ErrNotFound)
+	}
+	if len(shape) < len(to) {
+		return fmt.Errorf("tensor %q: shape %v, want %d dimensions", name, shape, len(to))
+	}
+	for i, p := range to {
+		*p = shape[i]
+	}
 	return nil
 }
 
-// countLayers returns one more than the largest i in names prefix + i + ".…".
+// countLayers returns one more than the largest i in names prefix + i + ".…", 0 without any. There
+// are no more layers than names.
 func countLayers(src source, prefix string) int {
 	n := 0
 	for _, name := range src.Names() {
@@ -46,7 +65,7 @@ func countLayers(src source, prefix string) int {
 			continue
 		}
 		number, _, _ := strings.Cut(rest, ".")
-		if i, err := strconv.Atoi(number); err == nil && i >= n && i < maxSize {
+		if i, err := strconv.Atoi(number); err == nil && i >= n && i < len(src.Names()) {
 			n = i + 1
 		}
 	}

@@ -11,21 +11,13 @@ import (
 
 var nanoRWKV = family{
 	match: func(src source, _ string) (Kind, error) {
-		_, hasNorm := src.Shape("transformer.h.0.ln_1.weight")
-		_, hasTimeMix := src.Shape("transformer.h.0.tmix.time_decay")
-		_, hasAttention := src.Shape("transformer.h.0.sliding_attn.qkv.weight")
-		if hasNorm && hasTimeMix && !hasAttention {
+		const block = "transformer.h.0."
+		if hasAny(src, block, "tmix.") && !hasAny(src, block, "sliding_attn.", "grouped_attn.", "moe.") {
 			return X051a, nil
 		}
 		return "", nil
 	},
-	configure: func(src source, c *Config) error {
-		if err := configureTransformer(src, c); err != nil {
-			return err
-		}
-		_, c.Bias = src.Shape("transformer.ln_f.bias")
-		return nil
-	},
+	configure: configureTransformer,
 	specs: func(c Config) []tensorSpec {
 		specs := transformerSpecs(c)
 		for i := range c.NumLayers {
