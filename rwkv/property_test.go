@@ -262,6 +262,8 @@ func TestLongPrompts(t *testing.T) {
 // A stream of 100,000 tokens takes the memory of a short one.
 func TestEndlessStream(t *testing.T) {
 	const tokens, warm, piece = 100_000, 2_000, 50
+	tensor.SetThreads(1) // there is nothing to share in a model of this size
+	defer tensor.SetThreads(0)
 	for _, k := range streamingKinds {
 		t.Run(string(k), func(t *testing.T) {
 			c := Config{Kind: k, BlockSize: 32, VocabSize: 7, NumLayers: 1, NumHeads: 1, EmbedDim: 8, NumExperts: 1, NumActiveExperts: 1, ExpertDim: 5}
