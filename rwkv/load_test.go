@@ -291,6 +291,7 @@ func TestOpenModelArgs(t *testing.T) {
 					f.refused(t, "model_args", name)
 				}
 			}
+			f.pt = true
 			f.args(k)["dropout"] = "none"
 			f.refused(t, "model_args", "dropout")
 			f.args(k)["bias"] = 1
