@@ -50,8 +50,15 @@ func DefaultConfig() Config {
 // expertWidth is the published int(expert_dim * 1.2), in float64.
 func expertWidth(expertDim int) int { return int(float64(expertDim) * 1.2) }
 
-// fill sets what is derived from other values where it is zero.
+// fill clears what the kind doesn't have, and sets what is derived from other values where it is
+// zero.
 func (c *Config) fill() {
+	if c.Kind == X051a || c.Kind == RWKV7 {
+		c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.ExpertWidth = 0, 0, 0, 0
+	}
+	if c.Kind == RWKV7 {
+		c.BlockSize, c.Bias = 0, false
+	}
 	if c.ExpertWidth == 0 {
 		c.ExpertWidth = expertWidth(c.ExpertDim)
 	}

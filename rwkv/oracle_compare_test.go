@@ -301,3 +301,19 @@ func TestLongSequencesAgreeWithOracle(t *testing.T) {
 		checkKind(t, Causal, 1001+int(seed)%60, seed)
 	}
 }
+
+// The published sizes of a row and of heads, in few rows.
+func TestWideModelsAgreeWithOracle(t *testing.T) {
+	for i, k := range allKinds {
+		t.Run(string(k), func(t *testing.T) {
+			c := DefaultConfig()
+			c.Kind, c.BlockSize, c.VocabSize, c.NumLayers, c.FFNDim = k, 5, 1003, 1, 0
+			rng := rand.New(rand.NewPCG(uint64(i), 3))
+			m := wildModel(t, c, rng)
+			if limited := k != RWKV7; limited != (m.config.BlockSize > 0) {
+				t.Errorf("block_size = %d", m.config.BlockSize)
+			}
+			checkModel(t, m, randomIDs(5, m, rng), rng)
+		})
+	}
+}
