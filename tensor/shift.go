@@ -33,7 +33,7 @@ func TokenShift(x *Tensor, spans []int, last func(i int) []float32, outs ...Mixe
 	for i, o := range outs {
 		o.Dst.mustF32("TokenShift")
 		sameShape("TokenShift", o.Dst, x)
-		t.dst[i], t.mix[i] = o.Dst.matrix(), vector("TokenShift", o.Mix, t.n)
+		t.dst[i], t.mix[i] = o.Dst.matrix(), vector("TokenShift Mix", o.Mix, t.n)
 	}
 	t.spans = append(t.spans[:0], spans...)
 	t.last = t.last[:0]
