@@ -44,6 +44,11 @@ func TestDecode(t *testing.T) {
 		{"I12\n.", int64(12)},
 		{"I01\n.", true},
 		{"L-5L\n.", int64(-5)},
+		{"L1099511627776L\n.", int64(1 << 40)}, // more than an int of 32 bits, which gopickle cuts short
+		{"L-9223372036854775808L\n.", int64(-1 << 63)},
+		{"L-128\n.", int64(-128)},
+		{"\x8a\x06\x00\x00\x00\x00\x00\x01.", int64(1 << 40)},
+		{"\x8a\x05\x00\x00\x00\x00\xff.", int64(-1 << 32)},
 		{"\x8a\x00.", int64(0)},
 		{"\x8b\x00\x00\x00\x00.", int64(0)},
 		{"\x8a\x08\x00\x00\x00\x00\x00\x00\x00\x80.", int64(-1 << 63)},
@@ -105,6 +110,8 @@ var hostile = []struct{ name, in, want string }{
 	{"dict of three", "(K\x01K\x02K\x03d.", "no value"},
 	{"setitems of three", "}(K\x01K\x02K\x03u.", "no value"},
 	{"memo not set", "h\x07.", "memo 7"},
+	{"long without digits", "LL\n.", "bad integer"},
+	{"long of letters", "L12xL\n.", "bad integer"},
 	{"no mark", "K\x01t.", "no mark"},
 	{"pop through a mark", "K\x01(a.", "empty"},
 	{"unhashable", "\x8f(C\x01x\x90.", "hash"},
@@ -200,7 +207,7 @@ func TestBudget(t *testing.T) {
 	for name, unit := range map[string]string{
 		"dict": "}", "list": "]", "tuple": ")", "set": "\x8f", "mark": "(t", "memo": "N\x94", "put": "Nr\x01\x02\x03\x04", "one": "N\x85", "three": "NNN\x87",
 		"pair": "}NNs", "pairs": "}(NNNNu", "items": "](NNNNNNNNe", "ordered": "ccollections\nOrderedDict\n)R", "int": "K\x01", "float": "G\x3f\xf8\x00\x00\x00\x00\x00\x01",
-		"text": "X\x04\x00\x00\x00abcd", "bytes": "C\x04abcd", "long": "\x8a\x09123456789", "digits": "L123456789123456789123456789L\n", "line": "S'abcdabcd'\n",
+		"text": "X\x04\x00\x00\x00abcd", "bytes": "C\x04abcd", "long": "\x8a\x09123456789", "short": "\x8a\x0512345", "digits": "L123456789123456789123456789L\n", "line": "S'abcdabcd'\n",
 		"global": "cm\nf\n", "call": "cm\nf\n)R", "object": "cm\nobject\n)\x81}X\x01\x00\x00\x00aNsb", "dup": "N2", "frozen": "(NNN\x91", "set of one": "\x8f(N\x90",
 	} {
 		t.Run(name, func(t *testing.T) {
