@@ -23,9 +23,20 @@ const (
 	Bool
 	Complex64
 	Complex128
-	F8E4M3 // torch.float8_e4m3fn
-	F8E5M2 // torch.float8_e5m2
-	F8E8M0 // torch.float8_e8m0fnu
+	F8E4M3     // torch.float8_e4m3fn
+	F8E5M2     // torch.float8_e5m2
+	F8E8M0     // torch.float8_e8m0fnu
+	F8E4M3FNUZ // torch.float8_e4m3fnuz
+	F8E5M2FNUZ // torch.float8_e5m2fnuz
+	F4x2       // two numbers in a byte
+	Complex32
+	Bits8
+	Bits16
+	QUint8 // quantized
+	QInt8
+	QInt32
+	QUint4x2
+	QUint2x4
 )
 
 // dtypes has, for each DType, its name here, in PyTorch, as a PyTorch storage class, and in
@@ -52,6 +63,17 @@ var dtypes = [...]struct {
 	F8E4M3:     {"f8_e4m3", "float8_e4m3fn", "", "F8_E4M3", 1},
 	F8E5M2:     {"f8_e5m2", "float8_e5m2", "", "F8_E5M2", 1},
 	F8E8M0:     {"f8_e8m0", "float8_e8m0fnu", "", "F8_E8M0", 1},
+	F8E4M3FNUZ: {"f8_e4m3fnuz", "float8_e4m3fnuz", "", "F8_E4M3FNUZ", 1},
+	F8E5M2FNUZ: {"f8_e5m2fnuz", "float8_e5m2fnuz", "", "F8_E5M2FNUZ", 1},
+	F4x2:       {"f4_x2", "float4_e2m1fn_x2", "", "", 1},
+	Complex32:  {"complex32", "complex32", "", "", 4},
+	Bits8:      {"bits8", "bits8", "", "", 1},
+	Bits16:     {"bits16", "bits16", "", "", 2},
+	QUint8:     {"quint8", "quint8", "QUInt8Storage", "", 1},
+	QInt8:      {"qint8", "qint8", "QInt8Storage", "", 1},
+	QInt32:     {"qint32", "qint32", "QInt32Storage", "", 4},
+	QUint4x2:   {"quint4x2", "quint4x2", "QUInt4x2Storage", "", 1},
+	QUint2x4:   {"quint2x4", "quint2x4", "QUInt2x4Storage", "", 1},
 }
 
 // String returns a short name: "f32", "bf16", "f16", "f64", "int64", "bool" …
@@ -66,7 +88,7 @@ func (d DType) String() string {
 func (d DType) Size() int64 { return dtypes[d].size }
 
 // Float reports whether elements are floating-point numbers, eight-bit ones among them.
-func (d DType) Float() bool { return d.weight() || d >= F8E4M3 }
+func (d DType) Float() bool { return d.weight() || d >= F8E4M3 && d <= F4x2 }
 
 // weight reports whether weights may have the type.
 func (d DType) weight() bool { return d >= F32 && d <= F64 }

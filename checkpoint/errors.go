@@ -15,7 +15,9 @@ type Error struct {
 }
 
 // Error returns `file: tensor "name": what is wrong`.
-func (e *Error) Error() string { return fmt.Sprintf("%s: tensor %q: %v", e.File, e.Tensor, e.Err) }
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s: tensor %q: %v", e.File, clip(e.Tensor), e.Err)
+}
 
 // Unwrap returns what is wrong.
 func (e *Error) Unwrap() error { return e.Err }

@@ -98,6 +98,8 @@ func (f *File) open(o *options) error {
 		}
 		f.root, f.bare = metadataValues(metadata), true
 		return f.setTensors(tensors)
+	case what == isIndex && o.shard:
+		return errors.New("an index in an index")
 	case what == isIndex:
 		f.format = Safetensors
 		return f.openShards(o)
@@ -109,35 +111,43 @@ func (f *File) open(o *options) error {
 // selectTensors finds the state_dict in what a pickle holds.
 func (f *File) selectTensors(root any, o *options) error {
 	top, ok := root.(*pickle.Dict)
+	f.root = top
+	if len(o.key) > 0 {
+		v, ok := lookup(root, o.key)
+		if !ok || !hasTensors(v) {
+			return fmt.Errorf("no tensors under %q; at the top there are %s", strings.Join(o.key, "."), keyList(root))
+		}
+		return f.setTensors(v)
+	}
 	if !ok {
 		return fmt.Errorf("%s, not a checkpoint: want a dict with the weights under \"model\", or a state_dict", describe(root))
 	}
-	f.root = top
-	if len(o.key) > 0 {
-		v, _ := lookup(top, o.key)
-		d, ok := v.(*pickle.Dict)
-		if !ok {
-			return fmt.Errorf("no dict under %q; at the top there are %s", strings.Join(o.key, "."), keyList(top))
-		}
-		return f.setTensors(d)
-	}
-	for _, key := range []string{"model", "state_dict", "model_state_dict"} {
-		v, ok := top.Get(key)
-		if !ok {
-			continue
-		}
-		if d, ok := v.(*pickle.Dict); ok && hasTensors(d) {
-			return f.setTensors(d)
-		}
-		if _, ok := v.(*stored); !ok {
-			return fmt.Errorf("no weights under %q, which is %s", key, describe(v))
+	for _, key := range modelKeys {
+		if v, _ := top.Get(key); isDictOfTensors(v) {
+			return f.setTensors(v)
 		}
 	}
 	if isStateDict(top) {
 		f.bare = true
 		return f.setTensors(top)
 	}
+	if rest := withoutTraining(top); hasTensors(rest) {
+		return f.setTensors(rest)
+	}
+	for _, key := range modelKeys {
+		if v, ok := top.Get(key); ok {
+			return fmt.Errorf("no weights under %q, which is %s", key, describe(v))
+		}
+	}
 	return fmt.Errorf("no weights: want them under \"model\", or at the top; there are %s", keyList(top))
+}
+
+// modelKeys are where training programs put a state_dict.
+var modelKeys = []string{"model", "state_dict", "model_state_dict"}
+
+func isDictOfTensors(v any) bool {
+	d, ok := v.(*pickle.Dict)
+	return ok && hasTensors(d)
 }
 
 // isStateDict reports whether a dict is a bare state_dict: it has tensors, scalars aside, and is
@@ -154,38 +164,113 @@ func isStateDict(d *pickle.Dict) bool {
 	})
 }
 
-// setTensors makes the tensors of a dict, and of dicts in it, the file's.
-func (f *File) setTensors(d *pickle.Dict) error {
-	f.tensors = map[string]*stored{}
-	room := maxNames
-	return f.addTensors("", d, &room)
+// withoutTraining returns a dict without what optimizers and their schedulers keep.
+func withoutTraining(d *pickle.Dict) *pickle.Dict {
+	out := &pickle.Dict{}
+	for i, k := range d.Keys {
+		if s := strings.ToLower(keyText(k)); !strings.Contains(s, "optim") && !strings.Contains(s, "scheduler") {
+			out.Keys, out.Values = append(out.Keys, k), append(out.Values, d.Values[i])
+		}
+	}
+	return out
 }
 
-// addTensors adds the tensors of d, whose names begin with prefix; room is for names.
-func (f *File) addTensors(prefix string, d *pickle.Dict, room *int) error {
-	for i, k := range d.Keys {
-		name := prefix + keyText(k)
-		switch v := d.Values[i].(type) {
-		case *stored:
-			if *room -= len(name); *room < 0 {
-				return errors.New("names of tensors that take too much memory")
+// setTensors makes the tensors of a dict or list, and of those in it, the file's.
+func (f *File) setTensors(v any) error {
+	f.tensors = map[string]*stored{}
+	room := maxNames
+	if err := f.addTensors("", v, &room); err != nil {
+		return err
+	}
+	f.limitSharing()
+	return nil
+}
+
+// addTensors adds the tensor v, or those in v, under a name or with names that begin with it; room
+// is for names.
+func (f *File) addTensors(name string, v any, room *int) error {
+	if *room -= len(name); *room < 0 {
+		return errors.New("names of tensors that take too much memory")
+	}
+	prefix := name
+	if name != "" {
+		prefix += "."
+	}
+	switch v := v.(type) {
+	case *stored:
+		if _, ok := f.tensors[name]; ok {
+			return fmt.Errorf("two tensors named %q", clip(name))
+		}
+		f.tensors[name] = v
+		f.names = append(f.names, name)
+	case *pickle.Dict:
+		for i, k := range v.Keys {
+			if !holds(v.Values[i]) {
+				continue
 			}
-			if _, ok := f.tensors[name]; ok {
-				return fmt.Errorf("two tensors named %q", clip(name))
-			}
-			f.tensors[name] = v
-			f.names = append(f.names, name)
-		case *pickle.Dict:
-			if *room -= len(name); *room < 0 {
-				return errors.New("names of tensors that take too much memory")
-			}
-			if err := f.addTensors(name+".", v, room); err != nil {
+			if err := f.addTensors(prefix+keyText(k), v.Values[i], room); err != nil {
 				return err
 			}
+		}
+	case pickle.List:
+		return f.addList(prefix, v, room)
+	case pickle.Tuple:
+		return f.addList(prefix, v, room)
+	}
+	return nil
+}
+
+func (f *File) addList(prefix string, list []any, room *int) error {
+	for i, v := range list {
+		if !holds(v) {
+			continue
+		}
+		if err := f.addTensors(prefix+strconv.Itoa(i), v, room); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// holds reports whether a value is a tensor, or may have some in it.
+func holds(v any) bool {
+	switch v.(type) {
+	case *stored, *pickle.Dict, pickle.List, pickle.Tuple:
+		return true
+	}
+	return false
+}
+
+// limitSharing marks tensors that, with those before them, have so many elements in common that
+// reading all would take many times what the file has: a few bytes of pickle can ask for another
+// gigabyte of copies. Tied tensors that are views of the file cost nothing.
+func (f *File) limitSharing() {
+	room := int64(sharedFloor)
+	for _, s := range f.sources {
+		room += sharedFactor * s.size
+	}
+	seen := map[identity]bool{}
+	for _, name := range f.names {
+		t := f.tensors[name]
+		if t.check() != nil {
+			continue
+		}
+		id := t.identity()
+		if seen[id] && t.dtype != F64 && t.contiguous() && !t.rec.swap {
+			continue
+		}
+		seen[id] = true
+		if room -= t.numel() * t.dtype.Size(); room < 0 {
+			t.err = errors.New("it shares its elements with too many others")
+		}
+	}
+}
+
+// Reading all tensors takes at most sharedFactor times the file's size and sharedFloor bytes.
+const (
+	sharedFactor = 16
+	sharedFloor  = 16 << 20
+)
 
 // maxNames is how many bytes the tensors' names may take, which nested dicts can make of few.
 const maxNames = 16 << 20
@@ -203,21 +288,38 @@ func TrimPrefixes(name string) string {
 	}
 }
 
-// lookup follows keys through nested dicts.
-func lookup(d *pickle.Dict, keys []string) (any, bool) {
-	var v any = d
+// lookup follows keys through nested dicts and lists.
+func lookup(v any, keys []string) (_ any, ok bool) {
 	for _, key := range keys {
-		d, ok := v.(*pickle.Dict)
-		if !ok {
+		switch in := v.(type) {
+		case *pickle.Dict:
+			i := slices.IndexFunc(in.Keys, func(k any) bool { return keyText(k) == key })
+			if i < 0 {
+				return nil, false
+			}
+			v = in.Values[i]
+		case pickle.List:
+			if v, ok = element(in, key); !ok {
+				return nil, false
+			}
+		case pickle.Tuple:
+			if v, ok = element(in, key); !ok {
+				return nil, false
+			}
+		default:
 			return nil, false
 		}
-		i := slices.IndexFunc(d.Keys, func(k any) bool { return keyText(k) == key })
-		if i < 0 {
-			return nil, false
-		}
-		v = d.Values[i]
 	}
 	return v, true
+}
+
+// element returns an element of a list by its index in decimal.
+func element(list []any, key string) (any, bool) {
+	i, err := strconv.Atoi(key)
+	if err != nil || i < 0 || i >= len(list) {
+		return nil, false
+	}
+	return list[i], true
 }
 
 // keyText is a dict's key as text: of integers the decimal digits.
@@ -235,8 +337,10 @@ func keyText(k any) string {
 	return describe(k)
 }
 
-func keyList(d *pickle.Dict) string {
-	if len(d.Keys) == 0 {
+// keyList names the keys of a dict, for errors.
+func keyList(v any) string {
+	d, ok := v.(*pickle.Dict)
+	if !ok || len(d.Keys) == 0 {
 		return "no keys"
 	}
 	var list []string
@@ -250,11 +354,11 @@ func keyList(d *pickle.Dict) string {
 	return strings.Join(list, ", ")
 }
 
-// hasTensors reports whether a value, or one in it, is a tensor.
+// hasTensors reports whether a value, or one in it, is a tensor, scalars aside.
 func hasTensors(v any) bool {
 	switch v := v.(type) {
-	case *stored, *storageRef:
-		return true
+	case *stored:
+		return len(v.shape) > 0
 	case pickle.List:
 		return slices.ContainsFunc(v, hasTensors)
 	case pickle.Tuple:

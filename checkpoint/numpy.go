@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/big"
 
 	"microrwkv/checkpoint/internal/pickle"
 )
@@ -36,8 +37,6 @@ func numpyDType(p *parser, args []any) (any, error) {
 	return nil, fmt.Errorf("numpy.dtype: %w", errArgs)
 }
 
-func numpyArray(*parser, []any) (any, error) { return opaque("numpy.ndarray"), nil }
-
 // codecsEncode is _codecs.encode(text, "latin1"), how protocol 2 writes bytes.
 func codecsEncode(p *parser, args []any) (any, error) {
 	if len(args) == 0 {
@@ -62,7 +61,7 @@ func codecsEncode(p *parser, args []any) (any, error) {
 	return nil, fmt.Errorf("_codecs.encode: %w", errArgs)
 }
 
-// numpyScalar is the value of (dtype, bytes).
+// numpyScalar is the value of (dtype, bytes). It is opaque if Go has no such type.
 func numpyScalar(p *parser, args []any) (any, error) {
 	if len(args) != 2 {
 		return nil, fmt.Errorf("a numpy scalar: %w", errArgs)
@@ -71,26 +70,23 @@ func numpyScalar(p *parser, args []any) (any, error) {
 		return nil, err
 	}
 	d, ok := args[0].(*npType)
-	var b []byte
-	switch v := args[1].(type) {
-	case []byte:
-		b = v
-	case string: // written by Python 2
-		b = []byte(v)
-	default:
-		ok = false
-	}
-	if !ok || len(b) > 256 {
+	if !ok {
 		return nil, fmt.Errorf("a numpy scalar: %w", errArgs)
 	}
-	var order binary.ByteOrder = binary.LittleEndian
-	if d.big {
-		order = binary.BigEndian
+	b, ok := args[1].([]byte)
+	if s, text := args[1].(string); text { // written by Python 2
+		b, ok = []byte(s), true
 	}
-	if v, ok := npValue(d.code, b, order); ok {
-		return v, nil
+	if ok && len(b) <= 256 {
+		var order binary.ByteOrder = binary.LittleEndian
+		if d.big {
+			order = binary.BigEndian
+		}
+		if v, ok := npValue(d.code, b, order); ok {
+			return v, nil
+		}
 	}
-	return nil, fmt.Errorf("a numpy scalar of type %q and %d bytes", d.code, len(b))
+	return opaque("numpy scalar of type " + d.code), nil
 }
 
 func npValue(code string, b []byte, order binary.ByteOrder) (any, bool) {
@@ -113,22 +109,21 @@ func npValue(code string, b []byte, order binary.ByteOrder) (any, bool) {
 	case "f2/2":
 		return float64(halfToFloat(uint16(u))), true
 	case "i8/8":
-		return int(u), true
+		return int64(u), true
 	case "i4/4":
-		return int(int32(u)), true
+		return int64(int32(u)), true
 	case "i2/2":
-		return int(int16(u)), true
+		return int64(int16(u)), true
 	case "i1/1":
-		return int(int8(u)), true
+		return int64(int8(u)), true
 	case "u8/8":
-		if u > math.MaxInt64 {
-			return float64(u), true
-		}
-		return int(u), true
+		return new(big.Int).SetUint64(u), true
 	case "u4/4", "u2/2", "u1/1":
-		return int(u), true
+		return int64(u), true
 	case "b1/1":
 		return u != 0, true
+	case "c8/8":
+		return complex(float64(math.Float32frombits(order.Uint32(b))), float64(math.Float32frombits(order.Uint32(b[4:])))), true
 	case "c16/16":
 		return complex(math.Float64frombits(order.Uint64(b)), math.Float64frombits(order.Uint64(b[8:]))), true
 	}

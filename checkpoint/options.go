@@ -6,10 +6,12 @@ type Option func(*options)
 type options struct {
 	key      []string
 	unmapped bool
+	shard    bool // it is one of an index's files, and no index itself
 }
 
-// Key says where in the file's nested dicts the tensors are, "ema" for one. Without it that is
-// "model", "state_dict" or "model_state_dict", or the top if there are tensors.
+// Key says where in the file's nested dicts and lists the tensors are, "ema" for one. Without it
+// that is "model", "state_dict" or "model_state_dict", or the top if there are tensors; else all
+// tensors of the file are taken, under names that say where they are, but for what optimizers keep.
 func Key(keys ...string) Option { return func(o *options) { o.key = keys } }
 
 // Unmapped reads tensors into memory when they are asked for, instead of mapping the file: for

@@ -3,7 +3,6 @@ package checkpoint
 import (
 	"encoding/binary"
 	"math/big"
-	"slices"
 
 	"microrwkv/checkpoint/internal/pickle"
 )
@@ -14,8 +13,9 @@ import (
 // read; in both, Value("model_args") is the same.
 //
 // The value is nil, a bool, int64, float64, string, []byte, complex128, *big.Int beyond int64,
-// []any or map[string]any; numpy scalars are plain numbers, tuples and sets []any, a
-// tensor without dimensions its number, other tensors an Info, types a string such as "torch.float32". It must not be changed.
+// []any or map[string]any; numpy scalars are plain numbers, tuples and sets []any, a tensor without
+// dimensions its number, other tensors an Info, types a string such as "torch.float32", and what is
+// not looked into a string such as "a numpy.ndarray". It must not be changed.
 func (f *File) Value(keys ...string) (any, bool) {
 	if f.root == nil {
 		return nil, false
@@ -44,7 +44,7 @@ func plain(v any) any {
 		if x := v.scalar(); x != nil {
 			return x
 		}
-		return Info{"", v.dtype, ints(v.shape), ints(v.stride), v.rec.src.name + ":" + v.rec.key, int(v.offset), v.contiguous()}
+		return v.info("")
 	case DType:
 		return describe(v)
 	case nil, bool, int64, float64, string, []byte, complex128, *big.Int:
@@ -88,18 +88,42 @@ func (t *stored) scalar() any {
 	return nil
 }
 
-// portable reports whether a value can be written beside other tensors: it is made of plain ones.
-func portable(v any) bool {
-	bad := func(x any) bool { return !portable(x) }
+// portable returns what can be written of a value beside other tensors: dicts lose the entries that
+// can't, lists are written whole or not at all.
+func portable(v any) (any, bool) {
 	switch v := v.(type) {
 	case nil, bool, int64, float64, string, *big.Int, DType:
-		return true
+		return v, true
+	case *stored:
+		x := v.scalar()
+		return x, x != nil
 	case pickle.List:
-		return !slices.ContainsFunc(v, bad)
+		list, ok := portableList(v)
+		return pickle.List(list), ok
 	case pickle.Tuple:
-		return !slices.ContainsFunc(v, bad)
+		list, ok := portableList(v)
+		return pickle.Tuple(list), ok
 	case *pickle.Dict:
-		return !slices.ContainsFunc(v.Keys, bad) && !slices.ContainsFunc(v.Values, bad)
+		d := &pickle.Dict{}
+		for i, k := range v.Keys {
+			k, ok := portable(k)
+			x, ok2 := portable(v.Values[i])
+			if ok && ok2 {
+				d.Keys, d.Values = append(d.Keys, k), append(d.Values, x)
+			}
+		}
+		return d, true
 	}
-	return false
+	return nil, false
+}
+
+func portableList(list []any) ([]any, bool) {
+	out := make([]any, len(list))
+	for i, v := range list {
+		var ok bool
+		if out[i], ok = portable(v); !ok {
+			return nil, false
+		}
+	}
+	return out, true
 }

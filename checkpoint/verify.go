@@ -18,17 +18,19 @@ const checkBlock = 1 << 20
 
 // Verify reads the tensors of these names, of all if there are none, and checks that the file has
 // all of their elements, that records match their CRC-32 where the file has one (zip), and that
-// no float is NaN or infinite. Anything else in the file, an optimizer's state, is not touched. It
-// returns one error that names everything wrong.
+// no float is NaN or infinite. Anything else in the file, an optimizer's state, is not touched, nor
+// are sparse and quantized tensors and their like, unless they are named. It returns one error that
+// names everything wrong; of tied tensors the first one.
 //
 // It reads each byte once, on GOMAXPROCS goroutines. If progress is not nil it is called now and
 // then with the bytes read and to read, from one goroutine at a time.
 func (f *File) Verify(progress func(done, total int64), names ...string) error {
-	if len(names) == 0 {
+	all := len(names) == 0
+	if all {
 		names = f.names
 	}
 	v := &verifier{progress: progress}
-	errs := v.collect(f, names)
+	errs := v.collect(f, names, all)
 	for _, job := range v.jobs {
 		job.plan(v)
 	}
@@ -80,10 +82,9 @@ type block struct {
 }
 
 // collect finds out which bytes to read, and reports the tensors that are not there.
-func (v *verifier) collect(f *File, names []string) (errs []error) {
+func (v *verifier) collect(f *File, names []string, all bool) (errs []error) {
 	jobs := map[*record]*recordJob{}
-	seen := map[*stored]bool{}
-	var gathered int64
+	seen := map[identity]bool{}
 	for _, name := range names {
 		if len(errs) >= maxErrors {
 			return append(errs, fmt.Errorf("%s: there may be more", f.name))
@@ -93,14 +94,18 @@ func (v *verifier) collect(f *File, names []string) (errs []error) {
 			errs = append(errs, f.fail(name, ErrNotFound))
 			continue
 		}
+		if all && t.special != "" {
+			continue
+		}
 		if err := t.check(); err != nil {
 			errs = append(errs, f.fail(name, err))
 			continue
 		}
-		if seen[t] {
+		id := t.identity()
+		if seen[id] {
 			continue
 		}
-		seen[t] = true
+		seen[id] = true
 		job := jobs[t.rec]
 		if job == nil {
 			job = &recordJob{rec: t.rec}
@@ -110,13 +115,7 @@ func (v *verifier) collect(f *File, names []string) (errs []error) {
 		n, last, _ := extent(t.shape, t.stride)
 		size := t.dtype.Size()
 		from := t.offset * size
-		alone := n != last || t.rec.swap
-		if alone {
-			if gathered += n * size; gathered > 16*t.rec.src.size+1<<20 {
-				return append(errs, f.fail(name, errors.New("tensors that share their elements too often")))
-			}
-		}
-		job.tensors = append(job.tensors, &namedTensor{name, t, from, from + last*size, alone})
+		job.tensors = append(job.tensors, &namedTensor{name, t, from, from + last*size, n != last || t.rec.swap})
 	}
 	return errs
 }

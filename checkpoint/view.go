@@ -17,7 +17,7 @@ type Info struct {
 	DType      DType
 	Shape      []int
 	Strides    []int  // in elements
-	Storage    string // what holds the elements; tensors with the same one may share them
+	Storage    string // what holds the elements, if there are any; tensors with the same one may share them
 	Offset     int    // first element, counted from the storage's beginning, in elements
 	Contiguous bool   // elements follow each other in row-major order
 }
@@ -25,7 +25,7 @@ type Info struct {
 // SameData reports whether two tensors of one file are the same elements in the same order, as
 // tied weights are.
 func (i Info) SameData(j Info) bool {
-	return i.Storage == j.Storage && i.DType == j.DType && i.Offset == j.Offset &&
+	return i.Storage != "" && i.Storage == j.Storage && i.DType == j.DType && i.Offset == j.Offset &&
 		slices.Equal(i.Shape, j.Shape) && slices.Equal(i.Strides, j.Strides)
 }
 
@@ -44,7 +44,15 @@ func (f *File) Info(name string) (Info, bool) {
 	if !ok {
 		return Info{}, false
 	}
-	return Info{name, t.dtype, ints(t.shape), ints(t.stride), t.rec.src.name + ":" + t.rec.key, int(t.offset), t.contiguous()}, true
+	return t.info(name), true
+}
+
+func (t *stored) info(name string) Info {
+	storage := ""
+	if t.rec != noRecord {
+		storage = t.rec.src.name + ":" + t.rec.key
+	}
+	return Info{name, t.dtype, ints(t.shape), ints(t.stride), storage, int(t.offset), t.contiguous()}
 }
 
 // Shape returns the shape of a tensor, and whether there is one of that name.
@@ -88,6 +96,9 @@ func (f *File) fail(name string, err error) error { return &Error{f.name, name, 
 
 // check reports why the elements can't be had.
 func (t *stored) check() error {
+	if t.special != "" {
+		return errors.New(t.special)
+	}
 	if t.err != nil {
 		return t.err
 	}
@@ -210,7 +221,7 @@ func gather(dst, src []byte, shape, stride []int64, size int64) []byte {
 // swapBytes turns elements round; complex ones are two numbers.
 func swapBytes(b []byte, d DType) {
 	size := int(d.Size())
-	if d == Complex64 || d == Complex128 {
+	if d == Complex64 || d == Complex128 || d == Complex32 {
 		size /= 2
 	}
 	for i := 0; i+size <= len(b); i += size {

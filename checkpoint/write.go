@@ -72,7 +72,7 @@ func Convert(path string, f *File, opts ...WriteOption) error {
 	var items []*item
 	for _, name := range f.names {
 		t := f.tensors[name]
-		items = append(items, &item{name: name, dtype: t.dtype, shape: t.shape, from: t.dtype, same: identity{t.rec, t.offset, fmt.Sprint(t.shape, t.stride)},
+		items = append(items, &item{name: name, dtype: t.dtype, shape: t.shape, from: t.dtype, same: t.identity(),
 			bytes: func() ([]byte, error) {
 				b, err := t.packed()
 				if err != nil {
@@ -84,22 +84,21 @@ func Convert(path string, f *File, opts ...WriteOption) error {
 	return writeItems(path, items, f.beside(), opts, write)
 }
 
-// beside returns the values that lie beside the tensors and are worth keeping.
+// beside returns the values that lie beside the tensors and are worth keeping: not what is made of
+// tensors too, and nothing named "model", where the tensors go.
 func (f *File) beside() *pickle.Dict {
 	out := &pickle.Dict{}
 	if f.root == nil || f.bare && f.format != Safetensors {
 		return out
 	}
 	for i, k := range f.root.Keys {
-		v := f.root.Values[i]
-		if t, ok := v.(*stored); ok {
-			v = t.scalar()
-		}
 		name, ok := k.(string)
-		if _, alias := f.tensors[name]; !ok || alias || f.format == Safetensors && name == "format" || !portable(v) {
+		if _, alias := f.tensors[name]; !ok || alias || name == "model" || f.format == Safetensors && name == "format" || hasTensors(f.root.Values[i]) {
 			continue
 		}
-		out.Keys, out.Values = append(out.Keys, k), append(out.Values, v)
+		if v, ok := portable(f.root.Values[i]); ok {
+			out.Keys, out.Values = append(out.Keys, k), append(out.Values, v)
+		}
 	}
 	return out
 }
@@ -114,13 +113,6 @@ type item struct {
 	same  any                    // equal for items that share all their elements
 	twin  *item                  // the first of those, nil for itself
 	key   string                 // of its storage, in a zip
-}
-
-// identity tells which elements a stored tensor has.
-type identity struct {
-	rec    *record
-	offset int64
-	layout string
 }
 
 // size returns the bytes to write.

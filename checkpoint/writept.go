@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"math/big"
+	"slices"
 	"strconv"
 
 	"microrwkv/checkpoint/internal/pickle"
@@ -275,15 +276,17 @@ func (p *pickler) value(v any) error {
 // maxPickle limits what values may grow to that share parts of themselves.
 const maxPickle = 256 << 20
 
+// big writes an integer of any size, in two's complement.
 func (p *pickler) big(n *big.Int) error {
-	b := n.Bytes()
-	if n.Sign() < 0 || len(b) > 250 {
+	size := n.BitLen()/8 + 1
+	if size > 255 {
 		return errors.New("an integer too large")
 	}
-	p.out = append(p.out, 0x8a, byte(len(b)+1))
-	for i := len(b) - 1; i >= 0; i-- {
-		p.out = append(p.out, b[i])
+	if n.Sign() < 0 {
+		n = new(big.Int).Add(n, new(big.Int).Lsh(big.NewInt(1), uint(8*size)))
 	}
-	p.out = append(p.out, 0)
+	b := n.FillBytes(make([]byte, size))
+	slices.Reverse(b)
+	p.out = append(append(p.out, 0x8a, byte(size)), b...)
 	return nil
 }

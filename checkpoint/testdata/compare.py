@@ -11,10 +11,10 @@ dtypes = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 def flat(d, prefix=""):
     out = {}
-    for k, v in d.items():
+    for k, v in d.items() if isinstance(d, dict) else enumerate(d):
         if isinstance(v, torch.Tensor):
             out[prefix + str(k)] = v
-        elif isinstance(v, dict):
+        elif isinstance(v, (dict, list, tuple)):
             out.update(flat(v, prefix + str(k) + "."))
     return out
 
@@ -51,6 +51,9 @@ wrong = []
 pairs = list(zip(sys.argv[1::2], sys.argv[2::2]))
 for a, b in pairs:
     x, y = load(a, weights_only=False), load(b, weights_only=True)
+    mapped = load(b, weights_only=True, mmap=True)
+    if x.keys() == mapped.keys() and any(bits(t) != bits(mapped[name]) for name, t in y.items()):
+        wrong.append(f"{a} {b}: other bits when mapped")
     dtype = dtypes.get(b.split(".")[-2])
     if x.keys() != y.keys():
         wrong.append(f"{a} {b}: {sorted(x)} and {sorted(y)}")

@@ -1,0 +1,156 @@
+package checkpoint
+
+import (
+	"errors"
+	"fmt"
+
+	"microrwkv/checkpoint/internal/pickle"
+)
+
+var errArgs = errors.New("wrong arguments")
+
+// rebuildTensor makes a tensor of (storage, offset, size, stride, …); the rest is whether it
+// requires a gradient, its hooks and, seldom, {"conj": True} or {"neg": True}.
+func rebuildTensor(p *parser, args []any) (any, error) {
+	return rebuild(p, args, 6, func(s *storageRef) DType { return s.dtype })
+}
+
+// rebuildTensorV3 is for types without a storage class of their own: the dtype is argument 6.
+func rebuildTensorV3(p *parser, args []any) (any, error) {
+	return rebuild(p, args, 7, func(*storageRef) DType {
+		if len(args) < 7 {
+			return 0
+		}
+		d, _ := args[6].(DType)
+		return d
+	})
+}
+
+func rebuild(p *parser, args []any, metadata int, dtype func(*storageRef) DType) (any, error) {
+	if len(args) < 4 {
+		return nil, fmt.Errorf("a tensor: %w", errArgs)
+	}
+	if err := p.spend(256 + 16*(pickle.Len(args[2])+pickle.Len(args[3]))); err != nil {
+		return nil, err
+	}
+	s, ok := args[0].(*storageRef)
+	offset, ok2 := pickle.Int(args[1])
+	if !ok || !ok2 {
+		return nil, fmt.Errorf("a tensor: %w", errArgs)
+	}
+	shape, err := pickle.Ints(args[2], maxDims)
+	if err != nil {
+		return nil, fmt.Errorf("a tensor's shape: %w", err)
+	}
+	stride, err := pickle.Ints(args[3], maxDims)
+	if err != nil {
+		return nil, fmt.Errorf("a tensor's strides: %w", err)
+	}
+	t := newStored(s, dtype(s), offset, shape, stride)
+	if len(args) > metadata && pickle.Len(args[metadata]) > 0 {
+		t.special = "a conjugated or negated view"
+	}
+	if t.err != nil { // its text has the shape
+		if err := p.spend(1024 + 64*(len(shape)+len(stride))); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// rebuildParameter makes an nn.Parameter of (data, …): its data.
+func rebuildParameter(p *parser, args []any) (any, error) {
+	if len(args) > 0 {
+		if t, ok := args[0].(*stored); ok {
+			return t, nil
+		}
+	}
+	return nil, fmt.Errorf("a parameter: %w", errArgs)
+}
+
+// rebuildQuantized makes a quantized tensor of (storage, offset, size, stride, parameters, …): its
+// elements are integers, whose scale is not kept.
+func rebuildQuantized(p *parser, args []any) (any, error) {
+	v, err := rebuildTensor(p, args[:min(len(args), 4)])
+	if err != nil {
+		return nil, err
+	}
+	v.(*stored).special = "a quantized tensor"
+	return v, nil
+}
+
+// rebuildSparse makes a sparse tensor of (layout, (indices, …, values, size, …)).
+func rebuildSparse(p *parser, args []any) (any, error) {
+	if len(args) == 2 {
+		if parts, ok := pickle.Items(args[1]); ok && len(parts) > 2 {
+			at := len(parts) - 1 // of the size: COO has a bool after it
+			if _, last := parts[at].(bool); last {
+				at--
+			}
+			if values, ok := parts[at-1].(*stored); ok {
+				return describeOnly(p, "a sparse tensor", values.dtype, parts[at])
+			}
+		}
+	}
+	return nil, fmt.Errorf("a sparse tensor: %w", errArgs)
+}
+
+// rebuildMeta makes a tensor without elements of (dtype, size, stride, requires_grad).
+func rebuildMeta(p *parser, args []any) (any, error) {
+	if len(args) > 2 {
+		if d, ok := args[0].(DType); ok {
+			return describeOnly(p, "a tensor on the meta device, without elements", d, args[1])
+		}
+	}
+	return nil, fmt.Errorf("a meta tensor: %w", errArgs)
+}
+
+// rebuildNested makes a nested tensor of (buffer, sizes, strides, offsets), told by the buffer.
+func rebuildNested(p *parser, args []any) (any, error) {
+	if len(args) == 4 {
+		if t, ok := args[0].(*stored); ok {
+			if err := p.spend(256); err != nil {
+				return nil, err
+			}
+			nested := *t
+			nested.special = "a nested tensor"
+			return &nested, nil
+		}
+	}
+	return nil, fmt.Errorf("a nested tensor: %w", errArgs)
+}
+
+// describeOnly returns a tensor that has a dtype and a shape, and nothing that can be read.
+func describeOnly(p *parser, special string, dtype DType, size any) (any, error) {
+	if err := p.spend(1024 + 64*pickle.Len(size)); err != nil {
+		return nil, err
+	}
+	shape, err := pickle.Ints(size, maxDims)
+	if err != nil {
+		return nil, fmt.Errorf("a tensor's shape: %w", err)
+	}
+	stride := rowMajor(shape)
+	if _, _, ok := extent(shape, stride); !ok || dtype == 0 {
+		return nil, fmt.Errorf("%s of shape %v", special, shape)
+	}
+	return &stored{rec: noRecord, dtype: dtype, shape: shape, stride: stride, special: special}, nil
+}
+
+// noRecord is the record of tensors that have none.
+var noRecord = &record{src: &source{}}
+
+// rebuildFromType makes a tensor of (function, class, arguments, attributes), as PyTorch writes
+// tensors that have attributes.
+func rebuildFromType(p *parser, args []any) (any, error) {
+	if len(args) >= 3 {
+		f, ok := args[0].(pickle.Class)
+		list, ok2 := pickle.Items(args[2])
+		if ok && ok2 {
+			v, err := f.Call(list...)
+			if t, ok := v.(*stored); ok || err != nil {
+				return t, err
+			}
+		}
+	}
+	return nil, fmt.Errorf("a tensor with attributes: %w", errArgs)
+}
