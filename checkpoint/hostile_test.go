@@ -151,8 +151,12 @@ func TestNotCheckpoints(t *testing.T) {
 	copy(tar[257:], "ustar\x0000")
 	for _, c := range []struct{ name, data, want string }{
 		{"page", "\n <!DOCTYPE HTML><html>", "HTML"},
+		{"another page", "<!-- cached --><html><body>", "HTML"},
+		{"pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "LFS"},
+		{"long header", "\xff\xff\xff\xff\x00\x00\x00\x00{\"a\":", "safetensors"},
 		{"text", "Not Found", "text"},
 		{"json", `{"metadata": {}}`, "weight_map"},
+		{"another json", `{"error": "not found"}`, "weight_map"},
 		{"gzip", "\x1f\x8b\x08\x00", "gzip"},
 		{"gguf", "GGUF\x03\x00\x00\x00", "GGUF"},
 		{"npy", "\x93NUMPY\x01\x00", "numpy"},
@@ -240,36 +244,67 @@ func TestShrunk(t *testing.T) {
 	}
 }
 
-// TestShards refuses indexes that lead elsewhere, or to what is not there.
+// TestShards refuses indexes that lead elsewhere, or to what is not there, and names all of that.
 func TestShards(t *testing.T) {
 	dir := t.TempDir()
 	shard, err := os.ReadFile("testdata/torch/model-00001-of-00002.safetensors")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "s.safetensors"), shard, 0o666); err != nil {
-		t.Fatal(err)
+	many := `{"weight_map": {`
+	for i := range maxShards + 1 {
+		many += fmt.Sprintf("\"%d\": \"%d\",", i, i)
 	}
-	for index, want := range map[string]string{
-		`{"weight_map": {"a": "../../etc/passwd"}}`:                             "beside",
-		`{"weight_map": {"a": "/etc/passwd"}}`:                                  "beside",
-		`{"weight_map": {"a": "none.safetensors"}}`:                             "none.safetensors",
-		`{"weight_map": {"a": "s.safetensors", "zz": "s.safetensors"}}`:         "zz",
-		`{"weight_map": {"a": 1}}`:                                              "index",
-		`{"weight_map": {"a": "s.safetensors"}`:                                 "index",
-		`{"weight_map": {}}`:                                                    "weight_map",
-		`{"metadata": {}, "weight_map": {"a": "model.safetensors.index.json"}}`: "model.safetensors.index.json",
+	for name, data := range map[string][]byte{
+		"s.safetensors": shard, "copy.safetensors": shard, "lfs.safetensors": []byte("version https://git-lfs.github.com/spec/v1\n"),
+		"short.safetensors": shard[:len(shard)-1], "index.json": []byte(`{"weight_map": {"a": "index.json"}}`),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for index, want := range map[string][]string{
+		`{"weight_map": {"a": "../../etc/passwd"}}`:                                     {"beside"},
+		`{"weight_map": {"a": "/etc/passwd"}}`:                                          {"beside"},
+		`{"weight_map": {"a": ".."}}`:                                                   {"beside"},
+		`{"weight_map": {"a": ""}}`:                                                     {"beside"},
+		`{"weight_map": {"a": "."}}`:                                                    {"directory"},
+		`{"weight_map": {"a": "none.safetensors", "b": "no.pt", "c": "s.safetensors"}}`: {"none.safetensors", "no.pt"},
+		`{"weight_map": {"a": "s.safetensors", "zz": "s.safetensors"}}`:                 {"zz", "no such tensor"},
+		`{"weight_map": {"a": "lfs.safetensors", "b": "short.safetensors"}}`:            {"LFS", "short.safetensors", "cut short"},
+		`{"weight_map": {"a": 1}}`:                                                      {"index"},
+		`{"weight_map": {"a": "s.safetensors"}`:                                         {"index"},
+		`{"weight_map": {}}`:                                                            {"weight_map"},
+		`{"metadata": {}, "weight_map": {"a": "model.safetensors.index.json"}}`:         {"model.safetensors.index.json", "an index in an index"},
+		`{"weight_map": {"a": "index.json"}}`:                                           {"an index in an index"},
+		many + `"x": "x"}}`:                                                             {"1002 files"},
 	} {
 		path := filepath.Join(dir, "model.safetensors.index.json")
 		if err := os.WriteFile(path, []byte(index), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: error %v, want one with %q", index, err, want)
+		_, err := Open(path)
+		for _, word := range append(want, "model.safetensors.index.json") {
+			if err == nil || !strings.Contains(err.Error(), word) {
+				t.Errorf("%.100s: error %v, want one with %q", index, err, word)
+			}
 		}
 		if _, err := OpenBytes("embedded.json", []byte(index)); err == nil {
 			t.Errorf("%s: an index in memory was followed", index)
 		}
+	}
+	// A tensor that two shards have is the one of the shard that the index names.
+	path := filepath.Join(dir, "model.safetensors.index.json")
+	if err := os.WriteFile(path, []byte(`{"weight_map": {"a": "s.safetensors", "b": "copy.safetensors"}}`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if a, _ := f.Info("a"); !strings.HasSuffix(a.Storage, "s.safetensors:a") || len(f.Names()) != 2 {
+		t.Errorf("%v, and a is %+v", f.Names(), a)
 	}
 }
 
@@ -297,11 +332,15 @@ func TestHostileSafetensors(t *testing.T) {
 		{`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}}`, 8, "data_offsets"},
 		{`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,18446744073709551615]}}`, 8, "data_offsets"},
 		{`{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,8]}}`, 8, "F4"},
-		{`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, 4, "begins at"},
-		{`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}`, 12, "begins at"},
+		{`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, 4, "it begins at"},
+		{`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}`, 12, "it begins at"},
 		{`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, 8, "two entries"},
 		{`{"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}}`, 4, `"a"`},
 		{`{"a":1}`, 0, `"a"`},
+		{`{"a":{"dtype":"F32","data_offsets":[0,4]}}`, 4, "no shape"},
+		{`{"a":{"dtype":"F32","shape":null,"data_offsets":[0,4]}}`, 4, "no shape"},
+		{"{\"\xff\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "UTF-8"},
+		{`{"a":{"dtype":"F4","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}`, 4, `"b": 4 bytes for shape [2]`},
 		{`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}`, 4, "header"},
 		{`{} x`, 0, "header"},
 		{`{"__metadata__":{"a":1}}`, 0, "__metadata__"},

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"microrwkv/checkpoint/internal/pickle"
 )
@@ -58,6 +60,9 @@ func openSafetensors(src *source) (tensors *pickle.Dict, metadata map[string]str
 
 // parseSafeHeader reads the header's JSON; names may occur once.
 func parseSafeHeader(b []byte) (names []string, entries map[string]safeEntry, metadata map[string]string, err error) {
+	if !utf8.Valid(b) {
+		return nil, nil, nil, errors.New("the header is not UTF-8")
+	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, nil, nil, errors.New("the header is not a JSON object")
@@ -98,50 +103,61 @@ func parseSafeHeader(b []byte) (names []string, entries map[string]safeEntry, me
 func clipError(err error) error { return errors.New(clip(err.Error())) }
 
 // locateSafe turns the header's entries into tensors, in the order of their bytes, which must
-// follow each other without gaps to the file's end.
+// follow each other without gaps to the file's end. It reports all that are wrong.
 func locateSafe(src *source, names []string, entries map[string]safeEntry, start int64) (*pickle.Dict, error) {
-	for _, name := range names {
-		e := entries[name]
-		if len(e.Offsets) != 2 || e.Offsets[0] > e.Offsets[1] || e.Offsets[1] > uint64(src.size-start) {
-			return nil, fmt.Errorf("tensor %q: data_offsets %v in %d bytes of data: the file may be cut short", clip(name), e.Offsets[:min(2, len(e.Offsets))], src.size-start)
+	var errs []error
+	fail := func(name, format string, args ...any) {
+		if len(errs) < maxTold {
+			errs = append(errs, fmt.Errorf("tensor %q: "+format, append([]any{clip(name)}, args...)...))
 		}
 	}
-	slices.SortStableFunc(names, func(a, b string) int {
-		x, y := entries[a].Offsets, entries[b].Offsets
-		if x[0] != y[0] {
-			return int(math.Copysign(1, float64(x[0])-float64(y[0])))
-		}
-		return int(int64(x[1]) - int64(y[1]))
-	})
+	have := uint64(src.size - start)
 	out := &pickle.Dict{}
-	var end uint64
 	for _, name := range names {
 		e := entries[name]
 		dtype, ok := safeDType(e.DType)
 		if !ok {
-			return nil, fmt.Errorf("tensor %q: unknown dtype %q", clip(name), clip(e.DType))
+			fail(name, "unknown dtype %q", clip(e.DType))
+			continue
 		}
-		if len(e.Shape) > maxDims {
-			return nil, fmt.Errorf("tensor %q: %d dimensions", clip(name), len(e.Shape))
+		if e.Shape == nil || len(e.Shape) > maxDims {
+			fail(name, "%d dimensions, or no shape", len(e.Shape))
+			continue
+		}
+		if len(e.Offsets) != 2 || e.Offsets[0] > e.Offsets[1] || e.Offsets[1] > have {
+			fail(name, "data_offsets %v in %d bytes of data: the file may be cut short", e.Offsets[:min(3, len(e.Offsets))], have)
+			continue
 		}
 		stride := rowMajor(e.Shape)
 		n, _, ok := extent(e.Shape, stride)
-		size := e.Offsets[1] - e.Offsets[0]
-		if !ok || n > math.MaxInt64/dtype.Size() || uint64(n*dtype.Size()) != size {
-			return nil, fmt.Errorf("tensor %q: %d bytes for shape %v of %v", clip(name), size, e.Shape, dtype)
+		size := int64(e.Offsets[1] - e.Offsets[0])
+		if !ok || n > math.MaxInt64/dtype.Size() || n*dtype.Size() != size {
+			fail(name, "%d bytes for shape %v of %v", size, e.Shape, dtype)
+			continue
 		}
-		if e.Offsets[0] != end {
-			return nil, fmt.Errorf("tensor %q begins at byte %d of the data, and the one before ends at %d", clip(name), e.Offsets[0], end)
-		}
-		end = e.Offsets[1]
-		rec := &record{src: src, key: name, name: name, off: start + int64(e.Offsets[0]), size: int64(size), swap: bigEndianHost}
-		out.Keys = append(out.Keys, name)
+		rec := &record{src: src, key: name, name: name, off: start + int64(e.Offsets[0]), size: size, swap: bigEndianHost}
 		out.Values = append(out.Values, &stored{rec: rec, dtype: dtype, shape: e.Shape, stride: stride})
 	}
-	if end != uint64(src.size-start) {
-		return nil, fmt.Errorf("%d bytes of data, and tensors for %d", src.size-start, end)
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
-	return out, nil
+	slices.SortStableFunc(out.Values, func(a, b any) int {
+		x, y := a.(*stored).rec, b.(*stored).rec
+		return cmp.Or(cmp.Compare(x.off, y.off), cmp.Compare(x.size, y.size))
+	})
+	end := start
+	for _, v := range out.Values {
+		rec := v.(*stored).rec
+		if rec.off != end {
+			fail(rec.name, "it begins at byte %d of the data, and the one before ends at %d", rec.off-start, end-start)
+		}
+		end = rec.off + rec.size
+		out.Keys = append(out.Keys, rec.name)
+	}
+	if end != src.size {
+		errs = append(errs, fmt.Errorf("%d bytes of data, and tensors for %d", have, end-start))
+	}
+	return out, errors.Join(errs...)
 }
 
 // rowMajor returns the strides of a contiguous tensor; shapes that make no sense are found out by

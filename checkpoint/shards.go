@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,8 +15,14 @@ import (
 // maxIndex is the most bytes of an index.
 const maxIndex = 64 << 20
 
-// openShards opens the safetensors files that an index, model.safetensors.index.json, maps names
-// to. They lie beside it.
+// maxShards is the most files that an index may name, and maxTold how many that are wrong are told.
+const (
+	maxShards = 1000
+	maxTold   = 20
+)
+
+// openShards opens the files that an index, model.safetensors.index.json, maps names of tensors
+// to. They lie beside it, and are safetensors or, in older models, of torch.save.
 func (f *File) openShards(o *options) error {
 	src := f.sources[0]
 	if src.size > maxIndex {
@@ -37,50 +44,61 @@ func (f *File) openShards(o *options) error {
 	if src.close == nil {
 		return errors.New("an index in memory: the files that it names are not there")
 	}
-	shards := map[string]*pickle.Dict{}
-	metadata := map[string]string{}
-	for _, file := range sorted(index.WeightMap) {
-		if shards[file] != nil {
+	files := slices.Compact(sorted(index.WeightMap))
+	if len(files) > maxShards {
+		return fmt.Errorf("the index names %d files, want at most %d", len(files), maxShards)
+	}
+	all, metadata := &pickle.Dict{}, &pickle.Dict{}
+	var errs []error
+	for _, file := range files {
+		shard, err := f.openShard(file, o)
+		if err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		if !filepath.IsLocal(file) || strings.ContainsAny(file, `/\`) {
-			return fmt.Errorf("the index names %q, want a file beside it", clip(file))
+		f.format = shard.format
+		if shard.format == Safetensors {
+			metadata.Keys = append(metadata.Keys, shard.root.Keys...)
+			metadata.Values = append(metadata.Values, shard.root.Values...)
 		}
-		s, err := openSource(filepath.Join(filepath.Dir(f.name), file), o.unmapped)
-		if err != nil {
-			return err
-		}
-		f.sources = append(f.sources, s)
-		var m map[string]string
-		if shards[file], m, err = openSafetensors(s); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
-		for k, v := range m {
-			metadata[k] = v
-		}
-	}
-	all := &pickle.Dict{}
-	found := map[string]bool{}
-	for _, file := range slices.Compact(sorted(index.WeightMap)) {
-		d := shards[file]
-		for i, k := range d.Keys {
-			if name := k.(string); index.WeightMap[name] == file {
-				all.Keys, all.Values = append(all.Keys, k), append(all.Values, d.Values[i])
-				found[name] = true
+		for _, name := range shard.names {
+			if index.WeightMap[name] == file {
+				all.Keys, all.Values = append(all.Keys, name), append(all.Values, shard.tensors[name])
+				delete(index.WeightMap, name)
 			}
 		}
 	}
-	var errs []error
-	for name, file := range index.WeightMap {
-		if !found[name] && len(errs) < 20 {
-			errs = append(errs, &Error{file, clip(name), ErrNotFound})
+	if len(errs) == 0 { // else what is missing follows from that
+		for _, name := range slices.Sorted(maps.Keys(index.WeightMap)) {
+			errs = append(errs, &Error{index.WeightMap[name], name, ErrNotFound})
 		}
+	}
+	if n := len(errs); n > maxTold {
+		errs = append(errs[:maxTold], fmt.Errorf("and %d more", n-maxTold))
 	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	f.root, f.bare = metadataValues(metadata), true
+	f.root, f.bare = metadata, true
 	return f.setTensors(all)
+}
+
+// openShard opens a file of an index.
+func (f *File) openShard(name string, o *options) (*File, error) {
+	if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
+		return nil, fmt.Errorf("the index names %q, want a file beside it", clip(name))
+	}
+	path := filepath.Join(filepath.Dir(f.name), name)
+	s, err := openSource(path, o.unmapped)
+	if err != nil {
+		return nil, err
+	}
+	f.sources = append(f.sources, s)
+	shard := &File{name: path, sources: []*source{s}}
+	if err := shard.open(&options{shard: true}); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return shard, nil
 }
 
 // sorted returns a map's values in order.

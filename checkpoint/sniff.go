@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -53,16 +54,25 @@ func sniff(head []byte, size int64) kind {
 	}
 	text := bytes.ToLower(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))))
 	switch {
-	case bytes.HasPrefix(text, []byte("<!doctype html")), bytes.HasPrefix(text, []byte("<html")), bytes.HasPrefix(text, []byte("<head")):
+	case bytes.HasPrefix(text, []byte("<")) && isHTML(text):
 		return "an HTML page, not a checkpoint: a download that went wrong?"
-	case bytes.HasPrefix(text, []byte("{")) && (bytes.Contains(head, []byte(`"weight_map"`)) || bytes.Contains(head, []byte(`"metadata"`))):
+	case bytes.HasPrefix(text, []byte("{")) && isText(head):
 		return isIndex
 	case isText(head):
 		return "a text file, not a checkpoint"
+	case len(head) > 8 && head[8] == '{':
+		return "not a checkpoint: its beginning is like that of safetensors, but the header would have more than 100 MB"
 	case head[0] == 0x80:
 		return "a pickle that torch.save did not write, or the beginning of one: not a checkpoint"
 	}
 	return "not a PyTorch or safetensors checkpoint"
+}
+
+// isHTML reports whether a text has one of the tags that pages begin with.
+func isHTML(text []byte) bool {
+	return slices.ContainsFunc([]string{"<!doctype html", "<html", "<head", "<body"}, func(tag string) bool {
+		return bytes.Contains(text, []byte(tag))
+	})
 }
 
 // isText reports whether a file's beginning is UTF-8 without control characters.
