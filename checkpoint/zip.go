@@ -2,10 +2,12 @@ package checkpoint
 
 import (
 	"archive/zip"
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"path"
+	"slices"
 	"strings"
 
 	"microrwkv/checkpoint/internal/pickle"
@@ -55,8 +57,28 @@ func openZip(src *source) (root any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	root, _, err = decode(data, a.storage)
-	return root, err
+	if root, _, err = decode(data, a.storage); err != nil {
+		return nil, err
+	}
+	return root, a.overlap()
+}
+
+// overlap reports records that have bytes in common: thousands of entries for the same bytes, each
+// of which would be checked, take no more than a few.
+func (a *archive) overlap() error {
+	var list []*record
+	for _, rec := range a.records {
+		if rec.size > 0 && rec.off > 0 {
+			list = append(list, rec)
+		}
+	}
+	slices.SortFunc(list, func(x, y *record) int { return cmp.Or(cmp.Compare(x.off, y.off), cmp.Compare(x.name, y.name)) })
+	for i, rec := range list {
+		if i > 0 && rec.off < list[i-1].off+list[i-1].size {
+			return fmt.Errorf("records %q and %q overlap", clip(list[i-1].name), clip(rec.name))
+		}
+	}
+	return nil
 }
 
 func (a *archive) isTorchScript() bool {

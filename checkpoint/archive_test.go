@@ -1,0 +1,179 @@
+package checkpoint
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// entry is one of a zip archive's.
+type entry struct {
+	name string
+	data []byte
+}
+
+// entries reads an archive.
+func entries(t *testing.T, path string) (list []entry) {
+	t.Helper()
+	r, err := zip.OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for _, f := range r.File {
+		file, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, entry{f.Name, b})
+	}
+	return list
+}
+
+// rezip writes an archive, entries with a data descriptor after them as streams have it.
+func rezip(t *testing.T, list []entry, method uint16, comment string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, e := range list {
+		w, err := z.CreateHeader(&zip.FileHeader{Name: e.name, Method: method})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(e.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.SetComment(comment); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestArchives reads archives that other programs have written again, and refuses those that are
+// not what torch.save writes.
+func TestArchives(t *testing.T) {
+	small := entries(t, "testdata/torch/small.pt")
+	renamed := func(root string) (list []entry) {
+		for _, e := range small {
+			_, rest, _ := strings.Cut(e.name, "/")
+			list = append(list, entry{root + rest, e.data})
+		}
+		return list
+	}
+	with := func(extra ...entry) []entry { return append(renamed("small/"), extra...) }
+	for _, c := range []struct {
+		name    string
+		list    []entry
+		method  uint16
+		comment string
+		want    string // in the error
+	}{
+		{"streamed", small, zip.Store, "", ""},
+		{"commented", small, zip.Store, strings.Repeat("comment ", 5000), ""},
+		{"without a root", renamed(""), zip.Store, "", ""},
+		{"another root", renamed("модель 7/"), zip.Store, "", ""},
+		{"directories and more", with(entry{"small/", nil}, entry{"README", []byte("x")}), zip.Store, "", ""},
+		{"compressed", small, zip.Deflate, "", "compressed"},
+		{"two pickles", with(entry{"other/data.pkl", nil}), zip.Store, "", "two zip entries"},
+		{"one name twice", with(entry{"small/data/0", nil}), zip.Store, "", "two zip entries"},
+		{"no pickle", renamed("a/b/"), zip.Store, "", "data.pkl"},
+		{"code", with(entry{"small/code/__torch__.py", nil}), zip.Store, "", "TorchScript"},
+		{"byte order", with(), zip.Store, "", ""},
+	} {
+		if c.name == "byte order" {
+			for i, e := range c.list {
+				if strings.HasSuffix(e.name, "byteorder") {
+					c.list[i].data = []byte("middle")
+				}
+			}
+			c.want = "byteorder"
+		}
+		f, err := OpenBytes(c.name, rezip(t, c.list, c.method, c.comment))
+		if err == nil {
+			err = f.Verify(nil)
+		}
+		if c.want == "" && (err != nil || len(f.Names()) != 2) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestOverlap refuses an archive two of whose records are the same bytes.
+func TestOverlap(t *testing.T) {
+	b, err := os.ReadFile("testdata/torch/small.pt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := map[string]uint32{}
+	for _, key := range []string{"data/0", "data/1"} {
+		at := bytes.LastIndex(b, []byte("small/"+key)) // in the central directory
+		offset := b[at-4:]
+		if key == "data/1" {
+			binary.LittleEndian.PutUint32(offset, local["data/0"])
+		}
+		local[key] = binary.LittleEndian.Uint32(offset)
+	}
+	if _, err := OpenBytes("x.pt", b); err == nil || !strings.Contains(err.Error(), "overlap") || !strings.Contains(err.Error(), "small/data/1") {
+		t.Errorf("error %v, want one that names the records", err)
+	}
+}
+
+// TestSharing opens a pickle that makes ten thousand tensors of one storage of a megabyte, which
+// overlap and hold a NaN at the end: what would take ten thousand passes over it is cut short.
+func TestSharing(t *testing.T) {
+	const n, tensors = 1 << 18, 10000
+	p := &pickler{}
+	p.out = append(p.out, 0x80, 2, '}', '(')
+	for i := range tensors {
+		p.str(fmt.Sprint("t", i))
+		p.global("torch._utils", "_rebuild_tensor_v2")
+		p.out = append(p.out, '(', '(')
+		p.str("storage")
+		p.global("torch", "FloatStorage")
+		p.str("0")
+		p.str("cpu")
+		p.int(n)
+		p.out = append(p.out, 't', 'Q')
+		p.int(0)
+		p.ints([]int64{n - 1 - int64(i)})
+		p.ints([]int64{1})
+		p.out = append(p.out, 0x89)
+		p.global("collections", "OrderedDict")
+		p.out = append(p.out, ')', 'R', 't', 'R')
+	}
+	p.out = append(p.out, 'u', '.')
+	data := make([]byte, 4*n)
+	binary.NativeEndian.PutUint32(data[4*(n-1):], 0x7fc00000)
+	f, err := OpenBytes("x.pt", rezip(t, []entry{{"x/data.pkl", p.out}, {"x/data/0", data}}, zip.Store, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Tensor("t0"); err != nil {
+		t.Error(err)
+	}
+	start := time.Now()
+	err = f.Verify(nil)
+	if err == nil || !strings.Contains(err.Error(), "shares its elements") {
+		t.Errorf("error %v", err)
+	}
+	if d := time.Since(start); d > 20*time.Second {
+		t.Errorf("Verify took %v", d)
+	}
+	if _, err := f.Tensor("t9999"); err == nil || !strings.Contains(err.Error(), "shares its elements") {
+		t.Errorf("error %v", err)
+	}
+}
