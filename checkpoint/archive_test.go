@@ -6,10 +6,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"microrwkv/checkpoint/internal/pickle"
 )
 
 // entry is one of a zip archive's.
@@ -140,20 +143,7 @@ func TestSharing(t *testing.T) {
 	p.out = append(p.out, 0x80, 2, '}', '(')
 	for i := range tensors {
 		p.str(fmt.Sprint("t", i))
-		p.global("torch._utils", "_rebuild_tensor_v2")
-		p.out = append(p.out, '(', '(')
-		p.str("storage")
-		p.global("torch", "FloatStorage")
-		p.str("0")
-		p.str("cpu")
-		p.int(n)
-		p.out = append(p.out, 't', 'Q')
-		p.int(0)
-		p.ints([]int64{n - 1 - int64(i)})
-		p.ints([]int64{1})
-		p.out = append(p.out, 0x89)
-		p.global("collections", "OrderedDict")
-		p.out = append(p.out, ')', 'R', 't', 'R')
+		p.rebuild("0", n, nil, 0, []int64{n - 1 - int64(i)}, []int64{1})
 	}
 	p.out = append(p.out, 'u', '.')
 	data := make([]byte, 4*n)
@@ -175,5 +165,107 @@ func TestSharing(t *testing.T) {
 	}
 	if _, err := f.Tensor("t9999"); err == nil || !strings.Contains(err.Error(), "shares its elements") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// rebuild writes a float32 tensor's pickle; view is a part of a storage, in legacy files.
+func (p *pickler) rebuild(key string, numel int64, view []any, offset int64, shape, stride []int64) {
+	p.global("torch._utils", "_rebuild_tensor_v2")
+	p.out = append(p.out, '(', '(')
+	p.str("storage")
+	p.global("torch", "FloatStorage")
+	p.str(key)
+	p.str("cuda:0")
+	p.int(numel)
+	if view == nil {
+		p.out = append(p.out, 'N')
+	} else {
+		p.value(pickle.Tuple(view))
+	}
+	p.out = append(p.out, 't', 'Q')
+	p.int(offset)
+	p.ints(shape)
+	p.ints(stride)
+	p.out = append(p.out, 0x89)
+	p.global("collections", "OrderedDict")
+	p.out = append(p.out, ')', 'R', 't', 'R')
+}
+
+// legacyFile makes a legacy file of one tensor "w" and the storages that it says it has.
+func legacyFile(tensor func(p *pickler), machine *pickle.Dict, keys []any, data []byte) []byte {
+	p := &pickler{}
+	dump := func(write func()) {
+		p.out = append(p.out, 0x80, 2)
+		write()
+		p.out = append(p.out, '.')
+	}
+	dump(func() { p.big(legacyMagic) })
+	dump(func() { p.int(legacyVersion) })
+	dump(func() { p.value(machine) })
+	dump(func() {
+		p.out = append(p.out, '}')
+		p.str("w")
+		tensor(p)
+		p.out = append(p.out, 's')
+	})
+	dump(func() { p.value(keys) })
+	return append(p.out, data...)
+}
+
+// TestLegacy reads views of storages, and refuses legacy files that contradict themselves.
+func TestLegacy(t *testing.T) {
+	data := make([]byte, 8+6*4)
+	data[0] = 6
+	for i := range 6 {
+		binary.LittleEndian.PutUint32(data[8+4*i:], uint32(0x3f800000+i))
+	}
+	two := append(bytes.Clone(data), data...)
+	whole := func(p *pickler) { p.rebuild("a", 6, nil, 0, []int64{2, 3}, []int64{3, 1}) }
+	viewed := func(view ...any) func(p *pickler) {
+		return func(p *pickler) { p.rebuild("a", 6, view, 1, []int64{2}, []int64{1}) }
+	}
+	little := &pickle.Dict{Keys: []any{"little_endian"}, Values: []any{true}}
+	big := &pickle.Dict{Keys: []any{"little_endian"}, Values: []any{false}}
+	for _, c := range []struct {
+		name    string
+		tensor  func(p *pickler)
+		machine *pickle.Dict
+		keys    []any
+		data    []byte
+		want    string
+	}{
+		{"whole", whole, little, []any{"a"}, data, ""},
+		{"a view", viewed("v", 2, 4), little, []any{"a"}, data, ""},
+		{"big-endian", whole, big, []any{"a"}, data, "big-endian"},
+		{"a view outside", viewed("v", 3, 4), little, []any{"a"}, data, "outside of storage"},
+		{"a negative view", viewed("v", -1, 4), little, []any{"a"}, data, "outside of storage"},
+		{"a view too short", viewed("v", 2, 2), little, []any{"a"}, data, "need more than the 8 bytes"},
+		{"a view of two", viewed("v", 2), little, []any{"a"}, data, "view"},
+		{"no storages", whole, little, []any{}, data, "not in the file"},
+		{"listed twice", whole, little, []any{"a", "a"}, two, "twice"},
+		{"another", whole, little, []any{"a", "b"}, two, `"b" is listed`},
+		{"a number", whole, little, []any{1}, data, "not a string"},
+		{"another size", func(p *pickler) { p.rebuild("a", 5, nil, 0, []int64{5}, []int64{1}) }, little, []any{"a"}, data, "6 elements, and 5 are announced"},
+		{"cut", whole, little, []any{"a"}, data[:31], "should have 24 bytes, 23 are left"},
+		{"no elements", whole, little, []any{"a"}, data[:7], "storage 1 of 1 is missing"},
+	} {
+		f, err := OpenBytes(c.name, legacyFile(c.tensor, c.machine, c.keys, c.data))
+		if err == nil {
+			err = f.Verify(nil)
+		}
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+		if err != nil {
+			continue
+		}
+		x, err := f.Tensor("w")
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := map[string]uint32{"whole": 0x3f800000, "a view": 0x3f800003}[c.name]
+		if got := math.Float32bits(x.Data()[0]); got != first {
+			t.Errorf("%s: begins with %#x, want %#x", c.name, got, first)
+		}
 	}
 }

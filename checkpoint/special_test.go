@@ -2,9 +2,12 @@ package checkpoint
 
 import (
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"microrwkv/checkpoint/internal/pickle"
 )
 
 // TestSpecial lists tensors that have no plain elements, and gives the weights beside them.
@@ -125,5 +128,44 @@ func TestTypes(t *testing.T) {
 	}
 	if _, ok := f.Value("types", "11"); ok {
 		t.Error("a list has an element after its end")
+	}
+}
+
+// TestBeside converts what can be written of the values beside the tensors, and leaves out the rest
+// alone.
+func TestBeside(t *testing.T) {
+	f, err := Open("testdata/torch/more_protocol4.pt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	out := filepath.Join(t.TempDir(), "out.pt")
+	if err := Convert(out, f); err != nil {
+		t.Fatal(err)
+	}
+	g, err := Open(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	for _, key := range []string{"version", "bigs", "deep", "deque", "default_str", "text", "big_endian", "path"} {
+		want, _ := f.Value(key)
+		if got, ok := g.Value(key); !ok || !reflect.DeepEqual(got, want) {
+			t.Errorf("Value(%q) = %#v, %v, want %#v", key, got, ok, want)
+		}
+	}
+	for _, key := range []string{"array", "generator", "date", "longdouble"} {
+		if v, ok := g.Value(key); ok {
+			t.Errorf("Value(%q) = %v, want it left out", key, v)
+		}
+	}
+	array := opaque("numpy.ndarray")
+	in := &pickle.Dict{
+		Keys:   []any{"lr", "mean", pickle.Tuple{array}, "betas", "means"},
+		Values: []any{0.5, array, 1, pickle.Tuple{0.9, &pickle.Dict{Keys: []any{"x"}, Values: []any{array}}}, pickle.List{int64(1), array}},
+	}
+	want := &pickle.Dict{Keys: []any{"lr", "betas"}, Values: []any{0.5, pickle.Tuple{0.9, &pickle.Dict{}}}}
+	if got, ok := portable(in); !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("portable = %v, %v, want %v", got, ok, want)
 	}
 }

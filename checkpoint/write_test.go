@@ -70,46 +70,53 @@ func TestHalf(t *testing.T) {
 // TestConvert writes every file that can be read in both formats, reads that again, and compares
 // bits, values and which tensors are tied.
 func TestConvert(t *testing.T) {
-	dir := t.TempDir()
 	files, _ := filepath.Glob("testdata/torch/*.*t*")
 	more, _ := filepath.Glob("testdata/formats/*.*t*")
 	for _, path := range append(append(files, more...), "testdata/torch/pytorch_model.bin.index.json") {
 		if strings.HasSuffix(path, ".json") && !strings.HasSuffix(path, ".index.json") || notAll(path) {
 			continue
 		}
-		f, err := Open(path)
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel() // each file that is written waits for the disk
+			testConvert(t, path)
+		})
+	}
+}
+
+func testConvert(t *testing.T, path string) {
+	dir := t.TempDir()
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, ext := range []string{".pt", ".safetensors"} {
+		out := filepath.Join(dir, "out"+ext)
+		if dtype := noSafetensors(path, ext); dtype != "" {
+			if err := Convert(out, f); err == nil || !strings.Contains(err.Error(), dtype) {
+				t.Errorf("error %v, want one that names %s", err, dtype)
+			}
+			continue
+		}
+		if err := Convert(out, f); err != nil {
+			t.Fatalf("to %s: %v", ext, err)
+		}
+		g, err := Open(out)
+		if err != nil {
+			t.Fatalf("to %s: %v", ext, err)
+		}
+		sameFile(t, "to "+ext, f, g)
+		back := filepath.Join(dir, "back.pt")
+		if err := Convert(back, g); err != nil {
+			t.Fatal(err)
+		}
+		h, err := Open(back)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, ext := range []string{".pt", ".safetensors"} {
-			out := filepath.Join(dir, "out"+ext)
-			if dtype := noSafetensors(path, ext); dtype != "" {
-				if err := Convert(out, f); err == nil || !strings.Contains(err.Error(), dtype) {
-					t.Errorf("%s: error %v, want one that names %s", path, err, dtype)
-				}
-				continue
-			}
-			if err := Convert(out, f); err != nil {
-				t.Fatalf("%s to %s: %v", path, ext, err)
-			}
-			g, err := Open(out)
-			if err != nil {
-				t.Fatalf("%s to %s: %v", path, ext, err)
-			}
-			sameFile(t, path+" to "+ext, f, g)
-			back := filepath.Join(dir, "back.pt")
-			if err := Convert(back, g); err != nil {
-				t.Fatal(err)
-			}
-			h, err := Open(back)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sameFile(t, path+" to "+ext+" and back", f, h)
-			g.Close()
-			h.Close()
-		}
-		f.Close()
+		sameFile(t, "to "+ext+" and back", f, h)
+		g.Close()
+		h.Close()
 	}
 }
 
