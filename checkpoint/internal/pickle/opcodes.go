@@ -34,7 +34,7 @@ func (s *scanner) effect(op byte) (rewritten bool, err error) {
 	case 'X', 0x8c, 0x8d, 'T', 'U', 'S', 'V', 'B', 'C', 0x8e, 0x96:
 		return false, s.bytes(op)
 	case 'q', 'r', 'p', 0x94, 'h', 'j', 'g':
-		return false, s.memory(op)
+		return s.memory(op)
 	case 'c', 0x93, 'i', 'o', 'R', 0x81, 0x92, 'b', 'Q':
 		return s.classes(op)
 	case 0x98: // READONLY_BUFFER
@@ -182,14 +182,14 @@ func (s *scanner) bytes(op byte) error {
 	}
 	v := value{}
 	if (op == 'X' || op == 0x8c || op == 0x8d || op == 'U' || op == 'T') && n <= maxLine {
-		v = value{text, int32(at), int32(n)}
+		v = value{kind: text, off: int32(at), n: int32(n)}
 	}
 	return s.push(v)
 }
 
-func (s *scanner) memory(op byte) error {
+// memory follows the memo; what is stored becomes LONG_BINPUT.
+func (s *scanner) memory(op byte) (rewritten bool, err error) {
 	var key uint64
-	var err error
 	switch op {
 	case 'q', 'h':
 		key, err = s.number(1)
@@ -198,15 +198,15 @@ func (s *scanner) memory(op byte) error {
 	case 'p', 'g':
 		key, err = s.decimal()
 	case 0x94: // MEMOIZE
-		key = uint64(len(s.memo))
+		key = uint64(s.memo.len())
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if op == 'h' || op == 'j' || op == 'g' {
-		return s.load(key)
+		return false, s.load(key)
 	}
-	return s.store(key)
+	return true, s.store(key)
 }
 
 // emitClass writes a GLOBAL or INST opcode with the module's name marked.

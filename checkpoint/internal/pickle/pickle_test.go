@@ -79,6 +79,8 @@ func TestDecode(t *testing.T) {
 		{"K\x01Q.", "persistent"},
 		{"K\x07q\x000h\x00.", int64(7)},
 		{"K\x07p5\n0g5\n.", int64(7)},
+		{"K\x01q\x01K\x02q\x000K\x03\x94\x940h\x02h\x00\x86h\x03h\x01\x86\x86\x86.", Tuple{int64(1), Tuple{Tuple{int64(3), int64(2)}, Tuple{int64(3), int64(1)}}}}, // in any order
+		{"K\x01q\x000h\x00K\x02q\x000\x85.", Tuple{int64(1)}}, // stored again after its use
 		{"\x80\x04\x95\x03\x00\x00\x00\x00\x00\x00\x00K\x07\x94\x95\x04\x00\x00\x00\x00\x00\x00\x000h\x00.", int64(7)},
 		{"K\x07(K\x012.", nil},
 	} {
@@ -221,7 +223,7 @@ func TestBudget(t *testing.T) {
 				}
 				in = append(in, 't', '.')
 			}
-			s := &scanner{in: in, memo: map[uint32]value{}, limit: 1 << 60}
+			s := newScanner(in, 1<<60)
 			for {
 				if stop, err := s.step(); err != nil {
 					t.Fatal(err)

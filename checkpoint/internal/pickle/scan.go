@@ -45,8 +45,18 @@ const (
 
 type value struct {
 	kind   kind
+	used   bool // of a memo entry: it is fetched again
 	off, n int32
 }
+
+// put is where a value is stored in the memo, in the normalised stream.
+type put struct {
+	at  int
+	key uint32
+}
+
+// putSize is the length of LONG_BINPUT.
+const putSize = 5
 
 // A scanner walks a pickle.
 type scanner struct {
@@ -55,18 +65,23 @@ type scanner struct {
 	out   []byte
 	stack []value
 	marks []int // stack heights
-	memo  map[uint32]value
+	memo  memo
+	puts  []put
 	spent int64
 	limit int64
 }
 
 var errTruncated = errors.New("pickle: cut short")
 
+func newScanner(in []byte, limit int64) *scanner {
+	return &scanner{in: in, out: make([]byte, 0, min(len(in), 1<<17)), memo: memo{sparse: map[uint32]value{}}, limit: limit}
+}
+
 // scan checks the pickle that in begins with, see the package's comment, and returns it in a
 // form that gopickle's Unpickler may be given, and its length. Decoding takes at most limit bytes
 // of memory.
 func scan(in []byte, limit int64) (out []byte, n int, err error) {
-	s := &scanner{in: in, memo: map[uint32]value{}, limit: limit}
+	s := newScanner(in, limit)
 	for {
 		at := s.pos
 		stop, err := s.step()
@@ -74,7 +89,7 @@ func scan(in []byte, limit int64) (out []byte, n int, err error) {
 			return nil, 0, fmt.Errorf("pickle: byte %d: %w", at, err)
 		}
 		if stop {
-			return s.out, s.pos, nil
+			return s.usedPuts(), s.pos, nil
 		}
 	}
 }
@@ -156,18 +171,66 @@ func (s *scanner) store(key uint64) error {
 	if err != nil {
 		return err
 	}
-	s.memo[uint32(key)] = v[0]
+	s.memo.set(uint32(key), v[0])
 	s.stack = s.stack[:len(s.stack)+1]
+	s.puts = append(s.puts, put{len(s.out), uint32(key)})
+	s.out = binary.LittleEndian.AppendUint32(append(s.out, 'r'), uint32(key))
 	return s.spend(costMemo)
 }
 
 // load pushes a memoized value.
 func (s *scanner) load(key uint64) error {
-	v, ok := s.memo[uint32(key)]
+	v, ok := s.memo.get(uint32(key))
 	if !ok {
 		return fmt.Errorf("memo %d is not set", key)
 	}
+	v.used = true
+	s.memo.set(uint32(key), v)
 	return s.push(v)
+}
+
+// usedPuts returns the stream without what is stored in the memo and never fetched, most of it.
+func (s *scanner) usedPuts() []byte {
+	out := s.out[:0]
+	from := 0
+	for _, p := range s.puts {
+		if v, _ := s.memo.get(p.key); !v.used {
+			out = append(out, s.out[from:p.at]...)
+			from = p.at + putSize
+		}
+	}
+	return append(out, s.out[from:]...)
+}
+
+// memo holds what a pickle stores for later: Python numbers its entries in order.
+type memo struct {
+	dense  []value
+	sparse map[uint32]value
+}
+
+func (m *memo) len() int { return len(m.dense) + len(m.sparse) }
+
+func (m *memo) get(key uint32) (v value, ok bool) {
+	if uint64(key) < uint64(len(m.dense)) {
+		return m.dense[key], true
+	}
+	v, ok = m.sparse[key]
+	return v, ok
+}
+
+// set keeps in mind whether the entry was ever used.
+func (m *memo) set(key uint32, v value) {
+	old, _ := m.get(key)
+	v.used = v.used || old.used
+	switch n := uint64(len(m.dense)); {
+	case uint64(key) < n:
+		m.dense[key] = v
+	case uint64(key) == n:
+		m.dense = append(m.dense, v)
+		delete(m.sparse, key)
+	default:
+		m.sparse[key] = v
+	}
 }
 
 // decimal reads a memo index from a line.
