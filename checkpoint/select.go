@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -85,7 +86,7 @@ func (f *File) setTensors(v any) error {
 		return err
 	}
 	f.limitSharing()
-	return nil
+	return f.overlap()
 }
 
 // addTensors adds the tensor v, or those in v, under a name or with names that begin with it; room
@@ -166,6 +167,28 @@ func (f *File) limitSharing() {
 			t.err = errors.New("it shares its elements with too many others")
 		}
 	}
+}
+
+// overlap reports records that have bytes in common: thousands of entries of a zip for the same
+// bytes, each of which would be checked, take no more than a few.
+func (f *File) overlap() error {
+	seen := map[*record]bool{}
+	var list []*record
+	for _, name := range f.names {
+		if rec := f.tensors[name].rec; !seen[rec] && rec.locate() == nil && rec.size > 0 {
+			seen[rec] = true
+			list = append(list, rec)
+		}
+	}
+	slices.SortFunc(list, func(x, y *record) int {
+		return cmp.Or(cmp.Compare(x.src.name, y.src.name), cmp.Compare(x.off, y.off), cmp.Compare(x.name, y.name))
+	})
+	for i, rec := range list {
+		if i > 0 && rec.src == list[i-1].src && rec.off < list[i-1].off+list[i-1].size {
+			return fmt.Errorf("records %q and %q overlap", clip(list[i-1].name), clip(rec.name))
+		}
+	}
+	return nil
 }
 
 // Reading all tensors takes at most sharedFactor times the file's size and sharedFloor bytes.

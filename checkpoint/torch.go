@@ -1,13 +1,16 @@
 package checkpoint
 
 import (
+	"archive/zip"
 	"errors"
 	"fmt"
 	"math"
 	"math/bits"
+	"sync"
 )
 
-// record is the bytes of one PyTorch storage, or of a tensor of a safetensors file.
+// record is the bytes of one PyTorch storage, or of a tensor of a safetensors file. Where it lies is
+// for locate to tell.
 type record struct {
 	src  *source
 	key  string // as the pickle names it
@@ -18,6 +21,27 @@ type record struct {
 	crc  uint32
 	sum  bool  // there is a crc
 	err  error // why the record can't be used
+
+	declared int64     // bytes that the pickle says it has
+	entry    *zip.File // of a zip archive
+	once     sync.Once
+}
+
+// locate finds the record in its archive, once: that reads a page of the file beside it, which an
+// optimizer's records are spared. It reports why the record can't be used.
+func (r *record) locate() error {
+	r.once.Do(func() {
+		if r.entry == nil || r.err != nil {
+			return
+		}
+		var err error
+		if r.off, r.size, err = locateEntry(r.src, r.entry); err != nil {
+			r.err = fmt.Errorf("record %q: %w", clip(r.name), err)
+		} else if r.declared > r.size {
+			r.err = fmt.Errorf("storage %q should have %d bytes, its record %q has %d", clip(r.key), r.declared, clip(r.name), r.size)
+		}
+	})
+	return r.err
 }
 
 // storageRef is a typed storage, or a part of one, as a pickle refers to it.

@@ -102,8 +102,8 @@ func (t *stored) check() error {
 	if t.err != nil {
 		return t.err
 	}
-	if t.rec.err != nil {
-		return t.rec.err
+	if err := t.rec.locate(); err != nil {
+		return err
 	}
 	n, last, ok := extent(t.shape, t.stride)
 	if !ok {

@@ -2,12 +2,10 @@ package checkpoint
 
 import (
 	"archive/zip"
-	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"path"
-	"slices"
 	"strings"
 
 	"microrwkv/checkpoint/internal/pickle"
@@ -57,28 +55,8 @@ func openZip(src *source) (root any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if root, _, err = decode(data, a.storage); err != nil {
-		return nil, err
-	}
-	return root, a.overlap()
-}
-
-// overlap reports records that have bytes in common: thousands of entries for the same bytes, each
-// of which would be checked, take no more than a few.
-func (a *archive) overlap() error {
-	var list []*record
-	for _, rec := range a.records {
-		if rec.size > 0 && rec.off > 0 {
-			list = append(list, rec)
-		}
-	}
-	slices.SortFunc(list, func(x, y *record) int { return cmp.Or(cmp.Compare(x.off, y.off), cmp.Compare(x.name, y.name)) })
-	for i, rec := range list {
-		if i > 0 && rec.off < list[i-1].off+list[i-1].size {
-			return fmt.Errorf("records %q and %q overlap", clip(list[i-1].name), clip(rec.name))
-		}
-	}
-	return nil
+	root, _, err = decode(data, a.storage)
+	return root, err
 }
 
 func (a *archive) isTorchScript() bool {
@@ -116,8 +94,8 @@ func (a *archive) byteOrder() error {
 	return nil
 }
 
-// locate finds the bytes of an entry.
-func (a *archive) locate(f *zip.File) (off, size int64, err error) {
+// locateEntry finds the bytes of an entry.
+func locateEntry(src *source, f *zip.File) (off, size int64, err error) {
 	if f.Method != zip.Store || f.CompressedSize64 != f.UncompressedSize64 {
 		return 0, 0, errors.New("compressed: PyTorch stores its records as they are")
 	}
@@ -128,8 +106,8 @@ func (a *archive) locate(f *zip.File) (off, size int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("its header in the archive is damaged: %w", err)
 	}
-	if size = int64(f.UncompressedSize64); size < 0 || off > a.src.size || size > a.src.size-off {
-		return 0, 0, fmt.Errorf("%d bytes at %d in a file of %d", f.UncompressedSize64, off, a.src.size)
+	if size = int64(f.UncompressedSize64); size < 0 || off > src.size || size > src.size-off {
+		return 0, 0, fmt.Errorf("%d bytes at %d in a file of %d", f.UncompressedSize64, off, src.size)
 	}
 	return off, size, nil
 }
@@ -137,7 +115,7 @@ func (a *archive) locate(f *zip.File) (off, size int64, err error) {
 // read returns the bytes of an entry, and checks them.
 func (a *archive) read(name string) ([]byte, error) {
 	f := a.entries[name]
-	off, size, err := a.locate(f)
+	off, size, err := locateEntry(a.src, f)
 	if err != nil {
 		return nil, fmt.Errorf("record %q: %w", clip(name), err)
 	}
@@ -164,14 +142,12 @@ func (a *archive) storage(p *parser, id []any) (any, error) {
 		rec = a.record(key)
 		a.records[key] = rec
 	}
-	if declared := ref.numel * ref.size(); rec.err == nil && declared > rec.size {
-		rec.err = fmt.Errorf("storage %q should have %d bytes, its record %q has %d", clip(key), declared, clip(rec.name), rec.size)
-	}
+	rec.declared = max(rec.declared, ref.numel*ref.size())
 	ref.rec = rec
 	return ref, nil
 }
 
-// record finds the record of a storage.
+// record returns the record of a storage, which is found when it is needed.
 func (a *archive) record(key string) *record {
 	rec := &record{src: a.src, key: key, name: a.prefix + "data/" + key, swap: a.swap, sum: a.summed}
 	f, ok := a.entries[rec.name]
@@ -179,10 +155,7 @@ func (a *archive) record(key string) *record {
 		rec.err = fmt.Errorf("storage %q: no record %q in the archive", clip(key), clip(rec.name))
 		return rec
 	}
-	rec.crc = f.CRC32
-	if rec.off, rec.size, rec.err = a.locate(f); rec.err != nil {
-		rec.err = fmt.Errorf("record %q: %w", clip(rec.name), rec.err)
-	}
+	rec.crc, rec.entry = f.CRC32, f
 	return rec
 }
 
