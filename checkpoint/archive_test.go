@@ -212,6 +212,22 @@ func legacyFile(tensor func(p *pickler), machine *pickle.Dict, keys []any, data 
 	return append(p.out, data...)
 }
 
+// TestStrides lists a tensor with more dimensions than strides, and refuses its elements.
+func TestStrides(t *testing.T) {
+	b := legacyFile(func(p *pickler) { p.rebuild("a", 1, nil, 0, []int64{1, 1}, []int64{1}) },
+		&pickle.Dict{}, []any{"a"}, []byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f, err := OpenBytes("x.pt", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, ok := f.Info("w"); !ok || len(info.Shape) != 2 || len(info.Strides) != 2 {
+		t.Errorf("%+v, %v", info, ok)
+	}
+	if _, err := f.Tensor("w"); err == nil || !strings.Contains(err.Error(), "shape [1 1] with strides [1]") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // TestLegacy reads views of storages, and refuses legacy files that contradict themselves.
 func TestLegacy(t *testing.T) {
 	data := make([]byte, 8+6*4)

@@ -64,7 +64,7 @@
 //	pickles that are cut short, too deep, contain themselves, want    TestHostile: deep_pickle.pt, garbage_pickle.pt;
 //	   more memory than 16 MB + 160 times their length, or are noise     TestHostile and TestBudget of internal/pickle
 //	storages that are missing, short, negative, huge, overlapping     TestHostile: *_storage.pt; TestOverlap, TestLegacy
-//	tensors outside their storage; multitudes that share one          TestHostile, TestSharing
+//	tensors outside their storage; multitudes that share one          TestHostile, TestStrides, TestSharing
 //	files cut short anywhere                                          TestTruncated; TestHostile: truncated*.pt
 //	damaged records: CRC-32 of zip files, the others have none        TestHostile: bit_flip.pt; TestFlipped
 //	NaN and Inf; leave Verify out to take them                        TestHostile: nan.pt; TestVerify, TestFinite
