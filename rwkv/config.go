@@ -50,63 +50,31 @@ func DefaultConfig() Config {
 // expertWidth is the published int(expert_dim * 1.2), in float64.
 func expertWidth(expertDim int) int { return int(float64(expertDim) * 1.2) }
 
-// fill clears what the kind doesn't have, and sets what is derived from other values where it is
-// zero.
-func (c *Config) fill() {
-	if c.Kind == X051a || c.Kind == RWKV7 {
-		c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.ExpertWidth = 0, 0, 0, 0
-	}
-	if c.Kind == RWKV7 {
-		c.BlockSize, c.Bias = 0, false
-	}
-	if c.ExpertWidth == 0 {
-		c.ExpertWidth = expertWidth(c.ExpertDim)
-	}
-	if c.FFNDim == 0 {
-		c.FFNDim = 3 * c.EmbedDim
-		if c.Kind == RWKV7 {
-			c.FFNDim = 4 * c.EmbedDim
-		}
-	}
-}
-
 // maxSize bounds every size of a Config, so that products of a few of them can't overflow.
 const maxSize = 1 << 24
 
-// validate reports every value that makes no model.
-func (c *Config) validate() error {
-	var errs []error
-	size := func(name string, v, least int) {
-		if v < least || v > maxSize {
-			errs = append(errs, fmt.Errorf("%s = %d, want %d to %d", name, v, least, maxSize))
-		}
+// checkSize returns an error unless least ≤ v ≤ maxSize.
+func checkSize(name string, v, least int) error {
+	if v < least || v > maxSize {
+		return fmt.Errorf("%s = %d, want %d to %d", name, v, least, maxSize)
 	}
-	size("vocab_size", c.VocabSize, 1)
-	size("n_layer", c.NumLayers, 1)
-	size("n_head", c.NumHeads, 1)
-	size("n_embd", c.EmbedDim, 1)
-	if c.Kind != RWKV7 {
-		size("block_size", c.BlockSize, 1)
-	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	if c.EmbedDim%c.NumHeads != 0 {
-		errs = append(errs, fmt.Errorf("n_head = %d does not divide n_embd = %d", c.NumHeads, c.EmbedDim))
-	}
-	if c.Kind == Reference || c.Kind == Causal {
-		if c.EmbedDim%(4*c.NumHeads) != 0 {
-			errs = append(errs, fmt.Errorf("4·n_head = %d does not divide n_embd = %d", 4*c.NumHeads, c.EmbedDim))
-		}
-		size("num_experts", c.NumExperts, 1)
-		size("num_active_experts", c.NumActiveExperts, 1)
-		size("expert width", c.ExpertWidth, 1)
-		if c.NumActiveExperts > c.NumExperts {
-			errs = append(errs, fmt.Errorf("num_active_experts = %d of num_experts = %d", c.NumActiveExperts, c.NumExperts))
-		}
+	return nil
+}
+
+// validate reports every value that makes no model of the family.
+func (c *Config) validate(f *family) error {
+	err := errors.Join(
+		checkSize("vocab_size", c.VocabSize, 1), checkSize("n_layer", c.NumLayers, 1),
+		checkSize("n_head", c.NumHeads, 1), checkSize("n_embd", c.EmbedDim, 1),
+	)
+	if err == nil && c.EmbedDim%c.NumHeads != 0 {
+		err = fmt.Errorf("n_head = %d does not divide n_embd = %d", c.NumHeads, c.EmbedDim)
 	}
 	if math.IsNaN(c.Dropout) || c.Dropout < 0 || c.Dropout > 1 {
-		errs = append(errs, fmt.Errorf("dropout = %v, want 0 to 1", c.Dropout))
+		err = errors.Join(err, fmt.Errorf("dropout = %v, want 0 to 1", c.Dropout))
 	}
-	return errors.Join(errs...)
+	if c.NumHeads < 1 { // what follows divides by it
+		return err
+	}
+	return errors.Join(err, f.validate(c))
 }

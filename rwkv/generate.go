@@ -136,7 +136,7 @@ func (s *State) setRule(o *options) error {
 	if o.fullSet {
 		return s.SetFullRule(o.full)
 	}
-	return s.SetFullRule(s.model.defaultRule())
+	return s.SetFullRule(s.model.family.kinds[s.model.config.Kind])
 }
 
 // newest returns the newest ids of a prompt that the model has positions for.
@@ -151,14 +151,6 @@ func (m *Model) newest(ids []int) []int {
 func CheckOptions(opts ...Option) error {
 	_, err := newOptions(opts)
 	return err
-}
-
-// defaultRule is what generation does at block_size unless it is told.
-func (m *Model) defaultRule() FullRule {
-	if m.config.Kind == Reference || m.config.Kind == X051a {
-		return Recompute // as the published programs
-	}
-	return KeepHalf
 }
 
 // start begins a generation after what the state has seen.

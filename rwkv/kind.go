@@ -1,6 +1,10 @@
 package rwkv
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+
 	"microrwkv/nn"
 	"microrwkv/tensor"
 )
@@ -9,12 +13,24 @@ import (
 // are told apart, which tensors they have and how the layers are put together. To add a kind,
 // write such a file and what layers are new in package nn, and list it in families.
 type family struct {
+	// kinds are the family's, each with what generation does at block_size unless it is told.
+	kinds map[Kind]FullRule
+	// vocabulary names the tokenizer that models of these kinds are usually trained with.
+	vocabulary string
 	// match returns the kind of a checkpoint with these tensors and this top-level variant, ""
 	// if it isn't of the family, and an error if it nearly is.
 	match func(src source, variant string) (Kind, error)
 	// configure derives the Config from the tensors' shapes. What can't be derived stays zero, and
 	// the error names the tensors that should have told it.
 	configure func(src source, c *Config) error
+	// readArgs takes from a checkpoint's model_args what shapes can't tell, and checks the rest against
+	// them. Nil is for files that have none.
+	readArgs func(a *modelArgs, c *Config)
+	// fill clears what a Config has and the kind doesn't, and sets what follows from other values
+	// where it is zero.
+	fill func(c *Config)
+	// validate reports the values that make no model, beside those that make none of any kind.
+	validate func(c *Config) error
 	// specs lists the tensors of a model, for making random ones.
 	specs func(c Config) []tensorSpec
 	// build takes the tensors from l, which collects what is wrong with them.
@@ -22,6 +38,35 @@ type family struct {
 }
 
 var families = []*family{&microRWKV, &nanoRWKV, &goose}
+
+// Kinds lists the kinds that this package runs.
+func Kinds() []Kind {
+	var kinds []Kind
+	for _, f := range families {
+		kinds = slices.AppendSeq(kinds, maps.Keys(f.kinds))
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
+// Vocabulary names the tokenizer that models of the kind are usually trained with: "gpt2" or "world".
+func (k Kind) Vocabulary() string {
+	f, err := familyOf(k)
+	if err != nil {
+		return ""
+	}
+	return f.vocabulary
+}
+
+// familyOf returns the family of a kind.
+func familyOf(k Kind) (*family, error) {
+	for _, f := range families {
+		if _, ok := f.kinds[k]; ok {
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf("rwkv: unknown kind %q: want one of %v", k, Kinds())
+}
 
 // network is the layers of a model from ids to the hidden rows that the head turns into logits.
 type network interface {

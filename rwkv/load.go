@@ -108,7 +108,7 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 		}
 		c := Config{Kind: kind}
 		missing := f.configure(s, &c)
-		args, invalid := s.readArgs(&c), c.validate()
+		args, invalid := s.readArgs(f, &c), c.validate(f)
 		if missing != nil && (invalid != nil || c.NumActiveExperts > len(s.names)) {
 			invalid = missing // is why, or else building would run into it, once for each expert
 		}
@@ -120,11 +120,11 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 	return nil, Config{}, errors.New("not a model of a known kind: no tensors of MicroRWKV, nanoRWKV or RWKV-7 (a state_dict under \"model\", or alone)")
 }
 
-// readArgs checks model_args against c, which the tensors' shapes gave, and takes from it what
-// shapes can't tell.
-func (s *fileSource) readArgs(c *Config) error {
+// readArgs lets the family check model_args against c, which the tensors' shapes gave, and take from
+// it what shapes can't tell.
+func (s *fileSource) readArgs(f *family, c *Config) error {
 	v, ok := s.file.Value("model_args")
-	if !ok || c.Kind == RWKV7 {
+	if !ok || f.readArgs == nil {
 		return nil
 	}
 	if text, ok := v.(string); ok { // the metadata of safetensors has only strings
@@ -140,50 +140,79 @@ func (s *fileSource) readArgs(c *Config) error {
 	if !ok {
 		return fmt.Errorf("model_args is a %T, want a dict", v)
 	}
-	var errs []error
-	integer := func(name string, have *int, known bool) {
-		v, ok := args[name]
-		if !ok || v == nil {
-			return
-		}
-		n, err := toInt(v)
-		switch {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("model_args: %s: %w", name, err))
-		case n < 1 || n > maxSize:
-			errs = append(errs, fmt.Errorf("model_args: %s = %d, want 1 to %d", name, n, maxSize))
-		case known && *have != 0 && n != int64(*have):
-			errs = append(errs, fmt.Errorf("model_args: %s = %d, but by the tensors' shapes it is %d", name, n, *have))
-		default:
-			*have = int(n)
-		}
+	a := &modelArgs{values: args}
+	f.readArgs(a, c)
+	return errors.Join(a.errs...)
+}
+
+// modelArgs is a checkpoint's model_args, and what is wrong with them.
+type modelArgs struct {
+	values map[string]any
+	errs   []error
+}
+
+// value returns an argument that is there and not None.
+func (a *modelArgs) value(name string) (any, bool) {
+	v, ok := a.values[name]
+	return v, ok && v != nil
+}
+
+// size sets a size that shapes don't tell.
+func (a *modelArgs) size(name string, to *int) {
+	v, ok := a.value(name)
+	if !ok {
+		return
 	}
-	integer("block_size", &c.BlockSize, true)
-	integer("vocab_size", &c.VocabSize, true)
-	integer("n_layer", &c.NumLayers, true)
-	integer("n_head", &c.NumHeads, true)
-	integer("n_embd", &c.EmbedDim, true)
-	if c.Kind != X051a {
-		integer("num_experts", &c.NumExperts, true)
-		integer("num_active_experts", &c.NumActiveExperts, true)
-		integer("expert_dim", &c.ExpertDim, false)
-		integer("dim", &c.Dim, false)
+	n, err := toInt(v)
+	switch {
+	case err != nil:
+		a.errs = append(a.errs, fmt.Errorf("model_args: %s: %w", name, err))
+	case n < 1 || n > maxSize:
+		a.errs = append(a.errs, fmt.Errorf("model_args: %s = %d, want 1 to %d", name, n, maxSize))
+	default:
+		*to = int(n)
 	}
-	if v, ok := args["bias"]; ok && v != nil {
-		if b, ok := v.(bool); !ok {
-			errs = append(errs, fmt.Errorf("model_args: bias = %v, want True or False", v))
-		} else {
-			c.Bias = b // the tensors that this asks for are checked one by one
-		}
+}
+
+// shape sets a size, or if the shapes have told it checks that they tell the same.
+func (a *modelArgs) shape(name string, to *int) {
+	var n int
+	if a.size(name, &n); n == 0 {
+		return
 	}
-	if v, ok := args["dropout"]; ok && v != nil {
-		if d, err := toFloat(v); err != nil {
-			errs = append(errs, fmt.Errorf("model_args: dropout: %w", err))
-		} else {
-			c.Dropout = d
-		}
+	if *to != 0 && *to != n {
+		a.errs = append(a.errs, fmt.Errorf("model_args: %s = %d, but by the tensors' shapes it is %d", name, n, *to))
+		return
 	}
-	return errors.Join(errs...)
+	*to = n
+}
+
+// flag sets a bool.
+func (a *modelArgs) flag(name string, to *bool) {
+	v, ok := a.value(name)
+	if !ok {
+		return
+	}
+	b, ok := v.(bool)
+	if !ok {
+		a.errs = append(a.errs, fmt.Errorf("model_args: %s = %v, want True or False", name, v))
+		return
+	}
+	*to = b
+}
+
+// number sets a number.
+func (a *modelArgs) number(name string, to *float64) {
+	v, ok := a.value(name)
+	if !ok {
+		return
+	}
+	f, err := toFloat(v)
+	if err != nil {
+		a.errs = append(a.errs, fmt.Errorf("model_args: %s: %w", name, err))
+		return
+	}
+	*to = f
 }
 
 // toInt converts a number of a pickle or of JSON.

@@ -16,6 +16,8 @@ import (
 const attentionWindow = 256
 
 var microRWKV = family{
+	kinds:      map[Kind]FullRule{Reference: Recompute, Causal: KeepHalf}, // Reference as the published program
+	vocabulary: "gpt2",
 	match: func(src source, variant string) (Kind, error) {
 		if !hasAny(src, "transformer.h.0.", "sliding_attn.", "grouped_attn.", "moe.") {
 			return "", nil
@@ -38,6 +40,32 @@ var microRWKV = family{
 		)
 		if c.NumActiveExperts = countLayers(src, moe+"experts."); c.NumActiveExperts == 0 {
 			err = errors.Join(err, fmt.Errorf("tensor %q: %w", moe+"experts.0.weight", checkpoint.ErrNotFound))
+		}
+		return err
+	},
+	readArgs: func(a *modelArgs, c *Config) {
+		readTransformerArgs(a, c)
+		a.shape("num_experts", &c.NumExperts)
+		a.shape("num_active_experts", &c.NumActiveExperts)
+		a.size("expert_dim", &c.ExpertDim)
+		a.size("dim", &c.Dim)
+	},
+	fill: func(c *Config) {
+		c.FFNDim = 3 * c.EmbedDim
+		if c.ExpertWidth == 0 {
+			c.ExpertWidth = expertWidth(c.ExpertDim)
+		}
+	},
+	validate: func(c *Config) error {
+		err := errors.Join(
+			checkSize("block_size", c.BlockSize, 1), checkSize("num_experts", c.NumExperts, 1),
+			checkSize("num_active_experts", c.NumActiveExperts, 1), checkSize("expert width", c.ExpertWidth, 1),
+		)
+		if c.EmbedDim%c.NumHeads == 0 && c.EmbedDim%(4*c.NumHeads) != 0 {
+			err = errors.Join(err, fmt.Errorf("4·n_head = %d does not divide n_embd = %d", 4*c.NumHeads, c.EmbedDim))
+		}
+		if c.NumActiveExperts > c.NumExperts {
+			err = errors.Join(err, fmt.Errorf("num_active_experts = %d of num_experts = %d", c.NumActiveExperts, c.NumExperts))
 		}
 		return err
 	},

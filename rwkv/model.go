@@ -1,4 +1,3 @@
-// Package rwkv runs RWKV language models and their relatives from PyTorch checkpoints.
 package rwkv
 
 import (
@@ -15,6 +14,7 @@ import (
 
 // Model is a language model. It is read-only once loaded, and goroutines share it.
 type Model struct {
+	family     *family
 	config     Config
 	net        network
 	tensors    []namedTensor // by name
@@ -37,7 +37,7 @@ func newModel(file string, src source, f *family, c Config) (*Model, error) {
 	if err := l.err(); err != nil {
 		return nil, err
 	}
-	m := &Model{config: c, net: net, workspaces: make(chan *batch, 16)}
+	m := &Model{family: f, config: c, net: net, workspaces: make(chan *batch, 16)}
 	for _, name := range src.Names() {
 		t, err := src.Tensor(name)
 		if err != nil {
@@ -53,19 +53,6 @@ func newModel(file string, src source, f *family, c Config) (*Model, error) {
 	}
 	slices.SortFunc(m.tensors, func(a, b namedTensor) int { return strings.Compare(a.name, b.name) })
 	return m, nil
-}
-
-// familyOf returns the family of a kind.
-func familyOf(k Kind) (*family, error) {
-	switch k {
-	case Reference, Causal:
-		return &microRWKV, nil
-	case X051a:
-		return &nanoRWKV, nil
-	case RWKV7:
-		return &goose, nil
-	}
-	return nil, fmt.Errorf("rwkv: unknown kind %q", k)
 }
 
 // Config returns the model's shape.

@@ -56,8 +56,8 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.fill()
-	if err := c.validate(); err != nil {
+	f.fill(&c)
+	if err := c.validate(f); err != nil {
 		t.Fatal(err)
 	}
 	dtypes := [...]tensor.DType{tensor.F32, tensor.BF16, tensor.F16}

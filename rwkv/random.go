@@ -78,8 +78,8 @@ func Random(c Config, dtype tensor.DType, seed uint64) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.fill()
-	if err := c.validate(); err != nil {
+	f.fill(&c)
+	if err := c.validate(f); err != nil {
 		return nil, fmt.Errorf("rwkv: %w", err)
 	}
 	src := &memory{tensors: map[string]*tensor.Tensor{}}

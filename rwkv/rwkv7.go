@@ -16,6 +16,8 @@ import (
 const headSize = 64
 
 var goose = family{
+	kinds:      map[Kind]FullRule{RWKV7: KeepHalf}, // never full
+	vocabulary: "world",
 	match: func(src source, _ string) (Kind, error) {
 		has := func(name string) bool {
 			_, ok := src.Shape("blocks.0.att." + name)
@@ -54,8 +56,16 @@ var goose = family{
 		c.NumHeads = heads
 		return err
 	},
-	specs: gooseSpecs,
-	build: buildGoose,
+	fill: func(c *Config) {
+		c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.ExpertWidth = 0, 0, 0, 0
+		c.BlockSize, c.Bias = 0, false
+		if c.FFNDim == 0 {
+			c.FFNDim = 4 * c.EmbedDim
+		}
+	},
+	validate: func(*Config) error { return nil },
+	specs:    gooseSpecs,
+	build:    buildGoose,
 }
 
 type gooseNet struct {

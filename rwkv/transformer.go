@@ -55,6 +55,17 @@ func sizes(src source, name string, to ...*int) error {
 	return nil
 }
 
+// readTransformerArgs reads the model_args that the kinds share.
+func readTransformerArgs(a *modelArgs, c *Config) {
+	a.shape("block_size", &c.BlockSize)
+	a.shape("vocab_size", &c.VocabSize)
+	a.shape("n_layer", &c.NumLayers)
+	a.shape("n_head", &c.NumHeads)
+	a.shape("n_embd", &c.EmbedDim)
+	a.flag("bias", &c.Bias) // the tensors that this asks for are checked one by one
+	a.number("dropout", &c.Dropout)
+}
+
 // countLayers returns one more than the largest i in names prefix + i + ".…", 0 without any. There
 // are no more layers than names.
 func countLayers(src source, prefix string) int {

@@ -10,6 +10,8 @@ import (
 // nanoRWKV, kind x051a: time mix and channel mix, each behind a LayerNorm.
 
 var nanoRWKV = family{
+	kinds:      map[Kind]FullRule{X051a: Recompute}, // as the published program
+	vocabulary: "gpt2",
 	match: func(src source, _ string) (Kind, error) {
 		const block = "transformer.h.0."
 		if hasAny(src, block, "tmix.") && !hasAny(src, block, "sliding_attn.", "grouped_attn.", "moe.") {
@@ -18,6 +20,12 @@ var nanoRWKV = family{
 		return "", nil
 	},
 	configure: configureTransformer,
+	readArgs:  readTransformerArgs,
+	fill: func(c *Config) {
+		c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.ExpertWidth = 0, 0, 0, 0
+		c.FFNDim = 3 * c.EmbedDim
+	},
+	validate: func(c *Config) error { return checkSize("block_size", c.BlockSize, 1) },
 	specs: func(c Config) []tensorSpec {
 		specs := transformerSpecs(c)
 		for i := range c.NumLayers {

@@ -56,7 +56,7 @@ func main() {
 			return err
 		}
 		defer m.Close()
-		turns := *format == "chat" || *format == "auto" && m.Config().Kind == rwkv.RWKV7
+		turns := *format == "chat" || *format == "auto" && m.Config().Kind.Vocabulary() == "world"
 		c := &chat{tok: t, state: m.NewState(), out: os.Stdout, opts: opts, turns: turns, seed: uint64(seed)}
 		in, editing := newLines()
 		if editing {

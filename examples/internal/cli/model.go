@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"microrwkv/rwkv"
@@ -79,12 +80,11 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 	default:
 		return nil, fmt.Errorf("--weights %q: want auto, f32 or bf16", m.Weights)
 	}
-	switch kind := rwkv.Kind(m.Kind); kind {
-	case "":
-	case rwkv.Reference, rwkv.Causal, rwkv.X051a, rwkv.RWKV7:
-		opts = append(opts, rwkv.AsKind(kind))
-	default:
-		return nil, fmt.Errorf("--kind %q: want reference, causal, x051a or rwkv7", m.Kind)
+	if m.Kind != "" {
+		if !slices.Contains(rwkv.Kinds(), rwkv.Kind(m.Kind)) {
+			return nil, fmt.Errorf("--kind %q: want one of %v", m.Kind, rwkv.Kinds())
+		}
+		opts = append(opts, rwkv.AsKind(rwkv.Kind(m.Kind)))
 	}
 	if m.SkipChecks {
 		opts = append(opts, rwkv.SkipChecks())

@@ -20,7 +20,7 @@ type vocabulary struct {
 }
 
 func vocabularyOf(m *rwkv.Model) vocabulary {
-	if m.Config().Kind == rwkv.RWKV7 {
+	if m.Config().Kind.Vocabulary() == "world" {
 		return vocabulary{"world", 65530, 0}
 	}
 	return vocabulary{"gpt2", 50257, 50256}

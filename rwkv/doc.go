@@ -1,0 +1,40 @@
+// Package rwkv runs RWKV language models and their relatives from PyTorch checkpoints: it is the one
+// package that knows the checkpoints' tensor names.
+//
+//	model, err := rwkv.Open("out/ckpt-500.pt") // or rwkv.Demo(), the embedded one
+//	tok, err := tokenizer.GPT2()
+//	for piece, err := range model.Generate(ctx, tok, "One day", rwkv.MaxTokens(50)) {
+//		fmt.Print(piece)
+//	}
+//
+// A [Model] is weights, read-only once loaded; goroutines share it. [Model.Forward] gives the logits
+// of every position, [Model.Score] loss, perplexity and auxiliary losses. A [State] is all that
+// changes while a sequence is read or written, a value to clone, save and restore. A [Batch]
+// writes many sequences together, each exactly as it would be alone.
+//
+// # Kinds
+//
+// What a checkpoint is follows from its tensors:
+//
+//   - [Reference], the published MicroRWKV: its rules are not causal, so that each further token
+//     computes the sequence again. A State is its tokens.
+//   - [Causal], MicroRWKV with causal rules: a top-level "variant" says so. A token costs the same
+//     however many came before.
+//   - [X051a], nanoRWKV. As Causal.
+//   - [RWKV7], the official RWKV-7 "Goose" models. As Causal, without a limit of the context.
+//
+// # Adding a kind
+//
+// A kind is one file in this package, and in package nn what layers it has that others don't. The
+// file has
+//
+//   - a family, listed in families: how checkpoints of the kind are told from others, what their
+//     shapes and model_args say of the Config, what a valid Config is, which tensors a model has;
+//   - a network, which family.build makes: the layers, filled by a loader that checks names and
+//     shapes, and forward, from ids to the hidden rows that the head turns into logits;
+//   - the states of its layers, yielded by layerStates.each, if the kind streams.
+//
+// Everything else is there for all kinds: opening, conversion of weights, Forward, Score, States and
+// their files, batches, sampling, the programs. The file x051a.go is the shortest example. Golden
+// cases of the kind belong in testdata/golden, and its formulas into the float64 oracle of the tests.
+package rwkv
