@@ -21,26 +21,6 @@ func grown(s []float32, n int) []float32 {
 	return s[:cap(s)]
 }
 
-// transposeKeys is the width of a head up to which a block of queries takes the keys' transpose:
-// sums of so few products cost less one beside the other than each across a vector.
-const transposeKeys = 32
-
-// score computes scores [rows, keys] = q·kᵀ for q [rows, d] and k [keys, d], whose rows are ldk apart.
-func (b *attentionBuffer) score(scores, q, k []float32, ldk, rows, keys, d int) {
-	if rows < 8 || d > transposeKeys {
-		kernel.GemmNT(scores, keys, q, d, k, ldk, rows, keys, d, false)
-		return
-	}
-	b.k = grown(b.k, keys*d)
-	t := b.k[:keys*d]
-	for j := range keys {
-		for i, x := range k[j*ldk:][:d] {
-			t[i*keys+j] = x
-		}
-	}
-	kernel.GemmNN(scores, keys, q, d, t, keys, rows, keys, d, false)
-}
-
 // expRow computes x = exp(x − max) and returns 1/Σ, the factor that would make it a softmax with
 // zeros more scores of zero.
 func expRow(x []float32, zeros int) float32 {

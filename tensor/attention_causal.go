@@ -175,7 +175,8 @@ func (t *causalTask) attend(buf *attentionBuffer, s *causalSeq, h, r0, r1 int) {
 	col := t.cols.at(h, d)
 	gather(q, t.q.f32[(s.row+r0)*t.q.stride+col:], t.q.stride, rows, d)
 	kernel.Scale(q, t.scale, q)
-	buf.score(scores, q, k, d, rows, keys, d)
+	// By dot products at any number of rows: a row's bits must not depend on the others of its block.
+	kernel.GemmNT(scores, keys, q, d, k, d, rows, keys, d, false)
 	for i := range rows {
 		row := scores[i*keys:][:keys]
 		from, to := max(0, s.first+r0+i-s.cache.Window+1)-k0, s.first+r0+i+1-k0
