@@ -22,13 +22,11 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	m, err := newModel(f.Name(), src, family, c)
+	if !o.skipChecks {
+		err = errors.Join(err, f.Verify(o.progress))
+	}
 	if err != nil {
 		return nil, err
-	}
-	if !o.skipChecks {
-		if err := f.Verify(o.progress); err != nil {
-			return nil, err
-		}
 	}
 	m.file = f
 	return m, nil

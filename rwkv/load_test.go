@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"regexp"
@@ -384,5 +385,29 @@ func TestOpenConverts(t *testing.T) {
 	f.remove("transformer.wpe.weight")
 	if _, err := f.open(t); !errors.Is(err, checkpoint.ErrNotFound) {
 		t.Errorf("error %v isn't ErrNotFound", err)
+	}
+}
+
+// A file with several faults: all of them are in the error, whether names, shapes or numbers.
+func TestOpenTellsAllAtOnce(t *testing.T) {
+	f, _ := smallFile(t, Causal, 5)
+	f.values = map[string]any{"variant": "causal"}
+	f.pt = true
+	const nan, wrong, gone = "transformer.h.1.cmix.key.weight", "transformer.h.0.tmix.key.weight", "transformer.h.1.tmix.ln_x.bias"
+	w := tensor.New(f.tensors[nan].Shape()...)
+	w.Data()[3] = float32(math.NaN())
+	f.put(nan, w)
+	f.put(wrong, tensor.New(3, 5))
+	f.remove(gone)
+	f.refused(t, nan, "NaN", wrong, "[3 5]", "[24 24]", gone, "no such tensor")
+}
+
+func TestOpenKey(t *testing.T) {
+	f, m := smallFile(t, X051a, 6)
+	f.args(X051a)
+	f.pt = true
+	f.sameModel(t, m, Key("model"))
+	if _, err := f.open(t, Key("ema")); err == nil || !strings.Contains(err.Error(), `"ema"`) {
+		t.Errorf("key of no dict: error %v", err)
 	}
 }

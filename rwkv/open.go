@@ -16,6 +16,7 @@ type openOptions struct {
 	convert    bool // the matrices to dtype
 	dtype      tensor.DType
 	skipChecks bool
+	key        []string
 	progress   func(done, total int64)
 }
 
@@ -26,6 +27,10 @@ func AsKind(k Kind) OpenOption { return func(o *openOptions) { o.kind = k } }
 // SkipChecks leaves out the checks of every weight for damage (CRC), NaN and Inf, which read the
 // whole model once. The checks of names, shapes and sizes stay.
 func SkipChecks() OpenOption { return func(o *openOptions) { o.skipChecks = true } }
+
+// Key says under which key of the file the weights are, or under which keys one inside the other.
+// Without it they are looked for.
+func Key(keys ...string) OpenOption { return func(o *openOptions) { o.key = keys } }
 
 // Progress calls f now and then while weights are checked or converted, with bytes done and to do,
 // from one goroutine at a time.
@@ -46,7 +51,7 @@ func WeightsAs(dtype tensor.DType) OpenOption {
 // tensors, values of model_args that make no sense, damage, NaN and Inf.
 func Open(path string, opts ...OpenOption) (*Model, error) {
 	o := newOpenOptions(opts)
-	f, err := checkpoint.Open(path)
+	f, err := checkpoint.Open(path, o.fileOptions()...)
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +69,14 @@ func newOpenOptions(opts []OpenOption) *openOptions {
 		set(o)
 	}
 	return o
+}
+
+// fileOptions returns the options that concern the file.
+func (o *openOptions) fileOptions() []checkpoint.Option {
+	if len(o.key) == 0 {
+		return nil
+	}
+	return []checkpoint.Option{checkpoint.Key(o.key...)}
 }
 
 //go:embed demo/tinystories-reference.pt

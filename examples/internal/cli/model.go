@@ -16,7 +16,7 @@ import (
 // ModelFlags are the flags that say which model to use and how.
 type ModelFlags struct {
 	Model, ModelName, OutDir string
-	Kind                     string
+	Kind, Key                string
 	Weights, Kernel          string
 	Threads                  int
 	SkipChecks               bool
@@ -28,6 +28,7 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.ModelName, "model_name", "", "`name` of a checkpoint in out_dir: name.pt, else .pth, else .safetensors")
 	fs.StringVar(&m.OutDir, "out_dir", "out", "folder of model_name")
 	fs.StringVar(&m.Kind, "kind", "", "kind of a checkpoint that doesn't say so itself: reference or causal")
+	fs.StringVar(&m.Key, "key", "", "`key` of the file under which the weights are (default: found out)")
 	fs.StringVar(&m.Weights, "weights", "auto", "keep the weights as the file has them (auto), or convert them: f32, bf16")
 	fs.StringVar(&m.Kernel, "kernel", "", "assembly kernels to use (default: the fastest of "+strings.Join(tensor.Kernels(), ", ")+")")
 	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: all processors)")
@@ -85,6 +86,9 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 			return nil, fmt.Errorf("--kind %q: want one of %v", m.Kind, rwkv.Kinds())
 		}
 		opts = append(opts, rwkv.AsKind(rwkv.Kind(m.Kind)))
+	}
+	if m.Key != "" {
+		opts = append(opts, rwkv.Key(m.Key))
 	}
 	if m.SkipChecks {
 		opts = append(opts, rwkv.SkipChecks())
