@@ -131,24 +131,26 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkDecodeBatch(b *testing.B) {
 	const n = 16
 	for _, kind := range []Kind{Causal, X051a, RWKV7} {
-		b.Run(fmt.Sprintf("kind=%s/weights=bf16/sequences=%d", kind, n), func(b *testing.B) {
-			m := benchModel(b, kind, tensor.BF16)
-			var states []*State
-			var feed [][]int
-			for i := range n {
-				s := m.NewState()
-				if _, err := s.Append(benchIDs(16 + i)); err != nil {
-					b.Fatal(err)
+		for _, dtype := range benchDTypes {
+			b.Run(fmt.Sprintf("kind=%s/weights=%v/sequences=%d", kind, dtype, n), func(b *testing.B) {
+				m := benchModel(b, kind, dtype)
+				var states []*State
+				var feed [][]int
+				for i := range n {
+					s := m.NewState()
+					if _, err := s.Append(benchIDs(16 + i)); err != nil {
+						b.Fatal(err)
+					}
+					states, feed = append(states, s), append(feed, benchIDs(1))
 				}
-				states, feed = append(states, s), append(feed, benchIDs(1))
-			}
-			for b.Loop() {
-				if err := m.AppendBatch(states, feed); err != nil {
-					b.Fatal(err)
+				for b.Loop() {
+					if err := m.AppendBatch(states, feed); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-			reportTokens(b, n)
-		})
+				reportTokens(b, n)
+			})
+		}
 	}
 }
 
