@@ -56,7 +56,12 @@ func FoldedAttention(dst, q, k, v *Tensor, heads, width int, scale float32, span
 	t.spans = append(t.spans[:0], spans...)
 	// A head's rows are cut only if there are few heads: each block gathers all keys.
 	t.blocks = min((4*Threads()+heads-1)/heads, (width+attentionRows-1)/attentionRows)
-	Parallel((len(spans)-1)*heads*t.blocks, t)
+	work := 0
+	for i := range len(spans) - 1 {
+		n := spans[i+1] - spans[i]
+		work += 4 * n * min(n, width) * dst.cols()
+	}
+	spread((len(spans)-1)*heads*t.blocks, work, t)
 	t.dst, t.q, t.k, t.v = matrix{}, matrix{}, matrix{}, matrix{}
 	foldedTasks.put(t)
 }

@@ -102,11 +102,13 @@ func (t *causalTask) plan() bool {
 // run computes a round. If each sequence has one block of rows, a piece appends and attends;
 // else all is appended first.
 func (t *causalTask) run() {
-	rows, work := 0, 0
+	rows, work, all := 0, 0, 0
 	for i := range t.seqs {
 		s := &t.seqs[i]
 		rows = max(rows, s.n)
-		work = max(work, min(s.n, attentionRows)*min(s.first+s.n, s.cache.Window+attentionRows)*t.d)
+		keys := min(s.first+s.n, s.cache.Window+attentionRows)
+		work = max(work, min(s.n, attentionRows)*keys*t.d)
+		all += 4 * s.n * keys * t.d * t.heads // two products, the softmax and what is around them
 	}
 	most := max(len(t.seqs)*t.heads/(4*Threads()), 1)
 	t.headBlock = min(max(1<<15/max(work, 1), 1), most, t.heads)
@@ -114,10 +116,10 @@ func (t *causalTask) run() {
 	t.blocks, t.appending = 1, false
 	if rows > attentionRows {
 		t.appending = true
-		Parallel(heads, t)
+		spread(heads, all, t)
 		t.blocks, t.appending = (rows+attentionRows-1)/attentionRows, false
 	}
-	Parallel(heads*t.blocks, t)
+	spread(heads*t.blocks, all, t)
 }
 
 // Run computes a block of rows of some heads of one sequence.

@@ -60,7 +60,13 @@ func Linear(ps ...Product) {
 	}
 	t := linearTasks.get()
 	t.count, t.partPieces = 0, 0
-	parts := Threads()
+	parts, work := Threads(), 0
+	for i := range ps {
+		work += ps[i].work()
+	}
+	if work < minSpread {
+		parts = 1
+	}
 	for i := range ps {
 		l := &t.products[t.count]
 		if l.set(&ps[i], parts) {
@@ -112,6 +118,15 @@ const (
 	colAlign    = 16
 )
 
+// work is the cost of a product in multiplications: theirs, or if that is more the reading of the
+// weights, a byte of which takes as long as some.
+func (p *Product) work() int { return p.W.Dim(0) * columnWork(p.X.rows(), p.X.cols(), p.W.dtype) }
+
+// columnWork is the cost of a column of k weights for some rows.
+func columnWork(rows, k int, dtype DType) int {
+	return max(k*dtype.Size()*(pieceWork/pieceBytes), rows*k)
+}
+
 // set checks p and plans the pieces of its parts; it reports whether there is anything to compute.
 func (l *product) set(p *Product, parts int) bool {
 	l.m, l.n, l.k = p.X.rows(), p.W.Dim(0), p.X.cols()
@@ -142,7 +157,7 @@ func (l *product) set(p *Product, parts int) bool {
 	l.rowBlocks = (l.m + maxRowBlock - 1) / maxRowBlock
 	l.rowBlock = (l.m + l.rowBlocks - 1) / l.rowBlocks
 	l.part = alignCols((l.n + parts - 1) / parts)
-	column := max(l.k*p.W.dtype.Size()*pieceWork/pieceBytes, l.rowBlock*l.k, 1) // its cost in multiplications
+	column := max(columnWork(l.rowBlock, l.k, p.W.dtype), 1)
 	l.colBlocks = max(l.part/max(pieceWork/column, minColBlock), 1)
 	l.colBlock = alignCols((l.part + l.colBlocks - 1) / l.colBlocks)
 	l.colBlocks = (l.part + l.colBlock - 1) / l.colBlock

@@ -48,6 +48,21 @@ func Parallel(n int, t Task) {
 	workers.run(n, t)
 }
 
+// minSpread is the multiplications, or what takes as long, that are worth a second goroutine: a few
+// microseconds, some times what it takes to call one that spins.
+const minSpread = 1 << 16
+
+// spread is Parallel for pieces of which all together are so many multiplications.
+func spread(n, work int, t Task) {
+	if work >= minSpread {
+		Parallel(n, t)
+		return
+	}
+	for i := range n {
+		t.Run(i)
+	}
+}
+
 const (
 	maxJobs   = 16 // jobs that workers can see at once; a caller beyond them works alone
 	maxRanges = 64 // ranges of a job; more threads share them

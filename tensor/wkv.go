@@ -98,7 +98,8 @@ func (t *wkvTask) run(spans []int, state func(i int) []float32) {
 		}
 		t.states = append(t.states, s)
 	}
-	Parallel(len(t.states)*t.heads, t)
+	// Some passes over the state for each row.
+	spread(len(t.states)*t.heads, 4*spans[len(spans)-1]*t.heads*t.n*t.n, t)
 	clear(t.states)
 	t.decay, t.bonus, t.y, t.in = nil, nil, matrix{}, [6]matrix{}
 	t.gain, t.bias, t.gate = nil, nil, matrix{}
