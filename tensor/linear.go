@@ -113,8 +113,8 @@ const (
 	// bytes that a core fetches or the multiplications that it does in one: so long do the other
 	// threads wait for the last one at most.
 	minColBlock = 32
-	pieceBytes  = 128 << 10
-	pieceWork   = 512 << 10
+	pieceBytes  = 256 << 10
+	pieceWork   = 1024 << 10
 	colAlign    = 16
 )
 

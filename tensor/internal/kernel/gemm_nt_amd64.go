@@ -132,6 +132,9 @@ const (
 	// ntFetchers is the largest number of groups of rows of x that prefetch.
 	ntFetchers = 8
 
+	// ntAhead is the bytes between what is read for one row of x and what is prefetched.
+	ntAhead = 1024
+
 	// ntL2 is the memory, in bytes, that operands may take in L2.
 	ntL2 = 1 << 20
 )
@@ -158,6 +161,10 @@ func (kn *ntKernel) blockRows(m, n, k int) int {
 // for many. When k is long it is cut in chunks; the accumulators then wait in memory,
 // which changes no bits.
 func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t weightType, ldw int, m, n, k int, acc bool) {
+	if m == 1 && (t == weightF32 || kn.avx512 || k%kn.lanes == 0) {
+		kn.row(dst, x, w, t, ldw, n, k, acc)
+		return
+	}
 	groups := (m + kn.rows - 1) / kn.rows
 	block, chunk := kn.blockRows(m, n, k), k
 	widen := t != weightF32 && (groups > ntFew || !kn.avx512 && k%kn.lanes != 0)
@@ -187,7 +194,7 @@ func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.
 		}
 		fetch := uintptr(w) + uintptr((j+cols)*ldw*t.size())
 		if groups == 1 {
-			fetch = uintptr(w) + uintptr(kn.ahead(m)*ldw*t.size())
+			fetch = uintptr(w) + uintptr(ntTile*ldw*t.size())
 		}
 		for i, g := 0, 0; g < groups; g++ {
 			rows := (m - i) / (groups - g)
@@ -218,12 +225,45 @@ func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.
 	}
 }
 
-// ahead is the number of rows of w between a tile and what it prefetches, if w is read once.
-func (kn *ntKernel) ahead(m int) int {
-	if m == 1 {
-		return 2 * ntTile // the assembly computes two tiles at a time
+// rowTiles is the tiles that row computes before it puts their sums in their places.
+const rowTiles = 64
+
+// row computes dst = x·wᵀ for one row of x.
+//
+// A tile's rows of w are a quarter of all rows apart, so that the tiles read four long runs of
+// memory, which a CPU fetches faster than many short ones. Their sums are put in their places
+// afterwards.
+func (kn *ntKernel) row(dst, x []float32, w unsafe.Pointer, t weightType, ldw, n, k int, acc bool) {
+	row, quarter := ldw*t.size(), n/ntTile
+	var out [ntTile * rowTiles]float32
+	a := ntArgs{
+		dst: unsafe.Pointer(&out), x: unsafe.Pointer(&x[0]),
+		w1: quarter * row, w2: 2 * quarter * row, w3: 3 * quarter * row, tileW: row,
+		fetchStep: 64, rows: 1,
+		steps: k / kn.lanes, tail: k % kn.lanes, tailMask: 1<<(k%kn.lanes) - 1,
 	}
-	return ntTile
+	most := min(max(ntCall/(ntTile*(a.steps+1)*kn.lanes), 1), rowTiles)
+	for r := 0; r < quarter; r += a.tiles {
+		a.tiles = min(most, quarter-r)
+		a.w = unsafe.Add(w, r*row)
+		a.fetch = uintptr(a.w) + ntAhead
+		kn.run(t, &a)
+		for c := range ntTile {
+			d := dst[c*quarter+r:][:a.tiles]
+			for i := range d {
+				if acc {
+					d[i] += out[ntTile*i+c]
+				} else {
+					d[i] = out[ntTile*i+c]
+				}
+			}
+		}
+	}
+	if rest := n % ntTile; rest > 0 {
+		a.dst, a.w = unsafe.Pointer(&dst[n-rest]), unsafe.Add(w, (n-rest)*row)
+		a.fetch, a.fetchStep, a.add = uintptr(a.w), 0, btoi(acc)
+		kn.tiles(t, a, ldw, rest)
+	}
 }
 
 // tiles computes cols columns: whole tiles, then what is left through a tile of which some

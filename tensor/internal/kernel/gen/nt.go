@@ -106,36 +106,23 @@ TEXT ·%s(SB), NOSPLIT, $32-8`, name, name)
 		f.op("CMPQ AX, $%d", r)
 		f.op("JEQ rows%d", r)
 	}
-	f.line("")
-	f.line("\t// One row: two tiles at a time, for enough accumulators to hide the FMA's latency.")
-	f.op("CMPQ tiles-16(SP), $2")
-	f.op("JLT rows1")
-	f.ntTiles(s, w, 1, 2)
 	for r := 1; r <= s.ntRows(); r++ {
-		f.ntTiles(s, w, r, 1)
+		f.ntTiles(s, w, r)
 	}
 	f.label("done")
 	f.op("VZEROUPPER")
 	f.op("RET")
 }
 
-// ntTiles writes the block that computes tiles of rows rows, wide of them at a time.
-func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
+// ntTiles writes the block that computes tiles of rows rows.
+func (f *asm) ntTiles(s isa, w weight, rows int) {
 	id := fmt.Sprintf("rows%d", rows)
-	if wide > 1 {
-		id = fmt.Sprintf("rows%dx%d", rows, wide)
-	}
-	accs := rows * wide * tileCols
+	accs := rows * tileCols
 
 	f.label("%s", id)
 	f.op("MOVQ ntArgs_x(DI), SI")
 	f.op("MOVQ w-8(SP), R8")
 	f.op("MOVQ fetch-32(SP), R14")
-	if wide > 1 {
-		f.op("MOVQ ntArgs_tileW(DI), AX")
-		f.op("LEAQ (R8)(AX*1), R10")
-		f.op("LEAQ (R14)(AX*1), R11")
-	}
 	f.op("MOVQ ntArgs_steps(DI), CX")
 	f.op("CMPQ ntArgs_resume(DI), $0")
 	f.op("JNE %s_resume", id)
@@ -151,18 +138,18 @@ func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
 		f.op("TESTQ R15, R15")
 		f.op("JZ %s_bare", id)
 	}
-	f.ntLoop(s, w, rows, wide, id+"_loop", true)
+	f.ntLoop(s, w, rows, id+"_loop", true)
 	if bare {
 		f.op("JMP %s_rest", id)
-		f.ntLoop(s, w, rows, wide, id+"_bare", false)
+		f.ntLoop(s, w, rows, id+"_bare", false)
 	}
 
 	f.label("%s_rest", id)
 	f.op("ADDQ $%d, CX", ntUnroll)
 	f.op("JZ %s_tail", id)
 	f.label("%s_single", id)
-	f.ntStep(s, w, rows, wide, 0, false)
-	f.ntAdvance(s, w, wide, 1)
+	f.ntStep(s, w, rows, 0, false)
+	f.ntAdvance(s, w, 1)
 	f.op("DECQ CX")
 	f.op("JNZ %s_single", id)
 
@@ -170,35 +157,26 @@ func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
 	if s.maskable(w) {
 		f.op("CMPQ ntArgs_tail(DI), $0")
 		f.op("JEQ %s_end", id)
-		f.ntStep(s, w, rows, wide, 0, true)
+		f.ntStep(s, w, rows, 0, true)
 		f.label("%s_end", id)
 	}
 	f.op("CMPQ ntArgs_save(DI), $0")
 	f.op("JNE %s_save", id)
-	sums := f.ntReduce(s, rows, wide)
+	sums := f.ntReduce(s, rows)
 	f.op("CMPQ ntArgs_add(DI), $0")
 	f.op("JEQ %s_store", id)
-	f.ntEachSum(sums, rows, func(sum, addr string) { f.op("VADDPS %s, %s, %s", addr, sum, sum) })
+	f.ntEachSum(sums, func(sum, addr string) { f.op("VADDPS %s, %s, %s", addr, sum, sum) })
 	f.label("%s_store", id)
-	f.ntEachSum(sums, rows, func(sum, addr string) { f.op("VMOVUPS %s, %s", sum, addr) })
+	f.ntEachSum(sums, func(sum, addr string) { f.op("VMOVUPS %s, %s", sum, addr) })
 
 	f.label("%s_next", id)
-	f.op("ADDQ $%d, DX", wide*tileCols*4)
+	f.op("ADDQ $%d, DX", tileCols*4)
 	f.op("ADDQ $%d, state-24(SP)", accs*s.bytes())
 	f.op("MOVQ ntArgs_tileW(DI), AX")
-	for range wide {
-		f.op("ADDQ AX, w-8(SP)")
-		f.op("ADDQ AX, fetch-32(SP)")
-	}
-	f.op("SUBQ $%d, tiles-16(SP)", wide)
-	if wide > 1 {
-		f.op("CMPQ tiles-16(SP), $%d", wide)
-		f.op("JGE %s", id)
-		f.op("CMPQ tiles-16(SP), $0")
-		f.op("JNE rows%d", rows)
-	} else {
-		f.op("JNE %s", id)
-	}
+	f.op("ADDQ AX, w-8(SP)")
+	f.op("ADDQ AX, fetch-32(SP)")
+	f.op("DECQ tiles-16(SP)")
+	f.op("JNE %s", id)
 	f.op("JMP done")
 
 	f.label("%s_resume", id)
@@ -217,56 +195,49 @@ func (f *asm) ntTiles(s isa, w weight, rows, wide int) {
 }
 
 // ntLoop writes the loop over the turns of ntUnroll steps; CX is the number of steps less ntUnroll.
-func (f *asm) ntLoop(s isa, w weight, rows, wide int, label string, prefetch bool) {
+func (f *asm) ntLoop(s isa, w weight, rows int, label string, prefetch bool) {
 	f.op("PCALIGN $32")
 	f.label("%s", label)
 	for i := range ntUnroll {
-		f.ntStep(s, w, rows, wide, i, false)
+		f.ntStep(s, w, rows, i, false)
 		if prefetch && (i+1)*s.lanes*w.size%64 == 0 { // the loads have passed a cache line of each row
-			f.ntPrefetch("R14")
-			if wide > 1 {
-				f.ntPrefetch("R11")
-			}
+			f.ntPrefetch()
 		}
 	}
-	f.ntAdvance(s, w, wide, ntUnroll)
+	f.ntAdvance(s, w, ntUnroll)
 	f.op("SUBQ $%d, CX", ntUnroll)
 	f.op("JGE %s", label)
 }
 
-// ntPrefetch prefetches a line for each row of a tile, by the pointer in reg.
-func (f *asm) ntPrefetch(reg string) {
+// ntPrefetch prefetches a line for each row of a tile.
+func (f *asm) ntPrefetch() {
 	for _, row := range []string{"", "(R12*1)", "(R13*1)", "(BX*1)"} {
-		f.op("PREFETCHT1 (%s)%s", reg, row)
+		f.op("PREFETCHT1 (R14)%s", row)
 	}
-	f.op("ADDQ R15, %s", reg)
+	f.op("ADDQ R15, R14")
 }
 
 // ntAdvance moves the pointers on by steps.
-func (f *asm) ntAdvance(s isa, w weight, wide, steps int) {
+func (f *asm) ntAdvance(s isa, w weight, steps int) {
 	f.op("ADDQ $%d, SI", steps*s.bytes())
 	f.op("ADDQ $%d, R8", steps*w.size*s.lanes)
-	if wide > 1 {
-		f.op("ADDQ $%d, R10", steps*w.size*s.lanes)
-	}
 }
 
 // ntStep adds one vector of k to every accumulator; masked, what is left of k.
-func (f *asm) ntStep(s isa, w weight, rows, wide, step int, masked bool) {
+func (f *asm) ntStep(s isa, w weight, rows, step int, masked bool) {
 	xAddr := []string{"(SI)", "(SI)(R9*1)", "(SI)(R9*2)", "(SI)(R10*1)", "(SI)(R9*4)", "(SI)(R11*1)"}
-	wAddr := []string{"(R8)", "(R8)(R12*1)", "(R8)(R13*1)", "(R8)(BX*1)", "(R10)", "(R10)(R12*1)", "(R10)(R13*1)", "(R10)(BX*1)"}
+	wAddr := []string{"(R8)", "(R8)(R12*1)", "(R8)(R13*1)", "(R8)(BX*1)"}
 	for i := range xAddr {
 		xAddr[i] = fmt.Sprintf("%d%s", step*s.bytes(), xAddr[i])
 	}
 	for i := range wAddr {
 		wAddr[i] = fmt.Sprintf("%d%s", step*w.size*s.lanes, wAddr[i])
 	}
-	cols := wide * tileCols
 	fma := func(w string, x int, acc int) { f.op("VFMADD231PS %s, %s, %s", w, s.v(x), s.v(acc)) }
 	switch {
 	case s.regs == 32 && rows == 1:
 		f.load512("VMOVUPS", xAddr[0], 31, masked)
-		for c := range cols {
+		for c := range tileCols {
 			if w.size == 4 && !masked {
 				fma(wAddr[c], 31, c)
 				continue
@@ -275,13 +246,13 @@ func (f *asm) ntStep(s isa, w weight, rows, wide, step int, masked bool) {
 			fma(s.v(16+c), 31, c)
 		}
 	case s.regs == 32:
-		for c := range cols {
+		for c := range tileCols {
 			f.loadW512(w, wAddr[c], 24+c, masked)
 		}
 		for r := range rows {
 			x := 28 + r%4
 			f.load512("VMOVUPS", xAddr[r], x, masked)
-			for c := range cols {
+			for c := range tileCols {
 				fma(s.v(24+c), x, r*tileCols+c)
 			}
 		}
@@ -300,7 +271,7 @@ func (f *asm) ntStep(s isa, w weight, rows, wide, step int, masked bool) {
 				f.op("VMOVUPS %s, Y%d", xAddr[r], 12+r)
 			}
 		}
-		for c := range cols {
+		for c := range tileCols {
 			switch {
 			case masked:
 				f.op("VMOVUPS (AX), Y15")
@@ -347,12 +318,12 @@ func (f *asm) loadW512(w weight, addr string, i int, masked bool) {
 
 // ntReduce adds the lanes of the accumulators and returns, for each row of the tile, the register
 // with its sums.
-func (f *asm) ntReduce(s isa, rows, wide int) []string {
+func (f *asm) ntReduce(s isa, rows int) []string {
 	var sums []string
 	if s.regs == 16 {
 		f.line("")
 		f.line("\t// The sums of a row's four accumulators: neighbours, then pairs, then halves.")
-		for r := range rows * wide {
+		for r := range rows {
 			a, t := r*tileCols, 12+r%4
 			f.op("VHADDPS Y%d, Y%d, Y%d", a+1, a, a)
 			f.op("VHADDPS Y%d, Y%d, Y%d", a+3, a+2, a+2)
@@ -365,8 +336,7 @@ func (f *asm) ntReduce(s isa, rows, wide int) []string {
 	}
 	f.line("")
 	f.line("\t// A row's accumulators a, b, c, d: [a b] and [c d] of 8 lanes, then [a b c d] of 4.")
-	quads := rows * wide
-	for r := range quads {
+	for r := range rows {
 		a := r * tileCols
 		for i := a; i < a+tileCols; i += 2 {
 			f.op("VBLENDMPS Z%d, Z%d, K2, Z24", i+1, i)
@@ -380,35 +350,25 @@ func (f *asm) ntReduce(s isa, rows, wide int) []string {
 	f.line("")
 	f.line("\t// Two rows together, to 2 lanes a sum, then 1, then the sums next to each other.")
 	f.op("VMOVUPS ·ntPick<>(SB), Y26")
-	for r := 0; r < quads; r += 2 {
-		a, b := r*tileCols, min(r+1, quads-1)*tileCols
+	for r := 0; r < rows; r += 2 {
+		a, b := r*tileCols, min(r+1, rows-1)*tileCols
 		f.op("VBLENDMPS Z%d, Z%d, K3, Z24", b, a)
 		f.op("VSHUFPD $0x55, Z%d, Z%d, Z25", b, a)
 		f.op("VADDPS Z25, Z24, Z24")
 		f.op("VPERMILPS $0xb1, Z24, Z25")
 		f.op("VADDPS Z25, Z24, Z24")
 		f.op("VPERMPS Z24, Z26, Z%d", a)
-		switch {
-		case wide > 1:
-			sums = append(sums, fmt.Sprintf("Y%d", a))
-		case r+1 == rows:
-			sums = append(sums, fmt.Sprintf("X%d", a))
-		default:
+		sums = append(sums, fmt.Sprintf("X%d", a))
+		if r+1 < rows {
 			f.op("VEXTRACTF32X4 $1, Y%d, X%d", a, a+1)
-			sums = append(sums, fmt.Sprintf("X%d", a), fmt.Sprintf("X%d", a+1))
+			sums = append(sums, fmt.Sprintf("X%d", a+1))
 		}
 	}
 	return sums
 }
 
 // ntEachSum does do with every register of sums and its place in dst.
-func (f *asm) ntEachSum(sums []string, rows int, do func(sum, addr string)) {
-	if rows == 1 {
-		for i, sum := range sums {
-			do(sum, fmt.Sprintf("%d(DX)", 16*i))
-		}
-		return
-	}
+func (f *asm) ntEachSum(sums []string, do func(sum, addr string)) {
 	f.op("MOVQ DX, AX")
 	for i, sum := range sums {
 		if i > 0 {
