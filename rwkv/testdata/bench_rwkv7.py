@@ -2,7 +2,7 @@
 """Times the official Python package on what BenchmarkDecode/kind=rwkv7 and BenchmarkPrefill/kind=rwkv7
 time: one token, and 512.
 
-    go run ./examples/random --size 0.4B out/rwkv7-0.4B.pth
+    mkdir -p out && go run ./examples/random --size 0.4B out/rwkv7-0.4B.pth
     pip install torch rwkv
     python rwkv/testdata/bench_rwkv7.py --model out/rwkv7-0.4B --strategy "cpu bf16" --threads 2
 """
