@@ -16,21 +16,19 @@ import (
 // A saved State, all numbers little-endian:
 //
 //	"RWKVSTAT"           8 bytes
-//	version              uint32, 1
+//	version              uint32, 2
 //	rule when full       uint32
 //	model's fingerprint  32 bytes
 //	tokens, context      uint64 each
 //	ids kept             uint32, then that many uint32
 //	logits               V float32
 //	per layer state      rows uint32, then its parts as float32
-//	checksum             CRC-32C of the CRC-32Cs, each a uint32, of every 256 KiB of all before it
+//	checksum             CRC-32 (IEEE) of the CRC-32s, each a uint32, of every 256 KiB of all before it
 const (
 	stateMagic   = "RWKVSTAT"
-	stateVersion = 1
+	stateVersion = 2
 	stateHeader  = len(stateMagic) + 4 + 4 + 32 + 8 + 8 + 4
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Errors of UnmarshalBinary, for errors.Is.
 var (
@@ -273,11 +271,11 @@ func (t *transfer) Run(i int) {
 	}
 }
 
-// checksum returns the CRC-32C of the CRC-32Cs of every 256 KiB of b, computed on all threads.
+// checksum returns the CRC-32 of the CRC-32s of every 256 KiB of b, computed on all threads.
 func checksum(b []byte) uint32 {
 	c := checksums{b: b, sums: make([]byte, 4*((len(b)+checksumBlock-1)/checksumBlock))}
 	tensor.Parallel(len(c.sums)/4, &c)
-	return crc32.Checksum(c.sums, castagnoli)
+	return crc32.ChecksumIEEE(c.sums)
 }
 
 const checksumBlock = 256 << 10
@@ -287,7 +285,7 @@ type checksums struct{ b, sums []byte }
 // Run computes the sum of a block.
 func (c *checksums) Run(i int) {
 	block := c.b[i*checksumBlock : min((i+1)*checksumBlock, len(c.b))]
-	binary.LittleEndian.PutUint32(c.sums[4*i:], crc32.Checksum(block, castagnoli))
+	binary.LittleEndian.PutUint32(c.sums[4*i:], crc32.ChecksumIEEE(block))
 }
 
 func appendFloats(b []byte, x []float32) []byte {

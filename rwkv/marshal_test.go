@@ -46,7 +46,7 @@ func TestUnmarshalRefusesEveryDamage(t *testing.T) {
 			binary.LittleEndian.PutUint32(b[len(b)-4:], checksum(b[:len(b)-4]))
 			return b
 		}
-		refuse("another version", forge(8, 2), ErrStateFormat)
+		refuse("another version", forge(8, stateVersion+1), ErrStateFormat)
 		refuse("no such rule", forge(12, 3), ErrStateFormat)
 		refuse("another model", forge(16, 0), ErrStateModel)
 		refuse("fewer tokens than in the context", forge(48, 8), ErrStateFormat)
