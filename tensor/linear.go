@@ -75,7 +75,7 @@ func Linear(ps ...Product) {
 			t.count++
 		}
 	}
-	Parallel(parts*t.partPieces, t)
+	spread(parts*t.partPieces, work, t)
 	for i := range t.count {
 		t.products[i] = product{} // keep no weights alive
 	}
