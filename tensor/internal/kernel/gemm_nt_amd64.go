@@ -24,9 +24,6 @@ type ntArgs struct {
 	add        int // not 0: add the sums to dst
 }
 
-// ntTile is the number of rows of w in a tile.
-const ntTile = 4
-
 // ntKernel is the assembly for an instruction set.
 type ntKernel struct {
 	lanes  int // float32 numbers of a vector
@@ -38,22 +35,6 @@ var (
 	ntAVX2   = ntKernel{lanes: 8, rows: 3}
 	ntAVX512 = ntKernel{lanes: 16, rows: 6, avx512: true}
 )
-
-// weightType is how w is stored.
-type weightType uint8
-
-const (
-	weightF32 weightType = iota
-	weightBF16
-	weightF16
-)
-
-func (t weightType) size() int {
-	if t == weightF32 {
-		return 4
-	}
-	return 2
-}
 
 //go:noescape
 func ntF32AVX2(a *ntArgs)
@@ -161,13 +142,13 @@ func (kn *ntKernel) blockRows(m, n, k int) int {
 // for many. When k is long it is cut in chunks; the accumulators then wait in memory,
 // which changes no bits.
 func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t weightType, ldw int, m, n, k int, acc bool) {
-	if m == 1 && (t == weightF32 || kn.avx512 || k%kn.lanes == 0) {
+	groups := (m + kn.rows - 1) / kn.rows
+	widen := t != weightF32 && (groups > ntFew || !kn.avx512 && k%kn.lanes != 0)
+	if m == 1 && !widen {
 		kn.row(dst, x, w, t, ldw, n, k, acc)
 		return
 	}
-	groups := (m + kn.rows - 1) / kn.rows
 	block, chunk := kn.blockRows(m, n, k), k
-	widen := t != weightF32 && (groups > ntFew || !kn.avx512 && k%kn.lanes != 0)
 	if widen {
 		block = min(block, 32*ntTile)
 	}
@@ -299,16 +280,7 @@ func (kn *ntKernel) tiles(t weightType, a ntArgs, ldw, cols int) {
 	if a.save != 0 {
 		return
 	}
-	for r := range a.rows {
-		d := unsafe.Slice((*float32)(unsafe.Add(dst, r*ldd+4*c)), rest)
-		for c := range d {
-			if add != 0 {
-				d[c] += out[r*ntTile+c]
-			} else {
-				d[c] = out[r*ntTile+c]
-			}
-		}
-	}
+	putRest(unsafe.Add(dst, 4*c), ldd, out[:], a.rows, rest, add != 0)
 }
 
 // widen converts rows rows of w to float32, next to each other.
@@ -326,11 +298,4 @@ func (kn *ntKernel) widen(wide []float32, w unsafe.Pointer, t weightType, ldw, r
 			widenF16VecAVX2(dst, src)
 		}
 	}
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -7,32 +7,15 @@ import "unsafe"
 // gemmNEON puts the products into im.
 func gemmNEON(im *impl) {
 	im.gemmNT = func(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) {
-		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), ntF32, ldw, m, n, k, acc)
+		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF32, ldw, m, n, k, acc)
 	}
 	im.gemmNTBF16 = func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), ntBF16, ldw, m, n, k, acc)
+		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightBF16, ldw, m, n, k, acc)
 	}
 	im.gemmNTF16 = func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), ntF16, ldw, m, n, k, acc)
+		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF16, ldw, m, n, k, acc)
 	}
 	im.gemmNN = gemmNNNEON
-}
-
-// ntWeight is how w is stored.
-type ntWeight uint8
-
-const (
-	ntF32 ntWeight = iota
-	ntBF16
-	ntF16
-)
-
-// size is the bytes of a number.
-func (t ntWeight) size() int {
-	if t == ntF32 {
-		return 4
-	}
-	return 2
 }
 
 // ntArgs are the arguments of a row of tiles: rows rows of x by tiles·ntTile rows of w. Distances
@@ -60,11 +43,11 @@ func ntF16NEON(a *ntArgs)
 
 // run computes a row of tiles. The calls are direct, not through function values, so that a can be
 // on the caller's stack.
-func (t ntWeight) run(a *ntArgs) {
+func (t weightType) run(a *ntArgs) {
 	switch t {
-	case ntF32:
+	case weightF32:
 		ntF32NEON(a)
-	case ntBF16:
+	case weightBF16:
 		ntBF16NEON(a)
 	default:
 		ntF16NEON(a)
@@ -72,7 +55,6 @@ func (t ntWeight) run(a *ntArgs) {
 }
 
 const (
-	ntTile = 4 // rows of w in a tile
 	ntRows = 6 // rows of x in a tile, at most
 
 	ntCall = 1 << 17 // products in a call of the assembly, at most, unless one tile has more
@@ -101,11 +83,11 @@ func ntBlock(groups, n, k int) int {
 // The rows of x are cut into groups of almost the same size, at most ntRows. A block of w, from the
 // memory for the first group, is in a cache for the others. Weights of half size are widened as they
 // are read by few groups, and once for many.
-func ntGemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t ntWeight, ldw int, m, n, k int, acc bool) {
+func ntGemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t weightType, ldw int, m, n, k int, acc bool) {
 	groups := (m + ntRows - 1) / ntRows
 	block := ntBlock(groups, n, k)
 	var wide []float32
-	if t != ntF32 && groups > ntFew {
+	if t != weightF32 && groups > ntFew {
 		buf := getBuffer(min(block, n) * k)
 		defer buf.put()
 		wide = buf.data
@@ -115,7 +97,7 @@ func ntGemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t nt
 		wj, tj, ldj := unsafe.Add(w, j*ldw*t.size()), t, ldw
 		if wide != nil {
 			t.widen(wide, wj, ldw, cols, k)
-			wj, tj, ldj = unsafe.Pointer(&wide[0]), ntF32, k
+			wj, tj, ldj = unsafe.Pointer(&wide[0]), weightF32, k
 		}
 		for i, g := 0, 0; g < groups; g++ {
 			a := ntArgs{
@@ -124,9 +106,7 @@ func ntGemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t nt
 				w:    wj,
 				rows: (m - i) / (groups - g),
 				k:    k,
-			}
-			if acc {
-				a.add = 1
+				add:  btoi(acc),
 			}
 			if g == 0 {
 				a.ahead = ntAhead(ldj*tj.size(), a.rows)
@@ -152,7 +132,7 @@ func ntAhead(row, rows int) int {
 
 // tiles computes cols columns: whole tiles, then what is left through a tile of which some columns
 // are dropped.
-func (t ntWeight) tiles(a ntArgs, ldw, cols int) {
+func (t weightType) tiles(a ntArgs, ldw, cols int) {
 	row := ldw * t.size()
 	a.w1, a.w2, a.w3, a.tileW = row, 2*row, 3*row, ntTile*row
 	dst, w := a.dst, a.w
@@ -175,23 +155,14 @@ func (t ntWeight) tiles(a ntArgs, ldw, cols int) {
 	a.dst, a.w = unsafe.Pointer(&out), unsafe.Add(w, c*row)
 	a.ldd, a.add, a.tiles = 4*ntTile, 0, 1
 	t.run(&a)
-	for r := range a.rows {
-		d := unsafe.Slice((*float32)(unsafe.Add(dst, r*ldd+4*c)), rest)
-		for c := range d {
-			if add != 0 {
-				d[c] += out[r*ntTile+c]
-			} else {
-				d[c] = out[r*ntTile+c]
-			}
-		}
-	}
+	putRest(unsafe.Add(dst, 4*c), ldd, out[:], a.rows, rest, add != 0)
 }
 
 // widen converts rows rows of w to float32, next to each other.
-func (t ntWeight) widen(wide []float32, w unsafe.Pointer, ldw, rows, k int) {
+func (t weightType) widen(wide []float32, w unsafe.Pointer, ldw, rows, k int) {
 	for r := range rows {
 		dst, src := wide[r*k:][:k], unsafe.Slice((*uint16)(unsafe.Add(w, 2*r*ldw)), k)
-		if t == ntBF16 {
+		if t == weightBF16 {
 			widenBF16NEON(dst, src)
 		} else {
 			widenF16NEON(dst, src)
