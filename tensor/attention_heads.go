@@ -27,13 +27,14 @@ func HeadAttention(dst, z *Tensor, heads, groups int, scale float32, spans []int
 	t := headTasks.get()
 	t.dst, t.z, t.c, t.heads, t.groups, t.scale, t.last = dst.Data(), z.matrix(), c, heads, groups, scale, last
 	t.spans = append(t.spans[:0], spans...)
-	t.block = max(headWork/(heads*heads*c/(4*heads)), (n*groups+4*Threads()-1)/(4*Threads()), 1)
+	index := heads * c / 4 // multiplications of a middle index in one of its two products
+	t.block = max(headWork/index, (n*groups+4*Threads()-1)/(4*Threads()), 1)
 	longest := 0
 	for i := range len(spans) - 1 {
 		longest = max(longest, spans[i+1]-spans[i])
 	}
 	t.blocks = (longest + t.block - 1) / t.block
-	Parallel((len(spans)-1)*groups*t.blocks, t)
+	spread((len(spans)-1)*groups*t.blocks, 4*n*groups*index, t)
 	t.dst, t.z = nil, matrix{}
 	headTasks.put(t)
 }

@@ -17,7 +17,7 @@ func MatMul(dst, a, b *Tensor) {
 	t.block = max((t.n+4*Threads()-1)/(4*Threads()), 64)
 	t.block = (t.block + 15) / 16 * 16
 	if t.m > 0 {
-		Parallel((t.n+t.block-1)/t.block, t)
+		spread((t.n+t.block-1)/t.block, t.m*t.n*t.k, t)
 	}
 	*t = matMulTask{}
 	matMulTasks.put(t)
