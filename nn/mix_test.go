@@ -47,7 +47,7 @@ func TestTimeMix(t *testing.T) {
 		d := c.heads * c.n
 		m := TimeMix{
 			MixK: random(rng, d), MixV: random(rng, d), MixR: random(rng, d), MixG: random(rng, d),
-			Decay: []float32{0.9, 0, 1}[:c.heads], Bonus: []float32{0.3, -1, 2}[:c.heads],
+			Decay: []float32{0.9, 0, 1}[:c.heads], Bonus: tensor.FromSlice([]float32{0.3, -1, 2}[:c.heads], c.heads),
 			Receptance: linear(rng, d, d, true), Key: linear(rng, d, d, false), Value: linear(rng, d, d, true), Gate: linear(rng, d, d, true), Output: linear(rng, d, d, true),
 			LnX: GroupNorm{Groups: c.heads, Gain: random(rng, d), Bias: random(rng, d), Eps: 64e-5},
 		}
@@ -57,7 +57,7 @@ func TestTimeMix(t *testing.T) {
 			for h := range c.heads {
 				for t := range x {
 					for s := range t + 1 {
-						f := float64(m.Bonus[h])
+						f := float64(m.Bonus.Data()[h])
 						if s < t {
 							f = math.Pow(float64(m.Decay[h]), float64(t-1-s))
 						}

@@ -1,6 +1,8 @@
 package nn
 
 import (
+	"math"
+
 	"microrwkv/tensor"
 )
 
@@ -12,13 +14,22 @@ import (
 //	y_t = Σ_{s<t} w^{t−1−s} (r_t·k_s) v_s + u (r_t·k_t) v_t      per head
 //	Output·(LnX(y) ⊙ g)
 //
-// where mix(x, m) = x + (x' − x) ⊙ m, x' is the row before x, w = exp(−exp(time_decay)) and u is
-// time_faaaa.
+// where mix(x, m) = x + (x' − x) ⊙ m, x' is the row before x, w = exp(−exp(TimeDecay)) and u is
+// Bonus, a checkpoint's time_faaaa.
 type TimeMix struct {
 	MixK, MixV, MixR, MixG               *tensor.Tensor // [C]
-	Decay, Bonus                         []float32      // [H]: w and u
+	TimeDecay, Bonus                     *tensor.Tensor // [H]
+	Decay                                []float32      // [H]: w, which Derive makes of TimeDecay
 	Receptance, Key, Value, Gate, Output Linear         // [C, C]
 	LnX                                  GroupNorm      // over each head's N = C/H values
+}
+
+// Derive makes Decay of TimeDecay, rounding as float32 does. It must run when TimeDecay has changed.
+func (m *TimeMix) Derive() {
+	m.Decay = make([]float32, m.TimeDecay.Len())
+	for i, x := range m.TimeDecay.Data() {
+		m.Decay[i] = float32(math.Exp(-float64(float32(math.Exp(float64(x))))))
+	}
 }
 
 // Forward computes the layer; see the package's comment for add, spans and states.
@@ -40,7 +51,7 @@ func (m *TimeMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states f
 
 	y := xk // its input is done with
 	norm := tensor.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g}
-	tensor.WKV5(y, r, k, v, m.Decay, m.Bonus, &norm, spans, func(i int) []float32 {
+	tensor.WKV5(y, r, k, v, m.Decay, m.Bonus.Data(), &norm, spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}

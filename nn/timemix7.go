@@ -25,10 +25,24 @@ type TimeMix7 struct {
 	LnX                                GroupNorm      // over each head's N values
 }
 
-// LowRank is a product through a narrow middle, y = f(x·Downᵀ)·Upᵀ + Bias.
+// LowRank is a product through a narrow middle, y = f(x·W1)·W2 + Bias, with the weights as RWKV's
+// checkpoints have them.
 type LowRank struct {
-	Down, Up *tensor.Tensor // [D, C], [C, D]
+	W1, W2   *tensor.Tensor // [C, D], [D, C]
 	Bias     *tensor.Tensor // [C], or nil for none
+	Down, Up *tensor.Tensor // [D, C], [C, D]: W1ᵀ and W2ᵀ, which Derive makes for the kernels
+}
+
+// Derive makes Down and Up of W1 and W2. It must run when those have changed.
+func (l *LowRank) Derive() { l.Down, l.Up = l.W1.Transpose(), l.W2.Transpose() }
+
+// Derive makes what the low-rank products derive from their weights.
+func (m *TimeMix7) Derive() {
+	for _, l := range [...]*LowRank{&m.Decay, &m.Rate, &m.ValueMix, &m.Gate} {
+		if l.W1 != nil { // the first block mixes no values
+			l.Derive()
+		}
+	}
 }
 
 // Forward computes the layer; see the package's comment for add, spans and states. vFirst [R, C]

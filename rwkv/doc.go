@@ -29,10 +29,10 @@
 // file has
 //
 //   - a family, listed in families: how checkpoints of the kind are told from others, what their
-//     shapes and model_args say of the Config, what a valid Config is, which tensors a model has;
-//   - a network, which family.build makes: the layers, filled by a loader that checks names and
-//     shapes, and forward, from ids to the hidden rows that the head turns into logits;
-//   - the states of its layers, yielded by layerStates.each, if the kind streams.
+//     shapes and model_args say of the Config, what a valid Config is;
+//   - its describe, which puts the layers together and describes each parameter once: name, shape,
+//     random values, and the layer's field that it lives in. That loads, makes, lists and saves them;
+//   - a block: forward on the rows of a batch, and the state of its layers, if the kind streams.
 //
 // Everything else is there for all kinds: opening, conversion of weights, Forward, Score, States and
 // their files, batches, sampling, the programs. The file x051a.go is the shortest example. Golden

@@ -239,12 +239,11 @@ func TestGoldenStates(t *testing.T) {
 		if _, err := s.Append(g.ids["T7.tokens"]); err != nil {
 			t.Fatal(err)
 		}
-		st := s.layers.(*nanoState)
-		for i := range st.layers {
+		for i, st := range s.layers.blocks {
 			for _, part := range []struct {
 				name string
 				got  []float32
-			}{{"S", st.layers[i].tmix.WKV}, {"att_x", st.layers[i].tmix.Shift}, {"ffn_x", st.layers[i].cmix.Shift}} {
+			}{{"S", st.tmix[0].WKV}, {"att_x", st.tmix[0].Shift}, {"ffn_x", st.cmix.Shift}} {
 				key := fmt.Sprintf("T7.state.%d.%s", i, part.name)
 				var largest float64
 				for _, v := range g.numbers[key] {

@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	"microrwkv/nn"
-	"microrwkv/tensor"
 )
 
 // A family is what one file of this package provides for one or more kinds: how their checkpoints
@@ -26,15 +23,17 @@ type family struct {
 	// readArgs takes from a checkpoint's model_args what shapes can't tell, and checks the rest against
 	// them. Nil is for files that have none.
 	readArgs func(a *modelArgs, c *Config)
-	// fill clears what a Config has and the kind doesn't, and sets what follows from other values
+	// fill returns the parts of a Config that the kind has, with what follows from other values set
 	// where it is zero.
-	fill func(c *Config)
+	fill func(c Config) Config
 	// validate reports the values that make no model, beside those that make none of any kind.
 	validate func(c *Config) error
-	// specs lists the tensors of a model, for making random ones.
-	specs func(c Config) []tensorSpec
-	// build takes the tensors from l, which collects what is wrong with them.
-	build func(c Config, l *loader) network
+	// writeArgs returns what a checkpoint has beside the weights, for readArgs. Nil is for files that
+	// have nothing.
+	writeArgs func(c Config) map[string]any
+	// describe puts the layers together and describes each of their parameters to p, which sets them
+	// then.
+	describe func(c Config, p *params) *stack
 }
 
 var families = []*family{&microRWKV, &nanoRWKV, &goose}
@@ -66,65 +65,4 @@ func familyOf(k Kind) (*family, error) {
 		}
 	}
 	return nil, fmt.Errorf("rwkv: unknown kind %q: want one of %v", k, Kinds())
-}
-
-// network is the layers of a model from ids to the hidden rows that the head turns into logits.
-type network interface {
-	// forward returns the normalized hidden rows of a batch: [R, C], or [sequences, C] if only
-	// the last row of each sequence is wanted. They live in the batch's scratch.
-	forward(b *batch) *tensor.Tensor
-	// head returns the weight that makes logits of hidden rows: [V, C].
-	head() *tensor.Tensor
-	// newState returns the layers' states for one empty sequence, or nil if the kind can't be
-	// streamed: then each forward pass is a whole sequence.
-	newState() layerStates
-}
-
-// layerStates is the states of a network's layers for one sequence.
-type layerStates interface {
-	// each yields every layer's state, always in the same order.
-	each(yield func(nn.State) bool)
-}
-
-// batch is the work of one forward pass: rows of several sequences, one after another.
-type batch struct {
-	ids     []int
-	spans   nn.Spans
-	starts  []int         // position of each sequence's first row
-	states  []layerStates // of each sequence; empty for kinds that can't be streamed
-	members []*State      // that the sequences belong to, in AppendBatch
-	last    bool          // only the last row of each sequence is wanted
-	aux     [][]float64   // if not nil, per block the auxiliary loss of each sequence
-	scratch tensor.Scratch
-	trace   func(name string, x *tensor.Tensor) // shows every layer's output, in tests
-}
-
-// lastRows copies the last row of each sequence from x [R, C] to a new [sequences, C].
-func (b *batch) lastRows(x *tensor.Tensor) *tensor.Tensor {
-	n := b.spans.Len()
-	last := b.scratch.New(n, x.Dim(1))
-	for i := range n {
-		copy(last.Row(i), x.Row(b.spans[i+1]-1))
-	}
-	return last
-}
-
-// residual adds the output of a layer to x: f writes it to its argument, or adds it there.
-func (b *batch) residual(name string, x *tensor.Tensor, f func(dst *tensor.Tensor, add bool)) {
-	if b.trace == nil {
-		f(x, true)
-		return
-	}
-	defer b.scratch.Release(b.scratch.Mark())
-	y := b.scratch.New(x.Shape()...)
-	f(y, false)
-	b.trace(name, y)
-	tensor.Add(x, x, y)
-}
-
-// show calls trace, if there is one.
-func (b *batch) show(name string, x *tensor.Tensor) {
-	if b.trace != nil {
-		b.trace(name, x)
-	}
 }

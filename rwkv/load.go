@@ -21,7 +21,7 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	m, err := newModel(f.Name(), src, family, c)
+	m, err := loadModel(f.Name(), src, family, c)
 	if !o.skipChecks {
 		err = errors.Join(err, f.Verify(o.progress))
 	}
@@ -114,6 +114,9 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 			return nil, Config{}, err
 		}
 		return f, c, nil
+	}
+	if v := officialVersion(s); v != "" {
+		return nil, Config{}, fmt.Errorf("this is %s, which isn't supported yet: want RWKV-7 (x070)", v)
 	}
 	return nil, Config{}, errors.New("not a model of a known kind: no tensors of MicroRWKV, nanoRWKV or RWKV-7 (a state_dict under \"model\", or alone)")
 }

@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"math"
 
-	"microrwkv/nn"
 	"microrwkv/tensor"
 )
 
@@ -62,15 +61,12 @@ func (m *Model) Fingerprint() [32]byte {
 // Size returns the bytes that MarshalBinary would return now.
 func (s *State) Size() int {
 	n := stateHeader + 4*len(s.ids) + 4*len(s.logits) + 4
-	if s.layers != nil {
-		s.layers.each(func(l nn.State) bool {
-			size, err := l.Size(l.Rows())
-			if err != nil {
-				panic("rwkv: " + err.Error()) // the rows are its own
-			}
-			n += 4 + 4*size
-			return true
-		})
+	for _, l := range s.layers.states() {
+		size, err := l.Size(l.Rows())
+		if err != nil {
+			panic("rwkv: " + err.Error()) // the rows are its own
+		}
+		n += 4 + 4*size
 	}
 	return n
 }
@@ -98,18 +94,15 @@ func (s *State) AppendBinary(b []byte) ([]byte, error) {
 		b = le.AppendUint32(b, uint32(id))
 	}
 	b = appendFloats(b, s.logits)
-	if s.layers != nil {
-		var parts transfer
-		s.layers.each(func(l nn.State) bool {
-			b = le.AppendUint32(b, uint32(l.Rows()))
-			for p := range l.Parts {
-				b = b[:len(b)+4*len(p)] // Size counted it
-				parts.add(p, b[len(b)-4*len(p):])
-			}
-			return true
-		})
-		parts.run(save)
+	var parts transfer
+	for _, l := range s.layers.states() {
+		b = le.AppendUint32(b, uint32(l.Rows()))
+		for p := range l.Parts {
+			b = b[:len(b)+4*len(p)] // Size counted it
+			parts.add(p, b[len(b)-4*len(p):])
+		}
 	}
+	parts.run(save)
 	return le.AppendUint32(b, checksum(b[start:])), nil
 }
 
@@ -163,18 +156,14 @@ func (s *State) decode(data []byte) error {
 	s.full, s.total, s.pos, s.ids = FullRule(rule), int(total), int(pos), ids
 	parts := transfer{}
 	parts.add(s.logits, logits)
-	if s.layers != nil {
-		s.layers.each(func(l nn.State) bool {
-			if err := l.SetRows(saved[0].rows); err != nil {
-				panic("rwkv: " + err.Error()) // layersOf asked
-			}
-			for p := range l.Parts {
-				parts.add(p, saved[0].parts[:4*len(p)])
-				saved[0].parts = saved[0].parts[4*len(p):]
-			}
-			saved = saved[1:]
-			return true
-		})
+	for i, l := range s.layers.states() {
+		if err := l.SetRows(saved[i].rows); err != nil {
+			panic("rwkv: " + err.Error()) // layersOf asked
+		}
+		for p := range l.Parts {
+			parts.add(p, saved[i].parts[:4*len(p)])
+			saved[i].parts = saved[i].parts[4*len(p):]
+		}
 	}
 	parts.run(restore)
 	return nil
@@ -188,16 +177,16 @@ type savedLayer struct {
 
 // layersOf takes what is left in r, and checks it against the sizes of the layers' states.
 func (s *State) layersOf(r *reader) (saved []savedLayer, err error) {
-	if s.layers != nil {
-		s.layers.each(func(l nn.State) bool {
-			rows := int(r.uint32())
-			var size int
-			if size, err = l.Size(rows); err == nil {
-				saved = append(saved, savedLayer{rows, r.take(4 * size)})
-				err = r.err
-			}
-			return err == nil
-		})
+	for _, l := range s.layers.states() {
+		rows := int(r.uint32())
+		var size int
+		if size, err = l.Size(rows); err != nil {
+			break
+		}
+		saved = append(saved, savedLayer{rows, r.take(4 * size)})
+		if r.err != nil {
+			break
+		}
 	}
 	if err == nil {
 		err = r.err

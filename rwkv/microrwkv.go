@@ -50,11 +50,18 @@ var microRWKV = family{
 		a.size("expert_dim", &c.ExpertDim)
 		a.size("dim", &c.Dim)
 	},
-	fill: func(c *Config) {
-		c.FFNDim = 3 * c.EmbedDim
-		if c.ExpertWidth == 0 {
-			c.ExpertWidth = expertWidth(c.ExpertDim)
+	fill: func(c Config) Config {
+		f := transformerConfig(c)
+		f.NumExperts, f.NumActiveExperts, f.ExpertDim, f.ExpertWidth, f.Dim = c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.ExpertWidth, c.Dim
+		if f.ExpertWidth == 0 {
+			f.ExpertWidth = expertWidth(f.ExpertDim)
 		}
+		return f
+	},
+	writeArgs: func(c Config) map[string]any {
+		args := transformerArgs(c)
+		args["num_experts"], args["num_active_experts"], args["expert_dim"], args["dim"] = c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.EmbedDim
+		return map[string]any{"model_args": args, "variant": string(c.Kind)}
 	},
 	validate: func(c *Config) error {
 		err := errors.Join(
@@ -69,8 +76,7 @@ var microRWKV = family{
 		}
 		return err
 	},
-	specs: microSpecs,
-	build: buildMicro,
+	describe: describeMicro,
 }
 
 // hasAny reports whether there are tensors with any of these names' beginnings after prefix.
@@ -81,15 +87,8 @@ func hasAny(src source, prefix string, parts ...string) bool {
 	})
 }
 
-type microNet struct {
-	kind     Kind
-	config   Config
-	wte, wpe nn.Embedding
-	blocks   []microBlock
-	lnF      nn.LayerNorm
-}
-
 type microBlock struct {
+	config  Config
 	norm    nn.RMSNorm
 	tmix    nn.TimeMix
 	cmix    nn.ChannelMix
@@ -98,77 +97,58 @@ type microBlock struct {
 	moe     nn.MoE
 }
 
-func buildMicro(c Config, l *loader) network {
-	n := &microNet{
-		kind: c.Kind, config: c,
-		wte: nn.Embedding{Weight: loadHead(l, c)},
-		wpe: nn.Embedding{Weight: l.tensor("transformer.wpe.weight", c.BlockSize, c.EmbedDim)},
-		lnF: l.layerNorm("transformer.ln_f", c.Bias, c.EmbedDim),
-	}
+func describeMicro(c Config, p *params) *stack {
+	n := describeTransformer(c, p)
+	n.streams = c.Kind == Causal
 	d, s := c.EmbedDim, c.ExpertWidth
 	for i := range c.NumLayers {
-		p := fmt.Sprintf("transformer.h.%d.", i)
-		b := microBlock{
+		prefix := fmt.Sprintf("transformer.h.%d.", i)
+		m := &microBlock{
+			config:  c,
 			norm:    nn.RMSNorm{Eps: 1e-8},
-			tmix:    loadTimeMix(l, p+"tmix.", c),
-			cmix:    loadChannelMix(l, p+"cmix.", c),
-			sliding: nn.SlidingWindowAttention{Heads: c.NumHeads, Window: attentionWindow, QKV: l.tensor(p+"sliding_attn.qkv.weight", 3*d, d), Proj: l.tensor(p+"sliding_attn.proj.weight", d, d)},
-			grouped: nn.GroupedQueryAttention{Heads: c.NumHeads, QKVW: l.tensor(p+"grouped_attn.qkvw.weight", 4*d, d), Out: l.tensor(p+"grouped_attn.out.weight", d, d)},
-			moe:     nn.MoE{Gate: l.linear(p+"moe.gate", true, c.NumExperts, d), FC: l.linear(p+"moe.fc", true, d, s)},
+			sliding: nn.SlidingWindowAttention{Heads: c.NumHeads, Window: attentionWindow},
+			grouped: nn.GroupedQueryAttention{Heads: c.NumHeads},
+			moe:     nn.MoE{Experts: make([]nn.Linear, c.NumActiveExperts)},
 		}
-		for j := range c.NumActiveExperts {
-			b.moe.Experts = append(b.moe.Experts, l.linear(fmt.Sprintf("%smoe.experts.%d", p, j), true, s, d))
+		describeTimeMix(&m.tmix, prefix+"tmix.", c, p)
+		describeChannelMix(&m.cmix, prefix+"cmix.", c, p)
+		p.matrix(&m.sliding.QKV, prefix+"sliding_attn.qkv.weight", 3*d, d)
+		p.matrix(&m.sliding.Proj, prefix+"sliding_attn.proj.weight", d, d)
+		p.matrix(&m.grouped.QKVW, prefix+"grouped_attn.qkvw.weight", 4*d, d)
+		p.matrix(&m.grouped.Out, prefix+"grouped_attn.out.weight", d, d)
+		p.linear(&m.moe.Gate, prefix+"moe.gate", true, c.NumExperts, d)
+		for j := range m.moe.Experts {
+			p.linear(&m.moe.Experts[j], fmt.Sprintf("%smoe.experts.%d", prefix, j), true, s, d)
 		}
-		n.blocks = append(n.blocks, b)
+		p.linear(&m.moe.FC, prefix+"moe.fc", true, d, s)
+		n.blocks = append(n.blocks, m)
 	}
 	return n
 }
 
-func (n *microNet) head() *tensor.Tensor { return n.wte.Weight }
-
-func (n *microNet) forward(b *batch) *tensor.Tensor {
-	x := embed(b, n.wte, n.wpe)
-	for i := range n.blocks {
-		x = n.block(b, i, x)
-		if b.trace != nil {
-			b.show(fmt.Sprintf("h.%d", i), x)
-		}
-	}
-	return finish(b, n.lnF, x)
-}
-
-// block runs block i on x in place and returns x, or in the last block only those rows of it that
-// are wanted.
-func (n *microNet) block(b *batch, i int, x *tensor.Tensor) *tensor.Tensor {
-	m, s := &n.blocks[i], &b.scratch
-	name := func(layer string) string {
-		if b.trace == nil {
-			return ""
-		}
-		return fmt.Sprintf("h.%d.%s", i, layer)
-	}
+// forward implements block.
+func (m *microBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
+	i, h, s := b.block, b.norm, &b.scratch
+	causal := m.config.Kind == Causal
 	var first, second func(q int) *nn.TimeMixState
 	var cmix func(q int) *nn.ChannelMixState
-	if n.kind == Causal {
-		first = func(q int) *nn.TimeMixState { return &b.states[q].(*microState).layers[i].tmix[0] }
-		second = func(q int) *nn.TimeMixState { return &b.states[q].(*microState).layers[i].tmix[1] }
-		cmix = func(q int) *nn.ChannelMixState { return &b.states[q].(*microState).layers[i].cmix }
+	if causal {
+		first, second, cmix = b.tmix(0), b.tmix(1), b.cmix()
 	}
 
-	h := s.New(x.Shape()...)
 	m.norm.Forward(h, x)
-	b.show(name("ln_1"), h)
-	b.residual(name("tmix"), x, func(dst *tensor.Tensor, add bool) {
+	b.show(b.name("ln_1"), h)
+	b.residual("tmix", x, func(dst *tensor.Tensor, add bool) {
 		m.tmix.Forward(dst, h, add, b.spans, first, s)
 	})
 	m.norm.Forward(h, x)
-	b.show(name("ln_2"), h)
-	b.residual(name("cmix"), x, func(dst *tensor.Tensor, add bool) {
+	b.show(b.name("ln_2"), h)
+	b.residual("cmix", x, func(dst *tensor.Tensor, add bool) {
 		m.cmix.Forward(dst, h, add, b.spans, cmix, s)
 	})
-	b.residual(name("sliding_attn"), x, func(dst *tensor.Tensor, add bool) {
-		if n.kind == Causal {
-			m.sliding.ForwardCausal(dst, x, add, b.spans, func(q int) *nn.KVCache { return &b.states[q].(*microState).layers[i].sliding }, s)
+	b.residual("sliding_attn", x, func(dst *tensor.Tensor, add bool) {
+		if causal {
+			m.sliding.ForwardCausal(dst, x, add, b.spans, func(q int) *nn.KVCache { return &b.states[q].blocks[i].sliding }, s)
 		} else {
 			m.sliding.Forward(dst, x, add, b.spans, s)
 		}
@@ -176,24 +156,24 @@ func (n *microNet) block(b *batch, i int, x *tensor.Tensor) *tensor.Tensor {
 
 	// sic: the same TimeMix a second time, on what isn't normalized
 	m.tmix.Forward(h, x, false, b.spans, second, s)
-	b.show(name("tmix.call2"), h)
-	last := b.last && i == len(n.blocks)-1 && n.kind == Reference && b.trace == nil
+	b.show(b.name("tmix.call2"), h)
+	last := b.last && b.final && !causal && b.trace == nil
 	spans := b.spans
 	if last {
 		x = b.lastRows(x)
 		spans = nil // of no use any more: each row is the last one of a sequence
 	}
-	b.residual(name("grouped_attn"), x, func(dst *tensor.Tensor, add bool) {
+	b.residual("grouped_attn", x, func(dst *tensor.Tensor, add bool) {
 		switch {
-		case n.kind == Causal:
-			m.grouped.ForwardCausal(dst, h, add, b.spans, func(q int) *nn.KVCache { return &b.states[q].(*microState).layers[i].grouped }, s)
+		case causal:
+			m.grouped.ForwardCausal(dst, h, add, b.spans, func(q int) *nn.KVCache { return &b.states[q].blocks[i].grouped }, s)
 		case last:
 			m.grouped.ForwardLast(dst, h, add, b.spans, s)
 		default:
 			m.grouped.Forward(dst, h, add, b.spans, s)
 		}
 	})
-	b.residual(name("moe"), x, func(dst *tensor.Tensor, add bool) {
+	b.residual("moe", x, func(dst *tensor.Tensor, add bool) {
 		var aux []float64
 		if b.aux != nil {
 			aux = b.aux[i]
@@ -203,57 +183,13 @@ func (n *microNet) block(b *batch, i int, x *tensor.Tensor) *tensor.Tensor {
 	return x
 }
 
-// microState is the states of a causal MicroRWKV's layers for one sequence.
-type microState struct{ layers []microLayerState }
-
-type microLayerState struct {
-	tmix             [2]nn.TimeMixState // of the block's two calls
-	cmix             nn.ChannelMixState
-	sliding, grouped nn.KVCache
-}
-
-func (n *microNet) newState() layerStates {
-	if n.kind == Reference {
-		return nil
-	}
-	c := n.config
-	st := &microState{layers: make([]microLayerState, c.NumLayers)}
+// newState implements block, for kind Causal.
+func (m *microBlock) newState() blockState {
+	c := m.config
+	st := newMixState(c)
+	st.tmix[1] = nn.NewTimeMixState(c.EmbedDim, c.NumHeads)
 	window := min(attentionWindow, c.BlockSize)
-	for i := range st.layers {
-		st.layers[i] = microLayerState{
-			tmix:    [2]nn.TimeMixState{nn.NewTimeMixState(c.EmbedDim, c.NumHeads), nn.NewTimeMixState(c.EmbedDim, c.NumHeads)},
-			cmix:    nn.NewChannelMixState(c.EmbedDim),
-			sliding: nn.NewKVCache(c.NumHeads, min(2*window, c.BlockSize), c.EmbedDim/c.NumHeads, window),
-			grouped: nn.NewKVCache(4*c.NumHeads, c.BlockSize, c.EmbedDim/(4*c.NumHeads), c.BlockSize),
-		}
-	}
+	st.sliding = nn.NewKVCache(c.NumHeads, min(2*window, c.BlockSize), c.EmbedDim/c.NumHeads, window)
+	st.grouped = nn.NewKVCache(4*c.NumHeads, c.BlockSize, c.EmbedDim/(4*c.NumHeads), c.BlockSize)
 	return st
-}
-
-func (st *microState) each(yield func(nn.State) bool) {
-	for i := range st.layers {
-		l := &st.layers[i]
-		if !yield(&l.tmix[0]) || !yield(&l.tmix[1]) || !yield(&l.cmix) || !yield(&l.sliding) || !yield(&l.grouped) {
-			return
-		}
-	}
-}
-
-// microSpecs lists the tensors of a MicroRWKV model.
-func microSpecs(c Config) []tensorSpec {
-	d, s := c.EmbedDim, c.ExpertWidth
-	specs := transformerSpecs(c)
-	for i := range c.NumLayers {
-		p := fmt.Sprintf("transformer.h.%d.", i)
-		specs = append(specs, blockSpecs(p, c)...)
-		specs = append(specs,
-			matrixSpec(p+"sliding_attn.qkv.weight", 3*d, d), matrixSpec(p+"sliding_attn.proj.weight", d, d),
-			matrixSpec(p+"grouped_attn.qkvw.weight", 4*d, d), matrixSpec(p+"grouped_attn.out.weight", d, d))
-		specs = append(specs, linearSpecs(p+"moe.gate", true, c.NumExperts, d)...)
-		for j := range c.NumActiveExperts {
-			specs = append(specs, linearSpecs(fmt.Sprintf("%smoe.experts.%d", p, j), true, s, d)...)
-		}
-		specs = append(specs, linearSpecs(p+"moe.fc", true, d, s)...)
-	}
-	return specs
 }

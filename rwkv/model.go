@@ -16,7 +16,7 @@ import (
 type Model struct {
 	family     *family
 	config     Config
-	net        network
+	net        *stack
 	tensors    []namedTensor // by name
 	file       io.Closer     // what the weights are views of; nil for weights in memory
 	workspaces chan *batch
@@ -30,29 +30,26 @@ type namedTensor struct {
 	*tensor.Tensor
 }
 
-// newModel builds a model of the family from a source, which errors call file.
-func newModel(file string, src source, f *family, c Config) (*Model, error) {
-	l := newLoader(file, src)
-	net := f.build(c, l)
-	if err := l.err(); err != nil {
+// loadModel builds a model of the family from a source, which errors call file.
+func loadModel(file string, src source, f *family, c Config) (*Model, error) {
+	p := &params{src: src}
+	net := f.describe(c, p)
+	if err := p.load(file); err != nil {
 		return nil, err
 	}
+	return newModel(f, c, net, p), nil
+}
+
+// newModel returns a model whose parameters are set.
+func newModel(f *family, c Config, net *stack, p *params) *Model {
 	m := &Model{family: f, config: c, net: net, workspaces: make(chan *batch, 16)}
-	for _, name := range src.Names() {
-		t, err := src.Tensor(name)
-		if err != nil {
-			return nil, err
+	for _, q := range p.list {
+		if q.stored != nil {
+			m.tensors = append(m.tensors, namedTensor{q.name, q.stored})
 		}
-		if name == tiedHead {
-			if _, ok := src.Shape(tiedEmbedding); ok {
-				continue
-			}
-			name = tiedEmbedding
-		}
-		m.tensors = append(m.tensors, namedTensor{name, t})
 	}
 	slices.SortFunc(m.tensors, func(a, b namedTensor) int { return strings.Compare(a.name, b.name) })
-	return m, nil
+	return m
 }
 
 // Config returns the model's shape.
@@ -68,7 +65,7 @@ func (m *Model) Close() error {
 
 // Streams reports whether a token costs the same however many came before it: true for all kinds
 // but Reference, which computes the whole sequence again.
-func (m *Model) Streams() bool { return m.net.newState() != nil }
+func (m *Model) Streams() bool { return m.net.streams }
 
 // acquire returns a workspace for one forward pass, its scratch empty.
 func (m *Model) acquire() *batch {
@@ -82,32 +79,12 @@ func (m *Model) acquire() *batch {
 	return b
 }
 
-// reset empties the batch and its scratch.
-func (b *batch) reset() {
-	b.ids, b.spans, b.starts = b.ids[:0], append(b.spans[:0], 0), b.starts[:0]
-	clear(b.states)
-	clear(b.members)
-	b.states, b.members = b.states[:0], b.members[:0]
-	b.last, b.aux, b.trace = false, nil, nil
-	b.scratch.Release(tensor.Mark{})
-}
-
 // release keeps the workspace for the next forward pass.
 func (m *Model) release(b *batch) {
 	b.reset()
 	select {
 	case m.workspaces <- b:
 	default:
-	}
-}
-
-// add appends a sequence to a batch: ids at positions start, start+1, …
-func (b *batch) add(ids []int, start int, st layerStates) {
-	b.ids = append(b.ids, ids...)
-	b.spans = append(b.spans, len(b.ids))
-	b.starts = append(b.starts, start)
-	if st != nil {
-		b.states = append(b.states, st)
 	}
 }
 
@@ -168,7 +145,7 @@ func (m *Model) allLogits(b *batch) []*tensor.Tensor {
 		return out
 	}
 	all := tensor.New(len(b.ids), m.config.VocabSize)
-	nn.Linear{Weight: m.net.head()}.Forward(all, m.net.forward(b))
+	nn.Linear{Weight: m.net.head}.Forward(all, m.net.forward(b))
 	for i := range out {
 		out[i] = all.Rows(b.spans[i], b.spans[i+1])
 	}

@@ -56,7 +56,7 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.fill(&c)
+	c = f.fill(c)
 	if err := c.validate(f); err != nil {
 		t.Fatal(err)
 	}
@@ -72,10 +72,12 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 	decays := []float32{-200, -20, -12, -6, 0, 1, 2, 4, 4.48, 5, 20, 200} // w = 1 … 0.99, 0.37 … 2e-24, 4e-39, 0
 	ranks := map[string]int{"w": 1 + rng.IntN(40), "a": 1 + rng.IntN(40), "v": 1 + rng.IntN(40), "g": 1 + rng.IntN(40)}
 	src := &memory{tensors: map[string]*tensor.Tensor{}}
-	specs := f.specs(c)
+	described := &params{}
+	f.describe(c, described)
+	specs := slices.DeleteFunc(described.list, func(q *param) bool { return q.unused })
 	if c.Kind == RWKV7 && rng.IntN(2) == 0 { // as the official files, with what block 0 doesn't use
 		for _, name := range []string{"v0", "v1", "v2"} {
-			specs = append(specs, vectorSpec("blocks.0.att."+name, 0, 9, 3))
+			specs = append(specs, &param{name: "blocks.0.att." + name, dev: 9, shape: []int{3}})
 		}
 	}
 	for _, s := range specs {
@@ -106,7 +108,7 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 		src.names = append(src.names, s.name)
 		src.tensors[s.name] = x.Convert(to)
 	}
-	m, err := newModel("wild weights", src, f, c)
+	m, err := loadModel("wild weights", src, f, c)
 	if err != nil {
 		t.Fatal(err)
 	}

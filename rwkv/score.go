@@ -62,7 +62,7 @@ func (m *Model) Score(ids, targets []int) (*Scores, error) {
 	for from := 0; from < len(ids); from += scoreRows {
 		to := min(from+scoreRows, len(ids))
 		part := logits.Rows(0, to-from)
-		nn.Linear{Weight: m.net.head()}.Forward(part, hidden.Rows(from, to))
+		nn.Linear{Weight: m.net.head}.Forward(part, hidden.Rows(from, to))
 		for i := from; i < to; i++ {
 			if targets[i] != IgnoreTarget {
 				sum += crossEntropy(part.Row(i-from), targets[i])
@@ -109,7 +109,7 @@ func (m *Model) LastLogits(seqs ...[]int) ([]*tensor.Tensor, error) {
 	}
 	b.last = true
 	all := tensor.New(len(seqs), m.config.VocabSize)
-	nn.Linear{Weight: m.net.head()}.Forward(all, m.net.forward(b))
+	nn.Linear{Weight: m.net.head}.Forward(all, m.net.forward(b))
 	out := make([]*tensor.Tensor, len(seqs))
 	for i := range out {
 		out[i] = all.Rows(i, i+1).Reshape(m.config.VocabSize)

@@ -32,10 +32,10 @@ var ErrFull = errors.New("rwkv: the context is full (block_size)")
 // a token don't depend on how many came before; a State of kind Reference is its tokens.
 type State struct {
 	model  *Model
-	layers layerStates // nil if the kind doesn't stream
-	ids    []int       // the context, from position 0; not kept without a block_size
-	pos    int         // tokens in the context
-	total  int         // tokens since the start, those that the context lost included
+	layers *sequenceState // nil if the kind doesn't stream
+	ids    []int          // the context, from position 0; not kept without a block_size
+	pos    int            // tokens in the context
+	total  int            // tokens since the start, those that the context lost included
 	full   FullRule
 	logits []float32 // [V], after the newest token
 	feed   []int     // tokens of the present Append, after those to compute again
@@ -87,8 +87,8 @@ func (s *State) Reset() {
 
 // restart empties the context.
 func (s *State) restart() {
-	if s.layers != nil {
-		s.layers.each(func(l nn.State) bool { nn.Reset(l); return true })
+	for _, l := range s.layers.states() {
+		nn.Reset(l)
 	}
 	s.ids, s.pos = s.ids[:0], 0
 }
@@ -99,24 +99,10 @@ func (s *State) Clone() *State {
 	c.full, c.pos, c.total = s.full, s.pos, s.total
 	c.ids = append(c.ids, s.ids...)
 	copy(c.logits, s.logits)
-	if s.layers == nil {
-		return c
+	for i, from := range s.layers.states() {
+		copyState(c.layers.layers[i], from)
 	}
-	to := states(c.layers)
-	i := 0
-	s.layers.each(func(from nn.State) bool {
-		copyState(to[i], from)
-		i++
-		return true
-	})
 	return c
-}
-
-// states lists the layers' states.
-func states(l layerStates) []nn.State {
-	var list []nn.State
-	l.each(func(s nn.State) bool { list = append(list, s); return true })
-	return list
 }
 
 func copyState(to, from nn.State) {
@@ -245,7 +231,7 @@ func (m *Model) pass(b *batch, states []*State) bool {
 	}
 	hidden := m.net.forward(b)
 	logits := b.scratch.New(hidden.Dim(0), m.config.VocabSize)
-	tensor.Linear(tensor.Product{Dst: logits, X: hidden, W: m.net.head()})
+	tensor.Linear(tensor.Product{Dst: logits, X: hidden, W: m.net.head})
 	for i, s := range b.members {
 		copy(s.logits, logits.Row(i))
 	}

@@ -1,13 +1,11 @@
 package rwkv
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"microrwkv/checkpoint"
 	"microrwkv/nn"
@@ -89,92 +87,64 @@ const (
 	tiedHead      = "lm_head.weight"
 )
 
-// loadHead returns the embedding, which is the head's weight too: either name may be absent, and
-// when both are there they are equal.
-func loadHead(l *loader, c Config) *tensor.Tensor {
-	const wte, head = tiedEmbedding, tiedHead
-	_, hasWTE := l.src.Shape(wte)
-	_, hasHead := l.src.Shape(head)
-	if !hasHead {
-		return l.tensor(wte, c.VocabSize, c.EmbedDim)
-	}
-	h := l.tensor(head, c.VocabSize, c.EmbedDim)
-	if !hasWTE {
-		l.ignore(wte)
-		return h
-	}
-	w := l.tensor(wte, c.VocabSize, c.EmbedDim)
-	if w != nil && h != nil && !equalBits(w, h) {
-		l.fail(head, errors.New("differs from "+wte+", which it must be tied to"))
-	}
-	return w
+// describeTransformer describes what the kinds share outside of the blocks.
+func describeTransformer(c Config, p *params) *stack {
+	n := &stack{}
+	wte := p.matrix(&n.emb.Weight, tiedEmbedding, c.VocabSize, c.EmbedDim)
+	wte.dev, wte.alias, wte.bind = 0.1, tiedHead, append(wte.bind, &n.head) // one tensor: either name may be absent
+	p.matrix(&n.pos.Weight, "transformer.wpe.weight", c.BlockSize, c.EmbedDim).dev = 0.1
+	p.layerNorm(&n.out, "transformer.ln_f", c.Bias, c.EmbedDim)
+	return n
 }
 
-// equalBits reports whether two tensors of one shape have the same dtype and bits.
-func equalBits(a, b *tensor.Tensor) bool {
-	if a.DType() != b.DType() {
-		return slices.Equal(a.Float32().Data(), b.Float32().Data())
-	}
-	x, y := rawBytes(a), rawBytes(b)
-	return len(x) == len(y) && (len(x) == 0 || &x[0] == &y[0] || bytes.Equal(x, y))
-}
-
-// rawBytes returns the memory of a contiguous tensor.
-func rawBytes(t *tensor.Tensor) []byte {
-	if t.Len() == 0 {
-		return nil
-	}
-	if t.DType() == tensor.F32 {
-		return unsafe.Slice((*byte)(unsafe.Pointer(&t.Data()[0])), 4*t.Len())
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&t.Bits()[0])), 2*t.Len())
-}
-
-func loadTimeMix(l *loader, p string, c Config) nn.TimeMix {
+// describeTimeMix describes the TimeMix of a block in nanoGPT's layout.
+func describeTimeMix(m *nn.TimeMix, prefix string, c Config, p *params) {
 	d := c.EmbedDim
-	return nn.TimeMix{
-		MixK: l.vector(p+"time_maa_k", d), MixV: l.vector(p+"time_maa_v", d),
-		MixR: l.vector(p+"time_maa_r", d), MixG: l.vector(p+"time_maa_g", d),
-		Decay:      l.numbers(p+"time_decay", c.NumHeads, decay),
-		Bonus:      l.numbers(p+"time_faaaa", c.NumHeads, func(u float64) float64 { return u }),
-		Receptance: l.linear(p+"receptance", c.Bias, d, d), Key: l.linear(p+"key", c.Bias, d, d),
-		Value: l.linear(p+"value", c.Bias, d, d), Gate: l.linear(p+"gate", c.Bias, d, d),
-		Output: l.linear(p+"output", c.Bias, d, d),
-		LnX:    nn.GroupNorm{Groups: c.NumHeads, Gain: l.vector(p+"ln_x.weight", d), Bias: l.vector(p+"ln_x.bias", d), Eps: 64e-5},
-	}
+	describeShift(p, prefix, d, shifted{"k", &m.MixK}, shifted{"v", &m.MixV}, shifted{"r", &m.MixR}, shifted{"g", &m.MixG})
+	p.vector(&m.TimeDecay, prefix+"time_decay", -2, 1, c.NumHeads, 1)
+	p.vector(&m.Bonus, prefix+"time_faaaa", 0, 0.5, c.NumHeads, 1)
+	p.linear(&m.Receptance, prefix+"receptance", c.Bias, d, d)
+	p.linear(&m.Key, prefix+"key", c.Bias, d, d)
+	p.linear(&m.Value, prefix+"value", c.Bias, d, d)
+	p.linear(&m.Gate, prefix+"gate", c.Bias, d, d)
+	p.linear(&m.Output, prefix+"output", c.Bias, d, d)
+	p.headNorm(&m.LnX, prefix+"ln_x", c.NumHeads, d)
+	p.derive = append(p.derive, m.Derive)
 }
 
-func loadChannelMix(l *loader, p string, c Config) nn.ChannelMix {
+// describeChannelMix describes the ChannelMix of a block in nanoGPT's layout.
+func describeChannelMix(m *nn.ChannelMix, prefix string, c Config, p *params) {
 	d := c.EmbedDim
-	return nn.ChannelMix{
-		MixK: l.vector(p+"time_maa_k", d), MixR: l.vector(p+"time_maa_r", d),
-		Key: l.linear(p+"key", c.Bias, 3*d, d), Value: l.linear(p+"value", c.Bias, d, 3*d),
-		Receptance: l.linear(p+"receptance", c.Bias, d, d),
+	describeShift(p, prefix, d, shifted{"k", &m.MixK}, shifted{"r", &m.MixR})
+	p.linear(&m.Key, prefix+"key", c.Bias, 3*d, d)
+	p.linear(&m.Value, prefix+"value", c.Bias, d, 3*d)
+	p.linear(&m.Receptance, prefix+"receptance", c.Bias, d, d)
+}
+
+// shifted is a vector that mixes a row with the one before it.
+type shifted struct {
+	name string
+	to   **tensor.Tensor
+}
+
+func describeShift(p *params, prefix string, d int, vectors ...shifted) {
+	for _, v := range vectors {
+		p.vector(v.to, prefix+"time_maa_"+v.name, 0.5, 0.2, 1, 1, d)
 	}
 }
 
-// embed returns the sum of token and position embeddings, [R, C].
-func embed(b *batch, wte, wpe nn.Embedding) *tensor.Tensor {
-	x := b.scratch.New(len(b.ids), wte.Weight.Dim(1))
-	wte.Forward(x, b.ids)
-	defer b.scratch.Release(b.scratch.Mark())
-	pos := b.scratch.New(len(b.ids), wte.Weight.Dim(1))
-	for i := range b.spans.Len() {
-		for r := b.spans[i]; r < b.spans[i+1]; r++ {
-			wpe.Weight.RowTo(pos.Row(r), b.starts[i]+r-b.spans[i])
-		}
+// transformerArgs are the model_args that the kinds share.
+func transformerArgs(c Config) map[string]any {
+	return map[string]any{
+		"block_size": c.BlockSize, "vocab_size": c.VocabSize, "n_layer": c.NumLayers, "n_head": c.NumHeads,
+		"n_embd": c.EmbedDim, "dropout": c.Dropout, "bias": c.Bias,
 	}
-	tensor.Add(x, x, pos)
-	b.show("embed", x)
-	return x
 }
 
-// finish returns the final norm of the wanted rows of x, which may have only those already.
-func finish(b *batch, norm nn.LayerNorm, x *tensor.Tensor) *tensor.Tensor {
-	if b.last && x.Dim(0) == len(b.ids) {
-		x = b.lastRows(x)
+// transformerConfig returns the parts of c that the kinds share.
+func transformerConfig(c Config) Config {
+	return Config{
+		Kind: c.Kind, BlockSize: c.BlockSize, VocabSize: c.VocabSize, NumLayers: c.NumLayers, NumHeads: c.NumHeads,
+		EmbedDim: c.EmbedDim, Dropout: c.Dropout, Bias: c.Bias, FFNDim: 3 * c.EmbedDim,
 	}
-	norm.Forward(x, x)
-	b.show("ln_f", x)
-	return x
 }

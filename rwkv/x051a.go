@@ -21,110 +21,51 @@ var nanoRWKV = family{
 	},
 	configure: configureTransformer,
 	readArgs:  readTransformerArgs,
-	fill: func(c *Config) {
-		c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.ExpertWidth = 0, 0, 0, 0
-		c.FFNDim = 3 * c.EmbedDim
-	},
-	validate: func(c *Config) error { return checkSize("block_size", c.BlockSize, 1) },
-	specs: func(c Config) []tensorSpec {
-		specs := transformerSpecs(c)
+	fill:      transformerConfig,
+	writeArgs: func(c Config) map[string]any { return map[string]any{"model_args": transformerArgs(c)} },
+	validate:  func(c *Config) error { return checkSize("block_size", c.BlockSize, 1) },
+	describe: func(c Config, p *params) *stack {
+		n := describeTransformer(c, p)
+		n.streams = true
 		for i := range c.NumLayers {
-			p := fmt.Sprintf("transformer.h.%d.", i)
-			specs = append(specs, normSpecs(p+"ln_1", c.Bias, c.EmbedDim)...)
-			specs = append(specs, normSpecs(p+"ln_2", c.Bias, c.EmbedDim)...)
-			specs = append(specs, blockSpecs(p, c)...)
+			m, prefix := &nanoBlock{config: c}, fmt.Sprintf("transformer.h.%d.", i)
+			p.layerNorm(&m.ln1, prefix+"ln_1", c.Bias, c.EmbedDim)
+			p.layerNorm(&m.ln2, prefix+"ln_2", c.Bias, c.EmbedDim)
+			describeTimeMix(&m.tmix, prefix+"tmix.", c, p)
+			describeChannelMix(&m.cmix, prefix+"cmix.", c, p)
+			n.blocks = append(n.blocks, m)
 		}
-		return specs
+		return n
 	},
-	build: buildNano,
-}
-
-type nanoNet struct {
-	config   Config
-	wte, wpe nn.Embedding
-	blocks   []nanoBlock
-	lnF      nn.LayerNorm
 }
 
 type nanoBlock struct {
+	config   Config
 	ln1, ln2 nn.LayerNorm
 	tmix     nn.TimeMix
 	cmix     nn.ChannelMix
 }
 
-func buildNano(c Config, l *loader) network {
-	n := &nanoNet{
-		config: c,
-		wte:    nn.Embedding{Weight: loadHead(l, c)},
-		wpe:    nn.Embedding{Weight: l.tensor("transformer.wpe.weight", c.BlockSize, c.EmbedDim)},
-		lnF:    l.layerNorm("transformer.ln_f", c.Bias, c.EmbedDim),
-	}
-	for i := range c.NumLayers {
-		p := fmt.Sprintf("transformer.h.%d.", i)
-		n.blocks = append(n.blocks, nanoBlock{
-			ln1: l.layerNorm(p+"ln_1", c.Bias, c.EmbedDim), ln2: l.layerNorm(p+"ln_2", c.Bias, c.EmbedDim),
-			tmix: loadTimeMix(l, p+"tmix.", c), cmix: loadChannelMix(l, p+"cmix.", c),
-		})
-	}
-	return n
-}
-
-func (n *nanoNet) head() *tensor.Tensor { return n.wte.Weight }
-
-func (n *nanoNet) forward(b *batch) *tensor.Tensor {
-	x := embed(b, n.wte, n.wpe)
-	h := b.scratch.New(x.Shape()...)
-	for i := range n.blocks {
-		n.block(b, i, x, h)
-	}
-	return finish(b, n.lnF, x)
-}
-
-// block runs block i on x in place; h is room for its norms.
-func (n *nanoNet) block(b *batch, i int, x, h *tensor.Tensor) {
-	m := &n.blocks[i]
-	name := func(layer string) string {
-		if b.trace == nil {
-			return ""
-		}
-		return fmt.Sprintf("h.%d%s", i, layer)
-	}
+// forward implements block.
+func (m *nanoBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
+	h := b.norm
 	m.ln1.Forward(h, x)
-	b.show(name(".ln_1"), h)
-	b.residual(name(".tmix"), x, func(dst *tensor.Tensor, add bool) {
-		m.tmix.Forward(dst, h, add, b.spans, func(q int) *nn.TimeMixState { return &b.states[q].(*nanoState).layers[i].tmix }, &b.scratch)
+	b.show(b.name("ln_1"), h)
+	b.residual("tmix", x, func(dst *tensor.Tensor, add bool) {
+		m.tmix.Forward(dst, h, add, b.spans, b.tmix(0), &b.scratch)
 	})
 	m.ln2.Forward(h, x)
-	b.show(name(".ln_2"), h)
-	b.residual(name(".cmix"), x, func(dst *tensor.Tensor, add bool) {
-		m.cmix.Forward(dst, h, add, b.spans, func(q int) *nn.ChannelMixState { return &b.states[q].(*nanoState).layers[i].cmix }, &b.scratch)
+	b.show(b.name("ln_2"), h)
+	b.residual("cmix", x, func(dst *tensor.Tensor, add bool) {
+		m.cmix.Forward(dst, h, add, b.spans, b.cmix(), &b.scratch)
 	})
-	b.show(name(""), x)
+	return x
 }
 
-// nanoState is the states of the layers of one sequence, for blocks of a time mix and a channel
-// mix.
-type nanoState struct{ layers []nanoLayerState }
+// newState implements block.
+func (m *nanoBlock) newState() blockState { return newMixState(m.config) }
 
-type nanoLayerState struct {
-	tmix nn.TimeMixState
-	cmix nn.ChannelMixState
-}
-
-func (n *nanoNet) newState() layerStates { return newNanoState(n.config) }
-
-func newNanoState(c Config) *nanoState {
-	st := &nanoState{layers: make([]nanoLayerState, c.NumLayers)}
-	for i := range st.layers {
-		st.layers[i] = nanoLayerState{nn.NewTimeMixState(c.EmbedDim, c.NumHeads), nn.NewChannelMixState(c.EmbedDim)}
-	}
-	return st
-}
-
-func (st *nanoState) each(yield func(nn.State) bool) {
-	for i := range st.layers {
-		if !yield(&st.layers[i].tmix) || !yield(&st.layers[i].cmix) {
-			return
-		}
-	}
+// newMixState returns the state of a block of a time mix and a channel mix.
+func newMixState(c Config) blockState {
+	return blockState{tmix: [2]nn.TimeMixState{nn.NewTimeMixState(c.EmbedDim, c.NumHeads)}, cmix: nn.NewChannelMixState(c.EmbedDim)}
 }

@@ -63,11 +63,7 @@ func run(out, size string, kind rwkv.Kind, shape rwkv.Config, dtype string, seed
 	}
 	bar := cli.NewBar("writing " + filepath.Base(out))
 	defer bar.Finish()
-	write := checkpoint.WritePT
-	if ext == ".safetensors" {
-		write = checkpoint.WriteSafetensors
-	}
-	return write(out, m.Tensors(), beside(m.Config()), checkpoint.OnProgress(bar.Set))
+	return m.Save(out, checkpoint.OnProgress(bar.Set))
 }
 
 // config returns the shape of the model.
@@ -111,21 +107,4 @@ func config(size string, kind rwkv.Kind, shape rwkv.Config) (rwkv.Config, error)
 	}
 	c.FFNDim = 0 // follows from the width
 	return c, nil
-}
-
-// beside returns what a checkpoint of the kind has beside the weights: RWKV-7's are alone.
-func beside(c rwkv.Config) map[string]any {
-	if c.Kind == rwkv.RWKV7 {
-		return nil
-	}
-	args := map[string]any{
-		"block_size": c.BlockSize, "vocab_size": c.VocabSize, "n_layer": c.NumLayers, "n_head": c.NumHeads,
-		"n_embd": c.EmbedDim, "dropout": c.Dropout, "bias": c.Bias,
-	}
-	values := map[string]any{"model_args": args}
-	if c.Kind != rwkv.X051a {
-		args["num_experts"], args["num_active_experts"], args["expert_dim"], args["dim"] = c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.EmbedDim
-		values["variant"] = string(c.Kind)
-	}
-	return values
 }

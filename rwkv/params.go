@@ -1,0 +1,227 @@
+package rwkv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"unsafe"
+
+	"microrwkv/checkpoint"
+	"microrwkv/nn"
+	"microrwkv/tensor"
+)
+
+// source is named tensors, such as a checkpoint's.
+type source interface {
+	Names() []string
+	// Shape returns the shape of a tensor, and whether there is one of that name.
+	Shape(name string) ([]int, bool)
+	Tensor(name string) (*tensor.Tensor, error)
+}
+
+// params is the description of a model's parameters, in one list that loads them, makes random ones,
+// lists and saves them. A family's describe writes it while it puts the layers together.
+type params struct {
+	list   []*param
+	src    source   // that the model is loaded from; nil if it is made anew
+	derive []func() // make what layers derive from their parameters
+}
+
+// param is one parameter: a tensor of the official checkpoint, and where it lives in the layers.
+type param struct {
+	name, alias string            // alias is another name that a file may have for it, or ""
+	shape       []int             // as official checkpoints have it; files may add or drop dimensions of 1
+	mean, dev   float64           // of random values, which are normal
+	bind        []**tensor.Tensor // the layers' fields for it
+	float32     bool              // widened for the layer: a vector
+	unused      bool              // files may have it, of any shape; no layer does
+
+	stored *tensor.Tensor // with the shape and in the precision of the file; nil if it has none
+}
+
+// matrix describes a weight [out, in], which stays in the precision that it is stored in and at
+// random keeps the scale of what it multiplies.
+func (p *params) matrix(to **tensor.Tensor, name string, out, in int) *param {
+	q := &param{name: name, shape: []int{out, in}, dev: 0.5 / math.Sqrt(float64(in)), bind: []**tensor.Tensor{to}}
+	p.list = append(p.list, q)
+	return q
+}
+
+// vector describes a parameter that the layer has in float32 as one row of numbers.
+func (p *params) vector(to **tensor.Tensor, name string, mean, dev float64, shape ...int) {
+	p.list = append(p.list, &param{name: name, shape: shape, mean: mean, dev: dev, bind: []**tensor.Tensor{to}, float32: true})
+}
+
+// linear describes prefix.weight [out, in], and prefix.bias [out] if bias is set.
+func (p *params) linear(l *nn.Linear, prefix string, bias bool, out, in int) {
+	p.matrix(&l.Weight, prefix+".weight", out, in)
+	if bias {
+		p.vector(&l.Bias, prefix+".bias", 0, 0.02, out)
+	}
+}
+
+// norm describes prefix.weight [n], and prefix.bias [n] if bias is set.
+func (p *params) norm(gain, bias **tensor.Tensor, prefix string, hasBias bool, n int) {
+	p.vector(gain, prefix+".weight", 1, 0.1, n)
+	if hasBias {
+		p.vector(bias, prefix+".bias", 0, 0.1, n)
+	}
+}
+
+// layerNorm describes a LayerNorm.
+func (p *params) layerNorm(l *nn.LayerNorm, prefix string, bias bool, n int) {
+	l.Eps = 1e-5
+	p.norm(&l.Gain, &l.Bias, prefix, bias, n)
+}
+
+// headNorm describes the GroupNorm over heads after a WKV.
+func (p *params) headNorm(l *nn.GroupNorm, prefix string, heads, n int) {
+	l.Groups, l.Eps = heads, 64e-5
+	p.norm(&l.Gain, &l.Bias, prefix, true, n)
+}
+
+// noUse describes tensors that some files have and the model doesn't use.
+func (p *params) noUse(names ...string) {
+	for _, name := range names {
+		p.list = append(p.list, &param{name: name, unused: true})
+	}
+}
+
+// dim returns a dimension of a stored tensor that no Config tells, or instead if there is none.
+func (p *params) dim(name string, axis, instead int) int {
+	if p.src != nil {
+		if shape, ok := p.src.Shape(name); ok && len(shape) == 2 {
+			return shape[axis]
+		}
+	}
+	return instead
+}
+
+// load takes all parameters from the source. An error joins all that is wrong with them, tensors that
+// have no place included; errors call the source file.
+func (p *params) load(file string) error {
+	l := loading{params: p, file: file, used: map[string]bool{}}
+	for _, q := range p.list {
+		l.take(q)
+	}
+	for _, name := range p.src.Names() {
+		if !l.used[name] {
+			l.fail(name, errors.New("the architecture has no place for it"))
+		}
+	}
+	if len(l.errs) == 0 {
+		p.finish()
+	}
+	return errors.Join(l.errs...)
+}
+
+// finish derives what layers derive, once every parameter is set.
+func (p *params) finish() {
+	for _, f := range p.derive {
+		f()
+	}
+}
+
+// set gives the layers a parameter that is stored as t.
+func (q *param) set(t *tensor.Tensor) {
+	q.stored = t
+	if q.float32 {
+		t = t.Float32()
+		t = t.Reshape(t.Len())
+	}
+	for _, to := range q.bind {
+		*to = t
+	}
+}
+
+// loading is the work of params.load.
+type loading struct {
+	*params
+	file string
+	used map[string]bool
+	errs []error
+}
+
+// fail notes an error about a tensor.
+func (l *loading) fail(name string, err error) {
+	l.errs = append(l.errs, &checkpoint.Error{File: l.file, Tensor: name, Err: err})
+}
+
+// take sets one parameter. When a file has it under both names they must be equal.
+func (l *loading) take(q *param) {
+	_, named := l.src.Shape(q.name)
+	other := false
+	if q.alias != "" {
+		_, other = l.src.Shape(q.alias)
+	}
+	var t, tied *tensor.Tensor
+	if other {
+		tied = l.tensor(q.alias, q)
+		t = tied
+	}
+	if named || !other && !q.unused {
+		t = l.tensor(q.name, q)
+	}
+	if t != nil && tied != nil && !equalBits(t, tied) {
+		l.fail(q.alias, errors.New("differs from "+q.name+", which it must be tied to"))
+	}
+	if t != nil {
+		q.set(t)
+	}
+}
+
+// tensor returns a tensor that must be there with the parameter's shape, or nil.
+func (l *loading) tensor(name string, q *param) *tensor.Tensor {
+	l.used[name] = true
+	got, ok := l.src.Shape(name)
+	if !ok {
+		l.fail(name, checkpoint.ErrNotFound)
+		return nil
+	}
+	if !q.unused && !slices.Equal(squeeze(got), squeeze(q.shape)) {
+		l.fail(name, fmt.Errorf("shape %v, want %v", got, q.shape))
+		return nil
+	}
+	t, err := l.src.Tensor(name)
+	if err != nil {
+		l.errs = append(l.errs, err)
+		return nil
+	}
+	if !q.unused && !q.float32 {
+		t = t.Reshape(q.shape...)
+	}
+	return t
+}
+
+// squeeze drops dimensions of size 1.
+func squeeze(shape []int) []int {
+	var s []int
+	for _, d := range shape {
+		if d != 1 {
+			s = append(s, d)
+		}
+	}
+	return s
+}
+
+// equalBits reports whether two tensors of one shape have the same numbers.
+func equalBits(a, b *tensor.Tensor) bool {
+	if a.DType() != b.DType() {
+		return slices.Equal(a.Float32().Data(), b.Float32().Data())
+	}
+	x, y := rawBytes(a), rawBytes(b)
+	return len(x) == len(y) && (len(x) == 0 || &x[0] == &y[0] || bytes.Equal(x, y))
+}
+
+// rawBytes returns the memory of a contiguous tensor.
+func rawBytes(t *tensor.Tensor) []byte {
+	if t.Len() == 0 {
+		return nil
+	}
+	if t.DType() == tensor.F32 {
+		return unsafe.Slice((*byte)(unsafe.Pointer(&t.Data()[0])), 4*t.Len())
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&t.Bits()[0])), 2*t.Len())
+}

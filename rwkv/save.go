@@ -1,0 +1,36 @@
+package rwkv
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"microrwkv/checkpoint"
+)
+
+// Tensors returns the model's weights by their names in a checkpoint, in the order of the names, a
+// tied head under the embedding's name alone: what checkpoint.WritePT takes. They are the model's
+// own and must not be changed.
+func (m *Model) Tensors() []checkpoint.Named {
+	list := make([]checkpoint.Named, len(m.tensors))
+	for i, t := range m.tensors {
+		list[i] = checkpoint.Named{Name: t.name, Tensor: t.Tensor}
+	}
+	return list
+}
+
+// Save writes the model as a checkpoint that Open reads and the published programs do: for PyTorch
+// if path ends in .pt, .pth or .bin, and as .safetensors. The file appears whole or not at all.
+func (m *Model) Save(path string, opts ...checkpoint.WriteOption) error {
+	var beside map[string]any
+	if m.family.writeArgs != nil {
+		beside = m.family.writeArgs(m.config)
+	}
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".pt", ".pth", ".bin":
+		return checkpoint.WritePT(path, m.Tensors(), beside, opts...)
+	case ".safetensors":
+		return checkpoint.WriteSafetensors(path, m.Tensors(), beside, opts...)
+	}
+	return fmt.Errorf("%s: want a name that ends in .pt, .pth, .bin or .safetensors", path)
+}
