@@ -12,7 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/torch"
+	"microrwkv/checkpoint/pickle"
 )
 
 // entry is one of a zip archive's.
@@ -199,8 +200,8 @@ func legacyFile(tensor func(p *pickler), machine *pickle.Dict, keys []any, data 
 		write()
 		p.out = append(p.out, '.')
 	}
-	dump(func() { p.big(legacyMagic) })
-	dump(func() { p.int(legacyVersion) })
+	dump(func() { p.big(torch.LegacyMagic) })
+	dump(func() { p.int(torch.LegacyVersion) })
 	dump(func() { p.value(machine) })
 	dump(func() {
 		p.out = append(p.out, '}')

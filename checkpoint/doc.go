@@ -14,6 +14,11 @@
 // A checkpoint is a file from a stranger: nothing in it is ever run, nothing is allocated because
 // the file says so, and what is wrong with it is an error that names file, tensor, got and want.
 //
+// The way of a file is one line: Open finds its row in the table of formats, which leads to
+// internal/torch or internal/safetensors, and those make tensors of internal/store of its bytes.
+// Package pickle decodes what torch.save wrote beside them. Another format is another row, and a
+// package beside those two.
+//
 // # What is read
 //
 // The files named are in testdata/torch, made by testdata/make.py, and in testdata/formats.
@@ -62,7 +67,7 @@
 //
 //	classes outside the table, which the error names; none is run     TestHostile: os_system.pt, eval.pt, whole_module.pt
 //	pickles that are cut short, too deep, contain themselves, want    TestHostile: deep_pickle.pt, garbage_pickle.pt;
-//	   more memory than 16 MB + 160 times their length, or are noise     TestHostile and TestBudget of internal/pickle
+//	   more memory than 16 MB + 160 times their length, or are noise     TestHostile and TestBudget of package pickle
 //	storages that are missing, short, negative, huge, overlapping     TestHostile: *_storage.pt; TestOverlap, TestLegacy
 //	tensors outside their storage; multitudes that share one          TestHostile, TestStrides, TestSharing
 //	files cut short anywhere                                          TestTruncated; TestHostile: truncated*.pt
@@ -78,13 +83,13 @@
 //	folders, pipes, devices, unreadable files                         TestNotFiles
 //
 // The fuzz targets FuzzPickle, FuzzZip, FuzzLegacy and FuzzSafetensors, FuzzDecode of
-// internal/pickle, and FuzzReadMeta of package tokenizer assert that no input makes a panic, or
+// package pickle, and FuzzReadMeta of package tokenizer assert that no input makes a panic, or
 // allocates more than its length accounts for.
 //
 // # What gopickle gets wrong
 //
 // gopickle v0.2.0 decodes the pickles, and trusts them. A stream is walked before gopickle sees it
-// (internal/pickle), which refuses or rewrites what it would stumble over:
+// (package pickle), which refuses or rewrites what it would stumble over:
 //
 //	it allocates any length that is declared (BINUNICODE8, LONG4 …)   lengths are checked against the bytes
 //	it reads frames into memory, of any size                          frames are left out
@@ -97,7 +102,7 @@
 //	   of themselves, exponentially often                                and what values are shared is limited
 //	values may be nested as deep as the stream is long                200 levels
 //
-// Each of them is among the inputs of TestHostile in internal/pickle.
+// Each of them is among the inputs of TestHostile in package pickle.
 //
 // # Files that change while they are mapped
 //

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
+	"microrwkv/checkpoint/internal/store"
 )
 
 // ErrNotFound is wrapped by errors about a tensor that is not in the file.
@@ -16,17 +17,8 @@ type Error struct {
 
 // Error returns `file: tensor "name": what is wrong`.
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s: tensor %q: %v", e.File, clip(e.Tensor), e.Err)
+	return fmt.Sprintf("%s: tensor %q: %v", e.File, store.Clip(e.Tensor), e.Err)
 }
 
 // Unwrap returns what is wrong.
 func (e *Error) Unwrap() error { return e.Err }
-
-// clip shortens a text that may come from a file.
-func clip(s string) string {
-	const most = 200
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
-}

@@ -3,22 +3,13 @@ package checkpoint
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 
-	"microrwkv/checkpoint/internal/pickle"
-)
-
-// Format is how a file is encoded.
-type Format string
-
-// The formats of files.
-const (
-	Zip         Format = "zip"         // torch.save since PyTorch 1.6
-	Legacy      Format = "legacy"      // torch.save before
-	Safetensors Format = "safetensors" // one file, or several with an index
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/internal/torch"
+	"microrwkv/checkpoint/pickle"
 )
 
 // File is an open checkpoint: named tensors, and values beside them. It may be used by several
@@ -26,11 +17,11 @@ const (
 type File struct {
 	name    string
 	format  Format
-	sources []*source
+	sources []*store.Source
 	root    *pickle.Dict // of a PyTorch file; metadata of safetensors
 	bare    bool         // the tensors are all there is
 	names   []string
-	tensors map[string]*stored
+	tensors map[string]*store.Tensor
 }
 
 // Open opens a checkpoint of any format. It maps the file and reads what describes the tensors;
@@ -38,12 +29,12 @@ type File struct {
 // Tensor and Verify; what is wrong with the file, by Open.
 func Open(path string, opts ...Option) (*File, error) {
 	o := newOptions(opts)
-	src, err := openSource(path, o.unmapped)
+	src, err := store.Open(path, o.unmapped)
 	if err != nil {
 		return nil, err
 	}
-	f := &File{name: path, sources: []*source{src}}
-	if err := guard(func() error { return f.open(o) }); err != nil {
+	f := &File{name: path, sources: []*store.Source{src}}
+	if err := store.Guard(func() error { return f.open(o) }); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -53,7 +44,7 @@ func Open(path string, opts ...Option) (*File, error) {
 // OpenBytes opens a checkpoint that is in memory, an embedded file for one; tensors are views of
 // data where that is possible. The name is for errors. data must not be changed meanwhile.
 func OpenBytes(name string, data []byte, opts ...Option) (*File, error) {
-	f := &File{name: name, sources: []*source{{name: name, size: int64(len(data)), data: data}}}
+	f := &File{name: name, sources: []*store.Source{store.Memory(name, data)}}
 	if err := f.open(newOptions(opts)); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -66,46 +57,6 @@ func newOptions(opts []Option) *options {
 		set(o)
 	}
 	return o
-}
-
-// open finds out what the file is, and what is in it.
-func (f *File) open(o *options) error {
-	src := f.sources[0]
-	head, err := src.bytes(0, min(src.size, 512))
-	if err != nil {
-		return err
-	}
-	switch what := sniff(head, src.size); {
-	case what == isZip:
-		f.format = Zip
-		root, err := openZip(src)
-		if err != nil {
-			return err
-		}
-		return f.selectTensors(root, o)
-	case what == isLegacyFile:
-		f.format = Legacy
-		root, err := openLegacy(src)
-		if err != nil {
-			return err
-		}
-		return f.selectTensors(root, o)
-	case what == isSafe:
-		f.format = Safetensors
-		tensors, metadata, err := openSafetensors(src)
-		if err != nil {
-			return err
-		}
-		f.root, f.bare = metadataValues(metadata), true
-		return f.setTensors(tensors)
-	case what == isIndex && o.shard:
-		return errors.New("an index in an index")
-	case what == isIndex:
-		f.format = Safetensors
-		return f.openShards(o)
-	default:
-		return errors.New(string(what))
-	}
 }
 
 // TrimPrefixes returns a tensor's name without the prefixes that wrappers of a module put before
@@ -144,7 +95,7 @@ func keyList(v any) string {
 	}
 	var list []string
 	for _, k := range d.Keys {
-		list = append(list, strconv.Quote(clip(keyText(k))))
+		list = append(list, strconv.Quote(store.Clip(keyText(k))))
 		if len(list) == 10 {
 			list = append(list, "…")
 			break
@@ -156,8 +107,8 @@ func keyList(v any) string {
 // hasTensors reports whether a value, or one in it, is a tensor, scalars aside.
 func hasTensors(v any) bool {
 	switch v := v.(type) {
-	case *stored:
-		return len(v.shape) > 0
+	case *store.Tensor:
+		return len(v.Shape) > 0
 	case pickle.List:
 		return slices.ContainsFunc(v, hasTensors)
 	case pickle.Tuple:
@@ -173,10 +124,8 @@ func describe(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "None"
-	case *stored:
+	case *store.Tensor:
 		return "a lone tensor"
-	case *storageRef, storageType:
-		return "a lone storage"
 	case *pickle.Dict:
 		return "a dict"
 	case pickle.List:
@@ -191,10 +140,13 @@ func describe(v any) string {
 		return "a number"
 	case bool:
 		return "a bool"
-	case opaque:
+	case torch.Opaque:
 		return "a " + string(v)
 	case DType:
-		return "torch." + dtypes[v].torch
+		return "torch." + store.DTypes[v].Torch
+	}
+	if torch.IsStorage(v) {
+		return "a lone storage"
 	}
 	return "a value of some other type"
 }
@@ -203,18 +155,10 @@ func describe(v any) string {
 func (f *File) Close() error {
 	var errs []error
 	for _, s := range f.sources {
-		if s.close != nil {
-			errs = append(errs, s.close())
-			s.close, s.data, s.file, s.size = nil, nil, closedFile{}, 0
-		}
+		errs = append(errs, s.Close())
 	}
 	return errors.Join(errs...)
 }
-
-// closedFile is what a closed source reads from.
-type closedFile struct{}
-
-func (closedFile) ReadAt([]byte, int64) (int, error) { return 0, io.ErrClosedPipe }
 
 // Name returns the path that the file was opened by.
 func (f *File) Name() string { return f.name }

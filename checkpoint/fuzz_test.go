@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/pickle"
 )
 
 // exercise opens a file in memory and does all that can be done with it. What that allocates is
@@ -32,7 +32,7 @@ func exercise(t *testing.T, data []byte) {
 			if !ok || len(info.Shape) != len(info.Strides) {
 				t.Fatalf("%q: %+v, %v", name, info, ok)
 			}
-			if f.tensors[name].check() != nil {
+			if f.tensors[name].Check() != nil {
 				continue
 			}
 			if room -= info.Len() * int(info.DType.Size()); room < 0 {

@@ -125,7 +125,7 @@ func TestFlipped(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range f.Names() {
-			x, err := f.tensors[name].packed()
+			x, err := f.tensors[name].Packed()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestFlipped(t *testing.T) {
 			b[bit/8] ^= 1 << (bit % 8)
 			if f, err := OpenBytes(file, b); err == nil && f.Verify(nil) == nil && f.format == Zip {
 				for _, name := range f.Names() {
-					if x, err := f.tensors[name].packed(); err != nil || !bytes.Equal(x, want[name]) {
+					if x, err := f.tensors[name].Packed(); err != nil || !bytes.Equal(x, want[name]) {
 						t.Errorf("%s: bit %d turned over changed %s unnoticed", file, bit, name)
 					}
 				}

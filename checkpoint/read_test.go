@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"microrwkv/checkpoint/internal/store"
 	"microrwkv/tensor"
 )
 
@@ -79,14 +80,14 @@ func compare(t *testing.T, f *File, want stranger) {
 		if info.DType.String() != w.DType || !slices.Equal(info.Shape, w.Shape) {
 			t.Errorf("%s: %v %v, want %s %v", name, info.DType, info.Shape, w.DType, w.Shape)
 		}
-		b, err := f.tensors[name].packed()
+		b, err := f.tensors[name].Packed()
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		} else if got := hex.EncodeToString(b); got != w.Data {
 			t.Errorf("%s: bytes %s, want %s", name, got, w.Data)
 		}
 		x, err := f.Tensor(name)
-		if !info.DType.weight() {
+		if !store.IsWeight(info.DType) {
 			if err == nil || !strings.Contains(err.Error(), w.DType) {
 				t.Errorf("%s: error %v, want one that names %s", name, err, w.DType)
 			}
@@ -100,7 +101,7 @@ func compare(t *testing.T, f *File, want stranger) {
 			t.Errorf("%s: Tensor has shape %v, want %v", name, x.Shape(), w.Shape)
 		}
 		for i, v := range x.Float32().Data() {
-			if want := float32(float(b, i, info.DType)); v != want {
+			if want := float32(store.Float(b, i, info.DType)); v != want {
 				t.Errorf("%s: element %d is %v, want %v", name, i, v, want)
 				break
 			}
@@ -237,7 +238,7 @@ func TestViews(t *testing.T) {
 			t.Fatal(err)
 		}
 		src := f.sources[0]
-		if src.data == nil {
+		if src.Data == nil {
 			t.Logf("no mapping on %s", runtime.GOOS)
 			f.Close()
 			return
@@ -252,7 +253,7 @@ func TestViews(t *testing.T) {
 				t.Fatal(err)
 			}
 			a, b := rowsOf(tensors[0]), rowsOf(tensors[1])
-			if &a[0] != &b[0] && unaligned {
+			if &a[0] != &b[0] && store.Unaligned {
 				t.Errorf("%s: %s is a copy (%v allocations)", file, name, allocs)
 			}
 		}

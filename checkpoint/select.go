@@ -8,7 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 )
 
 // selectTensors finds the state_dict in what a pickle holds.
@@ -62,8 +63,8 @@ func isStateDict(d *pickle.Dict) bool {
 		}
 	}
 	return slices.ContainsFunc(d.Values, func(v any) bool {
-		t, ok := v.(*stored)
-		return ok && len(t.shape) > 0
+		t, ok := v.(*store.Tensor)
+		return ok && len(t.Shape) > 0
 	})
 }
 
@@ -80,7 +81,7 @@ func withoutTraining(d *pickle.Dict) *pickle.Dict {
 
 // setTensors makes the tensors of a dict or list, and of those in it, the file's.
 func (f *File) setTensors(v any) error {
-	f.tensors = map[string]*stored{}
+	f.tensors = map[string]*store.Tensor{}
 	room := maxNames
 	if err := f.addTensors("", v, &room); err != nil {
 		return err
@@ -100,9 +101,9 @@ func (f *File) addTensors(name string, v any, room *int) error {
 		prefix += "."
 	}
 	switch v := v.(type) {
-	case *stored:
+	case *store.Tensor:
 		if _, ok := f.tensors[name]; ok {
-			return fmt.Errorf("two tensors named %q", clip(name))
+			return fmt.Errorf("two tensors named %q", store.Clip(name))
 		}
 		f.tensors[name] = v
 		f.names = append(f.names, name)
@@ -138,7 +139,7 @@ func (f *File) addList(prefix string, list []any, room *int) error {
 // holds reports whether a value is a tensor, or may have some in it.
 func holds(v any) bool {
 	switch v.(type) {
-	case *stored, *pickle.Dict, pickle.List, pickle.Tuple:
+	case *store.Tensor, *pickle.Dict, pickle.List, pickle.Tuple:
 		return true
 	}
 	return false
@@ -150,21 +151,21 @@ func holds(v any) bool {
 func (f *File) limitSharing() {
 	room := int64(sharedFloor)
 	for _, s := range f.sources {
-		room += sharedFactor * s.size
+		room += sharedFactor * s.Size
 	}
-	seen := map[identity]bool{}
+	seen := map[store.Identity]bool{}
 	for _, name := range f.names {
 		t := f.tensors[name]
-		if t.check() != nil {
+		if t.Check() != nil {
 			continue
 		}
-		id := t.identity()
-		if seen[id] && t.dtype != F64 && t.contiguous() && !t.rec.swap {
+		id := t.Identity()
+		if seen[id] && t.DType != F64 && t.Contiguous() && !t.Rec.Swap {
 			continue
 		}
 		seen[id] = true
-		if room -= t.numel() * t.dtype.Size(); room < 0 {
-			t.err = errors.New("it shares its elements with too many others")
+		if room -= t.Numel() * t.DType.Size(); room < 0 {
+			t.Err = errors.New("it shares its elements with too many others")
 		}
 	}
 }
@@ -172,20 +173,20 @@ func (f *File) limitSharing() {
 // overlap reports records that have bytes in common: thousands of entries of a zip for the same
 // bytes, each of which would be checked, take no more than a few.
 func (f *File) overlap() error {
-	seen := map[*record]bool{}
-	var list []*record
+	seen := map[*store.Record]bool{}
+	var list []*store.Record
 	for _, name := range f.names {
-		if rec := f.tensors[name].rec; !seen[rec] && rec.locate() == nil && rec.size > 0 {
+		if rec := f.tensors[name].Rec; !seen[rec] && rec.Locate() == nil && rec.Size > 0 {
 			seen[rec] = true
 			list = append(list, rec)
 		}
 	}
-	slices.SortFunc(list, func(x, y *record) int {
-		return cmp.Or(cmp.Compare(x.src.name, y.src.name), cmp.Compare(x.off, y.off), cmp.Compare(x.name, y.name))
+	slices.SortFunc(list, func(x, y *store.Record) int {
+		return cmp.Or(cmp.Compare(x.Src.Name, y.Src.Name), cmp.Compare(x.Off, y.Off), cmp.Compare(x.Name, y.Name))
 	})
 	for i, rec := range list {
-		if i > 0 && rec.src == list[i-1].src && rec.off < list[i-1].off+list[i-1].size {
-			return fmt.Errorf("records %q and %q overlap", clip(list[i-1].name), clip(rec.name))
+		if i > 0 && rec.Src == list[i-1].Src && rec.Off < list[i-1].Off+list[i-1].Size {
+			return fmt.Errorf("records %q and %q overlap", store.Clip(list[i-1].Name), store.Clip(rec.Name))
 		}
 	}
 	return nil

@@ -9,7 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 )
 
 // maxIndex is the most bytes of an index.
@@ -25,10 +26,10 @@ const (
 // to. They lie beside it, and are safetensors or, in older models, of torch.save.
 func (f *File) openShards(o *options) error {
 	src := f.sources[0]
-	if src.size > maxIndex {
-		return fmt.Errorf("an index of %d bytes", src.size)
+	if src.Size > maxIndex {
+		return fmt.Errorf("an index of %d bytes", src.Size)
 	}
-	b, err := src.bytes(0, src.size)
+	b, err := src.Bytes(0, src.Size)
 	if err != nil {
 		return err
 	}
@@ -36,12 +37,12 @@ func (f *File) openShards(o *options) error {
 		WeightMap map[string]string `json:"weight_map"`
 	}
 	if err := json.Unmarshal(b, &index); err != nil {
-		return fmt.Errorf("the index: %w", clipError(err))
+		return fmt.Errorf("the index: %w", store.ClipError(err))
 	}
 	if len(index.WeightMap) == 0 {
 		return errors.New("a JSON file without a weight_map, not the index of a checkpoint")
 	}
-	if src.close == nil {
+	if !src.IsFile() {
 		return errors.New("an index in memory: the files that it names are not there")
 	}
 	files := slices.Compact(sorted(index.WeightMap))
@@ -86,15 +87,15 @@ func (f *File) openShards(o *options) error {
 // openShard opens a file of an index.
 func (f *File) openShard(name string, o *options) (*File, error) {
 	if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
-		return nil, fmt.Errorf("the index names %q, want a file beside it", clip(name))
+		return nil, fmt.Errorf("the index names %q, want a file beside it", store.Clip(name))
 	}
 	path := filepath.Join(filepath.Dir(f.name), name)
-	s, err := openSource(path, o.unmapped)
+	s, err := store.Open(path, o.unmapped)
 	if err != nil {
 		return nil, err
 	}
 	f.sources = append(f.sources, s)
-	shard := &File{name: path, sources: []*source{s}}
+	shard := &File{name: path, sources: []*store.Source{s}}
 	if err := shard.open(&options{shard: true}); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

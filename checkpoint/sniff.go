@@ -6,23 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// kind is what a file looks like: one of the formats, or a text that says what else.
-type kind string
-
-const (
-	isZip        kind = "zip"
-	isLegacyFile kind = "legacy"
-	isSafe       kind = "safetensors"
-	isIndex      kind = "index"
-)
-
 // signatures are the beginnings of files that are sometimes taken for checkpoints.
 var signatures = []struct {
 	prefix string
-	what   kind
+	what   string
 }{
-	{"PK\x03\x04", isZip},
-	{"PK\x05\x06", isZip}, // an empty one
 	{"version https://git-lfs", "a Git LFS pointer, not the checkpoint itself: git lfs pull fetches it"},
 	{"\x1f\x8b", "gzip-compressed: unpack it first, a checkpoint is mapped"},
 	{"BZh", "bzip2-compressed: unpack it first"},
@@ -33,9 +21,9 @@ var signatures = []struct {
 	{"\x93NUMPY", "a numpy array, not a PyTorch or safetensors checkpoint"},
 }
 
-// sniff finds out what a file is from its first bytes and its size.
-func sniff(head []byte, size int64) kind {
-	if size == 0 {
+// foreign says what a file is, by its first bytes, that is no checkpoint.
+func foreign(head []byte) string {
+	if len(head) == 0 {
 		return "the file is empty"
 	}
 	for _, s := range signatures {
@@ -43,21 +31,13 @@ func sniff(head []byte, size int64) kind {
 			return s.what
 		}
 	}
-	if isSafetensors(head, size) {
-		return isSafe
-	}
-	if isLegacy(head) {
-		return isLegacyFile
-	}
 	if len(head) > 262 && string(head[257:262]) == "ustar" {
 		return "a tar file, maybe of PyTorch before 0.2, not a checkpoint that can be read"
 	}
-	text := bytes.ToLower(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))))
+	text := trimText(head)
 	switch {
 	case bytes.HasPrefix(text, []byte("<")) && isHTML(text):
 		return "an HTML page, not a checkpoint: a download that went wrong?"
-	case bytes.HasPrefix(text, []byte("{")) && isText(head):
-		return isIndex
 	case isText(head):
 		return "a text file, not a checkpoint"
 	case len(head) > 8 && head[8] == '{':
@@ -66,6 +46,16 @@ func sniff(head []byte, size int64) kind {
 		return "a pickle that torch.save did not write, or the beginning of one: not a checkpoint"
 	}
 	return "not a PyTorch or safetensors checkpoint"
+}
+
+// isIndex reports whether a file may be the index of several: it begins as JSON does.
+func isIndex(head []byte) bool {
+	return bytes.HasPrefix(trimText(head), []byte("{")) && isText(head)
+}
+
+// trimText returns a text in lower case, without a byte order mark and the space around it.
+func trimText(head []byte) []byte {
+	return bytes.ToLower(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))))
 }
 
 // isHTML reports whether a text has one of the tags that pages begin with.

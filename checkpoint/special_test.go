@@ -7,7 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/torch"
+	"microrwkv/checkpoint/pickle"
 )
 
 // TestSpecial lists tensors that have no plain elements, and gives the weights beside them.
@@ -159,7 +160,7 @@ func TestBeside(t *testing.T) {
 			t.Errorf("Value(%q) = %v, want it left out", key, v)
 		}
 	}
-	array := opaque("numpy.ndarray")
+	array := torch.Opaque("numpy.ndarray")
 	in := &pickle.Dict{
 		Keys:   []any{"lr", "mean", pickle.Tuple{array}, "betas", "means"},
 		Values: []any{0.5, array, 1, pickle.Tuple{0.9, &pickle.Dict{Keys: []any{"x"}, Values: []any{array}}}, pickle.List{int64(1), array}},

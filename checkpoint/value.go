@@ -1,10 +1,10 @@
 package checkpoint
 
 import (
-	"encoding/binary"
 	"math/big"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 )
 
 // Value returns what lies beside the tensors, found by following keys through nested dicts from
@@ -40,11 +40,11 @@ func plain(v any) any {
 		return plainList(v)
 	case pickle.Tuple:
 		return plainList(v)
-	case *stored:
-		if x := v.scalar(); x != nil {
+	case *store.Tensor:
+		if x := v.Scalar(); x != nil {
 			return x
 		}
-		return v.info("")
+		return infoOf("", v)
 	case DType:
 		return describe(v)
 	case nil, bool, int64, float64, string, []byte, complex128, *big.Int:
@@ -61,41 +61,14 @@ func plainList(list []any) []any {
 	return out
 }
 
-// scalar returns the number that a tensor without dimensions holds, nil if it is another or can't
-// be read.
-func (t *stored) scalar() any {
-	if len(t.shape) > 0 || t.dtype.Size() > 8 {
-		return nil
-	}
-	var b []byte
-	err := guard(func() (err error) {
-		b, err = t.packed()
-		return err
-	})
-	if err != nil {
-		return nil
-	}
-	switch t.dtype {
-	case F32, BF16, F16, F64:
-		return float(b, 0, t.dtype)
-	case Int64:
-		return int64(binary.NativeEndian.Uint64(b))
-	case Int32:
-		return int64(int32(binary.NativeEndian.Uint32(b)))
-	case Bool:
-		return b[0] != 0
-	}
-	return nil
-}
-
 // portable returns what can be written of a value beside other tensors: dicts lose the entries that
 // can't, lists are written whole or not at all.
 func portable(v any) (any, bool) {
 	switch v := v.(type) {
 	case nil, bool, int64, float64, string, *big.Int, DType:
 		return v, true
-	case *stored:
-		x := v.scalar()
+	case *store.Tensor:
+		x := v.Scalar()
 		return x, x != nil
 	case pickle.List:
 		list, ok := portableList(v)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"microrwkv/checkpoint/internal/store"
 	"runtime"
 	"slices"
 	"sync"
@@ -53,7 +54,7 @@ type verifier struct {
 
 // recordJob is what is to be checked of one record.
 type recordJob struct {
-	rec     *record
+	rec     *store.Record
 	tensors []*namedTensor
 	runs    [F64 + 1][]*run // of floats, by dtype: in order, without overlaps
 	sums    []uint32        // of its blocks, if there is a checksum
@@ -64,7 +65,7 @@ type recordJob struct {
 // are gaps between its elements, which don't count, or their bytes are in the other order.
 type namedTensor struct {
 	name     string
-	tensor   *stored
+	tensor   *store.Tensor
 	from, to int64 // bytes in its record
 	alone    bool
 }
@@ -83,8 +84,8 @@ type block struct {
 
 // collect finds out which bytes to read, and reports the tensors that are not there.
 func (v *verifier) collect(f *File, names []string, all bool) (errs []error) {
-	jobs := map[*record]*recordJob{}
-	seen := map[identity]bool{}
+	jobs := map[*store.Record]*recordJob{}
+	seen := map[store.Identity]bool{}
 	for _, name := range names {
 		if len(errs) >= maxErrors {
 			return append(errs, fmt.Errorf("%s: there may be more", f.name))
@@ -94,28 +95,28 @@ func (v *verifier) collect(f *File, names []string, all bool) (errs []error) {
 			errs = append(errs, f.fail(name, ErrNotFound))
 			continue
 		}
-		if all && t.special != "" {
+		if all && t.Special != "" {
 			continue
 		}
-		if err := t.check(); err != nil {
+		if err := t.Check(); err != nil {
 			errs = append(errs, f.fail(name, err))
 			continue
 		}
-		id := t.identity()
+		id := t.Identity()
 		if seen[id] {
 			continue
 		}
 		seen[id] = true
-		job := jobs[t.rec]
+		job := jobs[t.Rec]
 		if job == nil {
-			job = &recordJob{rec: t.rec}
-			jobs[t.rec] = job
+			job = &recordJob{rec: t.Rec}
+			jobs[t.Rec] = job
 			v.jobs = append(v.jobs, job)
 		}
-		n, last, _ := extent(t.shape, t.stride)
-		size := t.dtype.Size()
-		from := t.offset * size
-		job.tensors = append(job.tensors, &namedTensor{name, t, from, from + last*size, n != last || t.rec.swap})
+		n, last, _ := store.Extent(t.Shape, t.Stride)
+		size := t.DType.Size()
+		from := t.Offset * size
+		job.tensors = append(job.tensors, &namedTensor{name, t, from, from + last*size, n != last || t.Rec.Swap})
 	}
 	return errs
 }
@@ -125,7 +126,7 @@ func (v *verifier) collect(f *File, names []string, all bool) (errs []error) {
 func (job *recordJob) plan(v *verifier) {
 	slices.SortStableFunc(job.tensors, func(a, b *namedTensor) int { return cmp.Compare(a.from, b.from) })
 	for _, t := range job.tensors {
-		if d := t.tensor.dtype; d.weight() && !t.alone && t.from < t.to {
+		if d := t.tensor.DType; store.IsWeight(d) && !t.alone && t.from < t.to {
 			runs := &job.runs[d]
 			if n := len(*runs); n > 0 && (*runs)[n-1].to >= t.from {
 				(*runs)[n-1].to = max((*runs)[n-1].to, t.to)
@@ -134,9 +135,9 @@ func (job *recordJob) plan(v *verifier) {
 			}
 		}
 	}
-	if job.rec.sum {
-		job.sums = make([]uint32, (job.rec.size+checkBlock-1)/checkBlock)
-		v.add(job, 0, job.rec.size)
+	if job.rec.Sum {
+		job.sums = make([]uint32, (job.rec.Size+checkBlock-1)/checkBlock)
+		v.add(job, 0, job.rec.Size)
 		return
 	}
 	var all []*run
@@ -157,7 +158,7 @@ func (job *recordJob) plan(v *verifier) {
 // add adds the blocks from a multiple of checkBlock to that of byte to-1 of a record.
 func (v *verifier) add(job *recordJob, from, to int64) {
 	for ; from < to; from += checkBlock {
-		b := block{job, from, min(job.rec.size, from+checkBlock)}
+		b := block{job, from, min(job.rec.Size, from+checkBlock)}
 		v.blocks = append(v.blocks, b)
 		v.total += b.to - b.from
 	}
@@ -174,7 +175,7 @@ func (v *verifier) run() {
 					return
 				}
 				b := v.blocks[i]
-				if err := guard(b.check); err != nil {
+				if err := store.Guard(b.check); err != nil {
 					b.job.failed.CompareAndSwap(nil, &err)
 				}
 				v.count(b.to - b.from)
@@ -202,11 +203,11 @@ func (v *verifier) count(n int64) {
 // check reads a block: its checksum, and whether floats in it are finite.
 func (b block) check() error {
 	rec := b.job.rec
-	data, err := rec.src.bytes(rec.off+b.from, b.to-b.from)
+	data, err := rec.Src.Bytes(rec.Off+b.from, b.to-b.from)
 	if err != nil {
 		return err
 	}
-	if rec.sum {
+	if rec.Sum {
 		b.job.sums[b.from/checkBlock] = crc32.ChecksumIEEE(data)
 	}
 	for d, runs := range b.job.runs {
@@ -214,7 +215,7 @@ func (b block) check() error {
 		for ; i < len(runs) && runs[i].from < b.to; i++ {
 			r := runs[i]
 			from, to := max(r.from, b.from), min(r.to, b.to)
-			if !finite(data[from-b.from:to-b.from], DType(d)) {
+			if !store.Finite(data[from-b.from:to-b.from], DType(d)) {
 				r.bad.Store(true)
 			}
 		}
@@ -229,14 +230,14 @@ func (v *verifier) report(f *File) (errs []error) {
 			errs = append(errs, f.fail(job.tensors[0].name, *err))
 			continue
 		}
-		if job.rec.sum && job.sumOf() != job.rec.crc {
-			errs = append(errs, f.fail(job.tensors[0].name, fmt.Errorf("record %q: %w", clip(job.rec.name), errChecksum)))
+		if job.rec.Sum && job.sumOf() != job.rec.CRC {
+			errs = append(errs, f.fail(job.tensors[0].name, fmt.Errorf("record %q: %w", store.Clip(job.rec.Name), store.ErrChecksum)))
 		}
 		for _, t := range job.tensors {
 			if !job.suspect(t) {
 				continue
 			}
-			if err := guard(t.locate); err != nil {
+			if err := store.Guard(t.locate); err != nil {
 				errs = append(errs, f.fail(t.name, err))
 			}
 			if len(errs) >= maxErrors {
@@ -252,10 +253,10 @@ const maxErrors = 100
 
 // suspect reports whether a tensor must be searched for what is not finite.
 func (job *recordJob) suspect(t *namedTensor) bool {
-	if !t.tensor.dtype.weight() || t.from == t.to {
+	if !store.IsWeight(t.tensor.DType) || t.from == t.to {
 		return false
 	}
-	return t.alone || slices.ContainsFunc(job.runs[t.tensor.dtype], func(r *run) bool {
+	return t.alone || slices.ContainsFunc(job.runs[t.tensor.DType], func(r *run) bool {
 		return r.bad.Load() && r.from <= t.from && t.to <= r.to
 	})
 }
@@ -263,13 +264,13 @@ func (job *recordJob) suspect(t *namedTensor) bool {
 // sumOf combines the checksums of a record's blocks.
 func (job *recordJob) sumOf() uint32 {
 	var sum uint32
-	left := job.rec.size
-	shift := powCRC(8 * checkBlock) // of nearly all blocks
+	left := job.rec.Size
+	shift := store.PowCRC(8 * checkBlock) // of nearly all blocks
 	for _, s := range job.sums {
 		if n := min(left, checkBlock); n == checkBlock {
-			sum = mulCRC(sum, shift) ^ s
+			sum = store.MulCRC(sum, shift) ^ s
 		} else {
-			sum = combineCRC(sum, s, n)
+			sum = store.CombineCRC(sum, s, n)
 		}
 		left -= checkBlock
 	}
@@ -278,28 +279,28 @@ func (job *recordJob) sumOf() uint32 {
 
 // locate names the first element of a tensor that is not finite, if there is one.
 func (t *namedTensor) locate() error {
-	b, err := t.tensor.packed()
+	b, err := t.tensor.Packed()
 	if err != nil {
 		return err
 	}
-	d := t.tensor.dtype
-	if finite(b, d) {
+	d := t.tensor.DType
+	if store.Finite(b, d) {
 		return nil
 	}
 	at, count := -1, 0
 	for i := range len(b) / int(d.Size()) {
-		if x := float(b, i, d); math.IsNaN(x) || math.IsInf(x, 0) {
+		if x := store.Float(b, i, d); math.IsNaN(x) || math.IsInf(x, 0) {
 			if at < 0 {
 				at = i
 			}
 			count++
 		}
 	}
-	x := float(b, at, d)
-	index := make([]int, len(t.tensor.shape))
+	x := store.Float(b, at, d)
+	index := make([]int, len(t.tensor.Shape))
 	for i, rest := len(index)-1, at; i >= 0; i-- {
-		index[i] = rest % int(t.tensor.shape[i])
-		rest /= int(t.tensor.shape[i])
+		index[i] = rest % int(t.tensor.Shape[i])
+		rest /= int(t.tensor.Shape[i])
 	}
 	more := ""
 	if count > 1 {

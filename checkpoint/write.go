@@ -11,7 +11,8 @@ import (
 	"strings"
 	"unsafe"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 	"microrwkv/tensor"
 )
 
@@ -72,9 +73,9 @@ func Convert(path string, f *File, opts ...WriteOption) error {
 	var items []*item
 	for _, name := range f.names {
 		t := f.tensors[name]
-		items = append(items, &item{name: name, dtype: t.dtype, shape: t.shape, from: t.dtype, same: t.identity(),
+		items = append(items, &item{name: name, dtype: t.DType, shape: t.Shape, from: t.DType, same: t.Identity(),
 			bytes: func() ([]byte, error) {
-				b, err := t.packed()
+				b, err := t.Packed()
 				if err != nil {
 					return nil, f.fail(name, err)
 				}
@@ -221,7 +222,7 @@ func writeItems(path string, items []*item, values *pickle.Dict, opts []WriteOpt
 			return fmt.Errorf("%s: two tensors named %q, or one without a name", path, it.name)
 		}
 		names[it.name] = true
-		if o.dtype != 0 && it.from.weight() {
+		if o.dtype != 0 && store.IsWeight(it.from) {
 			it.dtype = o.dtype
 		}
 		if it.twin = first[it.same]; it.twin == nil {
@@ -243,7 +244,7 @@ func writeItems(path string, items []*item, values *pickle.Dict, opts []WriteOpt
 
 // writeTo writes the elements, little-endian, and calls count as it goes.
 func (it *item) writeTo(w io.Writer, count func(n int)) error {
-	return guard(func() error {
+	return store.Guard(func() error {
 		b, err := it.bytes()
 		if err != nil {
 			return err
@@ -259,9 +260,9 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 				}
 				part = out
 			}
-			if bigEndianHost && it.dtype.Size() > 1 {
+			if store.BigEndianHost && it.dtype.Size() > 1 {
 				out = append(out[:0], part...)
-				swapBytes(out, it.dtype)
+				store.SwapBytes(out, it.dtype)
 				part = out
 			}
 			if _, err := w.Write(part); err != nil {
@@ -276,7 +277,7 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 // convertFloats appends the floats of b to dst in another type.
 func convertFloats(dst, b []byte, from, to DType) ([]byte, error) {
 	for i := range len(b) / int(from.Size()) {
-		wide := float(b, i, from)
+		wide := store.Float(b, i, from)
 		x := float32(wide)
 		inf := math.IsInf(float64(x), 0)
 		switch to {

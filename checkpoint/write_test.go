@@ -5,10 +5,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"microrwkv/checkpoint/internal/store"
 	"microrwkv/tensor"
 )
 
@@ -29,7 +28,7 @@ func TestHalf(t *testing.T) {
 		widen func(uint16) float32
 		round func(float32) uint16
 		inf   uint16
-	}{{"f16", halfToFloat, tensor.RoundF16, 0x7c00}, {"bf16", bfloatToFloat, tensor.RoundBF16, 0x7f80}} {
+	}{{"f16", store.HalfToFloat, tensor.RoundF16, 0x7c00}, {"bf16", store.BfloatToFloat, tensor.RoundBF16, 0x7f80}} {
 		for h := uint16(0); h < c.inf; h++ {
 			x := c.widen(h)
 			if got := c.round(x); got != h {
@@ -144,10 +143,10 @@ func sameFile(t *testing.T, what string, f, g *File) {
 	}
 	for i, name := range names {
 		a, b := f.tensors[name], g.tensors[name]
-		x, err := a.packed()
-		y, err2 := b.packed()
-		if err != nil || err2 != nil || a.dtype != b.dtype || !slices.Equal(a.shape, b.shape) || !bytes.Equal(x, y) {
-			t.Errorf("%s: %s differs (%v %v, %v %v; %v, %v)", what, name, a.dtype, a.shape, b.dtype, b.shape, err, err2)
+		x, err := a.Packed()
+		y, err2 := b.Packed()
+		if err != nil || err2 != nil || a.DType != b.DType || !slices.Equal(a.Shape, b.Shape) || !bytes.Equal(x, y) {
+			t.Errorf("%s: %s differs (%v %v, %v %v; %v, %v)", what, name, a.DType, a.Shape, b.DType, b.Shape, err, err2)
 		}
 		for _, other := range names[:i] {
 			in, _ := f.Info(name)
@@ -212,9 +211,9 @@ func TestConvertDType(t *testing.T) {
 				w := v
 				switch d {
 				case tensor.BF16:
-					w = bfloatToFloat(tensor.RoundBF16(v))
+					w = store.BfloatToFloat(tensor.RoundBF16(v))
 				case tensor.F16:
-					w = halfToFloat(tensor.RoundF16(v))
+					w = store.HalfToFloat(tensor.RoundF16(v))
 				}
 				if got := y.Float32().Data()[i]; got != w {
 					t.Errorf("%s: element %d is %v, want %v", name, i, got, w)
@@ -350,59 +349,6 @@ func TestWriteErrors(t *testing.T) {
 	}
 	if err := WritePT(filepath.Join(dir, "none", "out.pt"), nil, nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error %v", err)
-	}
-}
-
-// TestCombineCRC compares with the checksum of the whole.
-func TestCombineCRC(t *testing.T) {
-	b := make([]byte, 1000)
-	for i := range b {
-		b[i] = byte(rand.Uint32())
-	}
-	for n := range len(b) + 1 {
-		got := combineCRC(crc32.ChecksumIEEE(b[:n]), crc32.ChecksumIEEE(b[n:]), int64(len(b)-n))
-		if want := crc32.ChecksumIEEE(b); got != want {
-			t.Fatalf("cut at %d: %#x, want %#x", n, got, want)
-		}
-	}
-}
-
-// TestFinite puts NaN and Inf at every place of buffers of every length, at odd addresses too.
-func TestFinite(t *testing.T) {
-	values := map[DType][]uint64{
-		F64:  {0x7ff0000000000000, 0xfff0000000000000, 0x7ff0000000000001, 0xffffffffffffffff},
-		F32:  {0x7f800000, 0xff800000, 0x7f800001, 0xffffffff},
-		BF16: {0x7f80, 0xff80, 0x7f81, 0xffff},
-		F16:  {0x7c00, 0xfc00, 0x7c01, 0xffff},
-	}
-	largest := map[DType]uint64{F64: 0xffefffffffffffff, F32: 0xff7fffff, BF16: 0xff7f, F16: 0xfbff}
-	put := func(b []byte, size int, v uint64) {
-		for i := range size {
-			j := i
-			if bigEndianHost {
-				j = size - 1 - i
-			}
-			b[j] = byte(v >> (8 * i))
-		}
-	}
-	for d, bad := range values {
-		size := int(d.Size())
-		for n := 0; n <= 600/size; n++ {
-			b := make([]byte, n*size+1)[1:]
-			for i := range n {
-				put(b[i*size:], size, largest[d])
-			}
-			if !finite(b, d) {
-				t.Fatalf("%v: %d finite numbers are not", d, n)
-			}
-			for i := range n {
-				put(b[i*size:], size, bad[(i+n)%len(bad)])
-				if finite(b, d) {
-					t.Fatalf("%v: %#x at %d of %d was not found", d, bad[(i+n)%len(bad)], i, n)
-				}
-				put(b[i*size:], size, largest[d])
-			}
-		}
 	}
 }
 

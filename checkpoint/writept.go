@@ -11,7 +11,8 @@ import (
 	"slices"
 	"strconv"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 )
 
 // alignment is where records begin, as PyTorch has them: a mapped record can then be read with
@@ -139,7 +140,7 @@ func (p *pickler) stateDict(items []*item) {
 // tensor writes a call of _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks),
 // or of _v3, which names the dtype, for types that have no class of storages.
 func (p *pickler) tensor(it *item) {
-	class := dtypes[it.dtype].storage
+	class := store.DTypes[it.dtype].Storage
 	n := it.size() / it.dtype.Size()
 	if class != "" {
 		p.global("torch._utils", "_rebuild_tensor_v2")
@@ -159,12 +160,12 @@ func (p *pickler) tensor(it *item) {
 	p.out = append(p.out, 't', 'Q')
 	p.int(0)
 	p.ints(it.shape)
-	p.ints(rowMajor(it.shape))
+	p.ints(store.RowMajor(it.shape))
 	p.out = append(p.out, 0x89) // False
 	p.global("collections", "OrderedDict")
 	p.out = append(p.out, ')', 'R')
 	if class == "" {
-		p.global("torch", dtypes[it.dtype].torch)
+		p.global("torch", store.DTypes[it.dtype].Torch)
 	}
 	p.out = append(p.out, 't', 'R')
 }
@@ -240,7 +241,7 @@ func (p *pickler) value(v any) error {
 		p.str("latin1")
 		p.out = append(p.out, 0x86, 'R')
 	case DType:
-		p.global("torch", dtypes[v].torch)
+		p.global("torch", store.DTypes[v].Torch)
 	case pickle.Tuple:
 		p.out = append(p.out, '(')
 		err := p.values(v)

@@ -12,7 +12,9 @@ import (
 	"strconv"
 	"strings"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/safetensors"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 )
 
 // writeSafe writes a safetensors file. As its own writer does, it orders tensors by falling
@@ -54,7 +56,7 @@ func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int
 		if it.name == "__metadata__" {
 			return errors.New(`a tensor named "__metadata__"`)
 		}
-		if dtypes[it.dtype].safe == "" {
+		if store.DTypes[it.dtype].Safe == "" {
 			return fmt.Errorf("tensor %q: safetensors has no dtype %v", it.name, it.dtype)
 		}
 		name, err := json.Marshal(it.name)
@@ -63,7 +65,7 @@ func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int
 		}
 		shape := append([]int64{}, it.shape...)
 		entry, err := json.Marshal(map[string]any{
-			"dtype": dtypes[it.dtype].safe, "shape": shape, "data_offsets": []int64{off, off + it.size()},
+			"dtype": store.DTypes[it.dtype].Safe, "shape": shape, "data_offsets": []int64{off, off + it.size()},
 		})
 		if err != nil {
 			return err
@@ -75,8 +77,8 @@ func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int
 	for len(header)%8 != 0 {
 		header = append(header, ' ')
 	}
-	if len(header) > maxSafeHeader {
-		return fmt.Errorf("a header of %d bytes, want at most %d", len(header), maxSafeHeader)
+	if len(header) > safetensors.MaxHeader {
+		return fmt.Errorf("a header of %d bytes, want at most %d", len(header), safetensors.MaxHeader)
 	}
 	if _, err := w.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(header)))); err != nil {
 		return err
@@ -94,7 +96,7 @@ func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int
 
 // metadataText turns a value into text, so that parseText gives it back.
 func metadataText(v any) (string, error) {
-	if s, ok := v.(string); ok && parseText(s) == any(s) {
+	if s, ok := v.(string); ok && safetensors.ParseText(s) == any(s) {
 		return s, nil
 	}
 	b, err := appendJSON(nil, v)

@@ -1,6 +1,6 @@
 //go:build !purego
 
-package checkpoint
+package store
 
 import "golang.org/x/sys/cpu"
 

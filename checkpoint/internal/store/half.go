@@ -1,9 +1,9 @@
-package checkpoint
+package store
 
 import "math"
 
-// halfToFloat widens an IEEE 754 binary16, exactly.
-func halfToFloat(h uint16) float32 {
+// HalfToFloat widens an IEEE 754 binary16, exactly.
+func HalfToFloat(h uint16) float32 {
 	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10)&31, uint32(h)&0x3ff
 	switch {
 	case exp == 31: // infinite, or NaN
@@ -15,5 +15,5 @@ func halfToFloat(h uint16) float32 {
 	return math.Float32frombits(sign | (exp+127-15)<<23 | frac<<13)
 }
 
-// bfloatToFloat widens a bfloat16, exactly.
-func bfloatToFloat(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+// BfloatToFloat widens a bfloat16, exactly.
+func BfloatToFloat(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }

@@ -1,4 +1,4 @@
-package checkpoint
+package torch
 
 import (
 	"errors"
@@ -6,19 +6,15 @@ import (
 	"slices"
 	"strings"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 )
 
-// opaque is a value that is not looked into: a numpy array, a random generator's state.
-type opaque string
+// Opaque is a value that is not looked into: a numpy array, a random generator's state.
+type Opaque string
 
 // PySetState ignores the value's state.
-func (opaque) PySetState(any) error { return nil }
-
-// storageType is a class such as torch.FloatStorage.
-type storageType struct {
-	dtype DType // 0: untyped
-}
+func (Opaque) PySetState(any) error { return nil }
 
 // findClass is the closed table of what a checkpoint's pickle may refer to: everything else is an
 // error that names it, and nothing is ever run.
@@ -31,18 +27,18 @@ func (p *parser) findClass(module, name string) (any, error) {
 		return pickle.Func(func(args []any) (any, error) { return c(p, args) }), nil
 	}
 	if slices.Contains(constants, full) {
-		return opaque(full), nil
+		return Opaque(full), nil
 	}
-	full = clip(module + "." + name)
+	full = store.Clip(module + "." + name)
 	switch {
 	case module == "torch" || module == "torch.storage" || module == "torch.cuda":
-		if d, ok := storageDType(name); ok {
+		if d, ok := store.StorageDType(name); ok {
 			return storageType{d}, nil
 		}
 		if name == "UntypedStorage" || name == "_UntypedStorage" {
 			return storageType{}, nil
 		}
-		if d, ok := torchDType(name); ok && module == "torch" {
+		if d, ok := store.TorchDType(name); ok && module == "torch" {
 			return d, nil
 		}
 	case module == "__torch__" || strings.HasPrefix(module, "__torch__."):
@@ -178,7 +174,7 @@ var constants = []string{
 
 // unread returns a call that makes a value that is not looked into.
 func unread(what string) call {
-	return func(*parser, []any) (any, error) { return opaque(what), nil }
+	return func(*parser, []any) (any, error) { return Opaque(what), nil }
 }
 
 // newDict is the call of a dict, OrderedDict excepted, or of its kin in collections.

@@ -1,4 +1,4 @@
-package checkpoint
+package torch
 
 import (
 	"encoding/binary"
@@ -6,7 +6,8 @@ import (
 	"math"
 	"math/big"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 )
 
 // npType is a numpy.dtype: its code ("f8") and, once BUILD has set it, whether values are
@@ -86,7 +87,7 @@ func numpyScalar(p *parser, args []any) (any, error) {
 			return v, nil
 		}
 	}
-	return opaque("numpy scalar of type " + d.code), nil
+	return Opaque("numpy scalar of type " + d.code), nil
 }
 
 func npValue(code string, b []byte, order binary.ByteOrder) (any, bool) {
@@ -107,7 +108,7 @@ func npValue(code string, b []byte, order binary.ByteOrder) (any, bool) {
 	case "f4/4":
 		return float64(math.Float32frombits(uint32(u))), true
 	case "f2/2":
-		return float64(halfToFloat(uint16(u))), true
+		return float64(store.HalfToFloat(uint16(u))), true
 	case "i8/8":
 		return int64(u), true
 	case "i4/4":

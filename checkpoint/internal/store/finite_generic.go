@@ -1,6 +1,6 @@
 //go:build purego || !amd64
 
-package checkpoint
+package store
 
 // orExponents would do a part of b with vectors; there are none here.
 func orExponents([]byte, exponents) (bad uint64, n int) { return 0, 0 }

@@ -1,4 +1,5 @@
-package checkpoint
+// Package safetensors opens safetensors files.
+package safetensors
 
 import (
 	"bytes"
@@ -13,15 +14,19 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 )
 
-// maxSafeHeader is the most bytes of a safetensors header, by its specification.
-const maxSafeHeader = 100_000_000
+// maxWrong is how many tensors that are wrong are told.
+const maxWrong = 20
 
-// isSafetensors reports whether a file begins like safetensors: the header's length, and "{".
-func isSafetensors(head []byte, size int64) bool {
-	return len(head) > 8 && head[8] == '{' && binary.LittleEndian.Uint64(head) <= maxSafeHeader
+// MaxHeader is the most bytes of a safetensors header, by its specification.
+const MaxHeader = 100_000_000
+
+// Is reports whether a file begins like safetensors: the header's length, and "{".
+func Is(head []byte, size int64) bool {
+	return len(head) > 8 && head[8] == '{' && binary.LittleEndian.Uint64(head) <= MaxHeader
 }
 
 // safeEntry is a tensor of the header.
@@ -31,20 +36,21 @@ type safeEntry struct {
 	Offsets []uint64 `json:"data_offsets"`
 }
 
-// openSafetensors reads the header of a safetensors file.
-func openSafetensors(src *source) (tensors *pickle.Dict, metadata map[string]string, err error) {
-	b, err := src.bytes(0, min(8, src.size))
+// Open reads the header of a safetensors file: the values of its metadata, a *pickle.Dict,
+// and its tensors.
+func Open(src *store.Source) (metadata any, tensors *pickle.Dict, err error) {
+	b, err := src.Bytes(0, min(8, src.Size))
 	if err != nil || len(b) < 8 {
 		return nil, nil, errors.New("safetensors: cut short")
 	}
 	n := binary.LittleEndian.Uint64(b)
-	if n > maxSafeHeader || int64(n) > src.size-8 {
-		return nil, nil, fmt.Errorf("safetensors: a header of %d bytes in a file of %d", n, src.size)
+	if n > MaxHeader || int64(n) > src.Size-8 {
+		return nil, nil, fmt.Errorf("safetensors: a header of %d bytes in a file of %d", n, src.Size)
 	}
-	if b, err = src.bytes(8, int64(n)); err != nil {
+	if b, err = src.Bytes(8, int64(n)); err != nil {
 		return nil, nil, err
 	}
-	names, entries, metadata, err := parseSafeHeader(b)
+	names, entries, texts, err := parseSafeHeader(b)
 	if err != nil {
 		return nil, nil, fmt.Errorf("safetensors: %w", err)
 	}
@@ -52,10 +58,10 @@ func openSafetensors(src *source) (tensors *pickle.Dict, metadata map[string]str
 	if err != nil {
 		return nil, nil, fmt.Errorf("safetensors: %w", err)
 	}
-	if err := addAliases(tensors, metadata); err != nil {
+	if err := addAliases(tensors, texts); err != nil {
 		return nil, nil, fmt.Errorf("safetensors: %w", err)
 	}
-	return tensors, metadata, nil
+	return metadataValues(texts), tensors, nil
 }
 
 // parseSafeHeader reads the header's JSON; names may occur once.
@@ -85,10 +91,10 @@ func parseSafeHeader(b []byte) (names []string, entries map[string]safeEntry, me
 			names = append(names, name)
 		}
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("the header's entry %q: %w", clip(name), clipError(err))
+			return nil, nil, nil, fmt.Errorf("the header's entry %q: %w", store.Clip(name), store.ClipError(err))
 		}
 		if twice {
-			return nil, nil, nil, fmt.Errorf("the header has two entries %q", clip(name))
+			return nil, nil, nil, fmt.Errorf("the header has two entries %q", store.Clip(name))
 		}
 	}
 	if _, err := d.Token(); err != nil {
@@ -100,27 +106,25 @@ func parseSafeHeader(b []byte) (names []string, entries map[string]safeEntry, me
 	return names, entries, metadata, nil
 }
 
-func clipError(err error) error { return errors.New(clip(err.Error())) }
-
 // locateSafe turns the header's entries into tensors, in the order of their bytes, which must
 // follow each other without gaps to the file's end. It reports all that are wrong.
-func locateSafe(src *source, names []string, entries map[string]safeEntry, start int64) (*pickle.Dict, error) {
+func locateSafe(src *store.Source, names []string, entries map[string]safeEntry, start int64) (*pickle.Dict, error) {
 	var errs []error
 	fail := func(name, format string, args ...any) {
-		if len(errs) < maxTold {
-			errs = append(errs, fmt.Errorf("tensor %q: "+format, append([]any{clip(name)}, args...)...))
+		if len(errs) < maxWrong {
+			errs = append(errs, fmt.Errorf("tensor %q: "+format, append([]any{store.Clip(name)}, args...)...))
 		}
 	}
-	have := uint64(src.size - start)
+	have := uint64(src.Size - start)
 	out := &pickle.Dict{}
 	for _, name := range names {
 		e := entries[name]
-		dtype, ok := safeDType(e.DType)
+		dtype, ok := store.SafeDType(e.DType)
 		if !ok {
-			fail(name, "unknown dtype %q", clip(e.DType))
+			fail(name, "unknown dtype %q", store.Clip(e.DType))
 			continue
 		}
-		if e.Shape == nil || len(e.Shape) > maxDims {
+		if e.Shape == nil || len(e.Shape) > store.MaxDims {
 			fail(name, "%d dimensions, or no shape", len(e.Shape))
 			continue
 		}
@@ -128,50 +132,36 @@ func locateSafe(src *source, names []string, entries map[string]safeEntry, start
 			fail(name, "data_offsets %v in %d bytes of data: the file may be cut short", e.Offsets[:min(3, len(e.Offsets))], have)
 			continue
 		}
-		stride := rowMajor(e.Shape)
-		n, _, ok := extent(e.Shape, stride)
+		stride := store.RowMajor(e.Shape)
+		n, _, ok := store.Extent(e.Shape, stride)
 		size := int64(e.Offsets[1] - e.Offsets[0])
 		if !ok || n > math.MaxInt64/dtype.Size() || n*dtype.Size() != size {
 			fail(name, "%d bytes for shape %v of %v", size, e.Shape, dtype)
 			continue
 		}
-		rec := &record{src: src, key: name, name: name, off: start + int64(e.Offsets[0]), size: size, swap: bigEndianHost}
-		out.Values = append(out.Values, &stored{rec: rec, dtype: dtype, shape: e.Shape, stride: stride})
+		rec := &store.Record{Src: src, Key: name, Name: name, Off: start + int64(e.Offsets[0]), Size: size, Swap: store.BigEndianHost}
+		out.Values = append(out.Values, &store.Tensor{Rec: rec, DType: dtype, Shape: e.Shape, Stride: stride})
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	slices.SortStableFunc(out.Values, func(a, b any) int {
-		x, y := a.(*stored).rec, b.(*stored).rec
-		return cmp.Or(cmp.Compare(x.off, y.off), cmp.Compare(x.size, y.size))
+		x, y := a.(*store.Tensor).Rec, b.(*store.Tensor).Rec
+		return cmp.Or(cmp.Compare(x.Off, y.Off), cmp.Compare(x.Size, y.Size))
 	})
 	end := start
 	for _, v := range out.Values {
-		rec := v.(*stored).rec
-		if rec.off != end {
-			fail(rec.name, "it begins at byte %d of the data, and the one before ends at %d", rec.off-start, end-start)
+		rec := v.(*store.Tensor).Rec
+		if rec.Off != end {
+			fail(rec.Name, "it begins at byte %d of the data, and the one before ends at %d", rec.Off-start, end-start)
 		}
-		end = rec.off + rec.size
-		out.Keys = append(out.Keys, rec.name)
+		end = rec.Off + rec.Size
+		out.Keys = append(out.Keys, rec.Name)
 	}
-	if end != src.size {
+	if end != src.Size {
 		errs = append(errs, fmt.Errorf("%d bytes of data, and tensors for %d", have, end-start))
 	}
 	return out, errors.Join(errs...)
-}
-
-// rowMajor returns the strides of a contiguous tensor; shapes that make no sense are found out by
-// extent.
-func rowMajor(shape []int64) []int64 {
-	stride := make([]int64, len(shape))
-	n := int64(1)
-	for i := len(shape) - 1; i >= 0; i-- {
-		stride[i] = n
-		if d := shape[i]; d > 0 && n <= math.MaxInt64/d {
-			n *= d
-		}
-	}
-	return stride
 }
 
 // addAliases adds the names of tied tensors, which the metadata maps to the name that is stored,
@@ -206,12 +196,12 @@ func metadataValues(m map[string]string) *pickle.Dict {
 	slices.Sort(keys)
 	for _, k := range keys {
 		d.Keys = append(d.Keys, k)
-		d.Values = append(d.Values, parseText(m[k]))
+		d.Values = append(d.Values, ParseText(m[k]))
 	}
 	return d
 }
 
-func parseText(s string) any {
+func ParseText(s string) any {
 	d := json.NewDecoder(strings.NewReader(s))
 	d.UseNumber()
 	v, err := parseJSON(d, 0)

@@ -1,4 +1,4 @@
-package checkpoint
+package store
 
 import (
 	"encoding/binary"
@@ -19,9 +19,9 @@ var exponentsOf = map[DType]exponents{
 	F16:  {0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000},
 }
 
-// finite reports whether all floats of b are. Its length is a multiple of their size, and they are
+// Finite reports whether all floats of b are. Its length is a multiple of their size, and they are
 // in this machine's byte order.
-func finite(b []byte, d DType) bool {
+func Finite(b []byte, d DType) bool {
 	e, ok := exponentsOf[d]
 	if !ok {
 		return true
@@ -46,15 +46,15 @@ func finite(b []byte, d DType) bool {
 	return bad&e.top == 0
 }
 
-// float returns float i of b as text would show it.
-func float(b []byte, i int, d DType) float64 {
+// Float returns float i of b as text would show it.
+func Float(b []byte, i int, d DType) float64 {
 	switch d {
 	case F32:
 		return float64(math.Float32frombits(binary.NativeEndian.Uint32(b[4*i:])))
 	case BF16:
-		return float64(bfloatToFloat(binary.NativeEndian.Uint16(b[2*i:])))
+		return float64(BfloatToFloat(binary.NativeEndian.Uint16(b[2*i:])))
 	case F16:
-		return float64(halfToFloat(binary.NativeEndian.Uint16(b[2*i:])))
+		return float64(HalfToFloat(binary.NativeEndian.Uint16(b[2*i:])))
 	}
 	return math.Float64frombits(binary.NativeEndian.Uint64(b[8*i:]))
 }

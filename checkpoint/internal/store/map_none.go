@@ -1,6 +1,6 @@
 //go:build !unix && !windows
 
-package checkpoint
+package store
 
 import (
 	"errors"

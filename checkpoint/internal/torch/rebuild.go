@@ -1,10 +1,11 @@
-package checkpoint
+package torch
 
 import (
 	"errors"
 	"fmt"
 
-	"microrwkv/checkpoint/internal/pickle"
+	"microrwkv/checkpoint/internal/store"
+	"microrwkv/checkpoint/pickle"
 )
 
 var errArgs = errors.New("wrong arguments")
@@ -12,21 +13,21 @@ var errArgs = errors.New("wrong arguments")
 // rebuildTensor makes a tensor of (storage, offset, size, stride, …); the rest is whether it
 // requires a gradient, its hooks and, seldom, {"conj": True} or {"neg": True}.
 func rebuildTensor(p *parser, args []any) (any, error) {
-	return rebuild(p, args, 6, func(s *storageRef) DType { return s.dtype })
+	return rebuild(p, args, 6, func(s *storageRef) store.DType { return s.dtype })
 }
 
 // rebuildTensorV3 is for types without a storage class of their own: the dtype is argument 6.
 func rebuildTensorV3(p *parser, args []any) (any, error) {
-	return rebuild(p, args, 7, func(*storageRef) DType {
+	return rebuild(p, args, 7, func(*storageRef) store.DType {
 		if len(args) < 7 {
 			return 0
 		}
-		d, _ := args[6].(DType)
+		d, _ := args[6].(store.DType)
 		return d
 	})
 }
 
-func rebuild(p *parser, args []any, metadata int, dtype func(*storageRef) DType) (any, error) {
+func rebuild(p *parser, args []any, metadata int, dtype func(*storageRef) store.DType) (any, error) {
 	if len(args) < 4 {
 		return nil, fmt.Errorf("a tensor: %w", errArgs)
 	}
@@ -38,19 +39,19 @@ func rebuild(p *parser, args []any, metadata int, dtype func(*storageRef) DType)
 	if !ok || !ok2 {
 		return nil, fmt.Errorf("a tensor: %w", errArgs)
 	}
-	shape, err := pickle.Ints(args[2], maxDims)
+	shape, err := pickle.Ints(args[2], store.MaxDims)
 	if err != nil {
 		return nil, fmt.Errorf("a tensor's shape: %w", err)
 	}
-	stride, err := pickle.Ints(args[3], maxDims)
+	stride, err := pickle.Ints(args[3], store.MaxDims)
 	if err != nil {
 		return nil, fmt.Errorf("a tensor's strides: %w", err)
 	}
 	t := newStored(s, dtype(s), offset, shape, stride)
 	if len(args) > metadata && pickle.Len(args[metadata]) > 0 {
-		t.special = "a conjugated or negated view"
+		t.Special = "a conjugated or negated view"
 	}
-	if t.err != nil { // its text has the shape
+	if t.Err != nil { // its text has the shape
 		if err := p.spend(1024 + 64*(len(shape)+len(stride))); err != nil {
 			return nil, err
 		}
@@ -61,7 +62,7 @@ func rebuild(p *parser, args []any, metadata int, dtype func(*storageRef) DType)
 // rebuildParameter makes an nn.Parameter of (data, …): its data.
 func rebuildParameter(p *parser, args []any) (any, error) {
 	if len(args) > 0 {
-		if t, ok := args[0].(*stored); ok {
+		if t, ok := args[0].(*store.Tensor); ok {
 			return t, nil
 		}
 	}
@@ -75,7 +76,7 @@ func rebuildQuantized(p *parser, args []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.(*stored).special = "a quantized tensor"
+	v.(*store.Tensor).Special = "a quantized tensor"
 	return v, nil
 }
 
@@ -87,8 +88,8 @@ func rebuildSparse(p *parser, args []any) (any, error) {
 			if _, last := parts[at].(bool); last {
 				at--
 			}
-			if values, ok := parts[at-1].(*stored); ok {
-				return describeOnly(p, "a sparse tensor", values.dtype, parts[at])
+			if values, ok := parts[at-1].(*store.Tensor); ok {
+				return describeOnly(p, "a sparse tensor", values.DType, parts[at])
 			}
 		}
 	}
@@ -98,7 +99,7 @@ func rebuildSparse(p *parser, args []any) (any, error) {
 // rebuildMeta makes a tensor without elements of (dtype, size, stride, requires_grad).
 func rebuildMeta(p *parser, args []any) (any, error) {
 	if len(args) > 2 {
-		if d, ok := args[0].(DType); ok {
+		if d, ok := args[0].(store.DType); ok {
 			return describeOnly(p, "a tensor on the meta device, without elements", d, args[1])
 		}
 	}
@@ -108,12 +109,12 @@ func rebuildMeta(p *parser, args []any) (any, error) {
 // rebuildNested makes a nested tensor of (buffer, sizes, strides, offsets), told by the buffer.
 func rebuildNested(p *parser, args []any) (any, error) {
 	if len(args) == 4 {
-		if t, ok := args[0].(*stored); ok {
+		if t, ok := args[0].(*store.Tensor); ok {
 			if err := p.spend(256); err != nil {
 				return nil, err
 			}
 			nested := *t
-			nested.special = "a nested tensor"
+			nested.Special = "a nested tensor"
 			return &nested, nil
 		}
 	}
@@ -121,23 +122,20 @@ func rebuildNested(p *parser, args []any) (any, error) {
 }
 
 // describeOnly returns a tensor that has a dtype and a shape, and nothing that can be read.
-func describeOnly(p *parser, special string, dtype DType, size any) (any, error) {
+func describeOnly(p *parser, special string, dtype store.DType, size any) (any, error) {
 	if err := p.spend(1024 + 64*pickle.Len(size)); err != nil {
 		return nil, err
 	}
-	shape, err := pickle.Ints(size, maxDims)
+	shape, err := pickle.Ints(size, store.MaxDims)
 	if err != nil {
 		return nil, fmt.Errorf("a tensor's shape: %w", err)
 	}
-	stride := rowMajor(shape)
-	if _, _, ok := extent(shape, stride); !ok || dtype == 0 {
+	stride := store.RowMajor(shape)
+	if _, _, ok := store.Extent(shape, stride); !ok || dtype == 0 {
 		return nil, fmt.Errorf("%s of shape %v", special, shape)
 	}
-	return &stored{rec: noRecord, dtype: dtype, shape: shape, stride: stride, special: special}, nil
+	return &store.Tensor{Rec: store.NoRecord, DType: dtype, Shape: shape, Stride: stride, Special: special}, nil
 }
-
-// noRecord is the record of tensors that have none.
-var noRecord = &record{src: &source{}}
 
 // rebuildFromType makes a tensor of (function, class, arguments, attributes), as PyTorch writes
 // tensors that have attributes.
@@ -147,7 +145,7 @@ func rebuildFromType(p *parser, args []any) (any, error) {
 		list, ok2 := pickle.Items(args[2])
 		if ok && ok2 {
 			v, err := f.Call(list...)
-			if t, ok := v.(*stored); ok || err != nil {
+			if t, ok := v.(*store.Tensor); ok || err != nil {
 				return t, err
 			}
 		}

@@ -1,17 +1,17 @@
-package checkpoint
+package store
 
 import "hash/crc32"
 
-// combineCRC returns the CRC-32 (IEEE) of two blocks of bytes that follow each other from that of
+// CombineCRC returns the CRC-32 (IEEE) of two blocks of bytes that follow each other from that of
 // each and the length of the second: the first is moved on by as many zero bytes. A CRC is a
 // polynomial over GF(2) modulo the generator, bit-reversed, and moving it on by n bits multiplies
 // it by xⁿ, which takes log n squarings.
-func combineCRC(first, second uint32, length int64) uint32 {
-	return mulCRC(first, powCRC(8*uint64(length))) ^ second
+func CombineCRC(first, second uint32, length int64) uint32 {
+	return MulCRC(first, PowCRC(8*uint64(length))) ^ second
 }
 
-// mulCRC multiplies two polynomials modulo the generator; the highest bit is x⁰.
-func mulCRC(a, b uint32) uint32 {
+// MulCRC multiplies two polynomials modulo the generator; the highest bit is x⁰.
+func MulCRC(a, b uint32) uint32 {
 	var product uint32
 	for bit := uint32(1) << 31; bit != 0; bit >>= 1 {
 		if a&bit != 0 {
@@ -26,14 +26,14 @@ func mulCRC(a, b uint32) uint32 {
 	return product
 }
 
-// powCRC returns xⁿ modulo the generator.
-func powCRC(n uint64) uint32 {
+// PowCRC returns xⁿ modulo the generator.
+func PowCRC(n uint64) uint32 {
 	power, square := uint32(1)<<31, uint32(1)<<30 // x⁰, x¹
 	for ; n > 0; n >>= 1 {
 		if n&1 != 0 {
-			power = mulCRC(power, square)
+			power = MulCRC(power, square)
 		}
-		square = mulCRC(square, square)
+		square = MulCRC(square, square)
 	}
 	return power
 }

@@ -252,7 +252,7 @@ func FuzzDecode(f *testing.F) {
 			f.Add([]byte(c.in))
 		}
 	}
-	files, _ := filepath.Glob("../../testdata/torch/legacy_*.pt")
+	files, _ := filepath.Glob("../testdata/torch/legacy_*.pt")
 	for _, path := range files {
 		b, err := os.ReadFile(path)
 		if err != nil {
