@@ -281,7 +281,7 @@ func TestLegacy(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := map[string]uint32{"whole": 0x3f800000, "a view": 0x3f800003}[c.name]
-		if got := math.Float32bits(x.Data()[0]); got != first {
+		if got := math.Float32bits(x.Float32().Data()[0]); got != first {
 			t.Errorf("%s: begins with %#x, want %#x", c.name, got, first)
 		}
 	}

@@ -36,12 +36,12 @@ func benchTensors() []Named {
 }
 
 // filled returns a tensor of numbers that no page or check can take for another's.
-func filled(shape ...int) *tensor.Tensor {
+func filled(shape ...int) *tensor.Weight {
 	t := tensor.New(shape...)
 	for i := range t.Data() {
 		t.Data()[i] = float32(i%8191) * 0x1p-13
 	}
-	return t
+	return t.Weight()
 }
 
 // BenchmarkOpen opens a float32 file of the README's size that is in the page cache, takes every

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"microrwkv/checkpoint/internal/store"
 	"microrwkv/checkpoint/pickle"
 )
 
@@ -35,7 +36,7 @@ func exercise(t *testing.T, data []byte) {
 			if f.tensors[name].Check() != nil {
 				continue
 			}
-			if room -= info.Len() * int(info.DType.Size()); room < 0 {
+			if room -= info.Len() * int(store.Size(info.DType)); room < 0 {
 				break
 			}
 			x, err := f.Tensor(name)

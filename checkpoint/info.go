@@ -59,16 +59,16 @@ func (f *File) Shape(name string) ([]int, bool) {
 	return store.Ints(t.Shape), true
 }
 
-// Tensor returns a tensor: a view of the mapped file if its elements are float32, bfloat16 or half
+// Tensor returns a tensor in its own format: a view of the mapped file if its elements are float32, bfloat16 or half
 // precision and follow each other, else a copy. The copy of a float64 tensor is float32. A scalar
 // has shape [1]. Tensors of integers and the like are an error, as are elements that the file
 // doesn't have. Errors are of type *Error and name file and tensor.
-func (f *File) Tensor(name string) (*tensor.Tensor, error) {
+func (f *File) Tensor(name string) (*tensor.Weight, error) {
 	t, ok := f.tensors[name]
 	if !ok {
 		return nil, f.fail(name, ErrNotFound)
 	}
-	var out *tensor.Tensor
+	var out *tensor.Weight
 	err := store.Guard(func() (err error) {
 		out, err = t.Load()
 		return err

@@ -97,7 +97,7 @@ func compare(t *testing.T, f *File, want stranger) {
 			t.Error(err)
 			continue
 		}
-		if want := max(1, len(w.Shape)); len(x.Shape()) != want || x.Len() != len(b)/int(info.DType.Size()) {
+		if want := max(1, len(w.Shape)); len(x.Shape()) != want || x.Len() != len(b)/int(store.Size(info.DType)) {
 			t.Errorf("%s: Tensor has shape %v, want %v", name, x.Shape(), w.Shape)
 		}
 		for i, v := range x.Float32().Data() {
@@ -214,7 +214,7 @@ func TestFormats(t *testing.T) {
 					t.Fatalf("%s: shape %v, want %v", name, x.Shape(), w.Shape())
 				}
 				for i, got := range x.Float32().Data() {
-					v := float64(w.Data()[i])
+					v := float64(w.Float32().Data()[i])
 					if math.Abs(float64(got)-v) > rel*math.Abs(v)+abs {
 						t.Fatalf("%s: element %d is %v, want %v", name, i, got, v)
 					}
@@ -244,7 +244,7 @@ func TestViews(t *testing.T) {
 			return
 		}
 		for _, name := range f.Names() {
-			var tensors [2]*tensor.Tensor
+			var tensors [2]*tensor.Weight
 			allocs := testing.AllocsPerRun(1, func() { tensors[0], err = f.Tensor(name) })
 			if err != nil {
 				t.Fatal(err)
@@ -252,7 +252,7 @@ func TestViews(t *testing.T) {
 			if tensors[1], err = f.Tensor(name); err != nil {
 				t.Fatal(err)
 			}
-			a, b := rowsOf(tensors[0]), rowsOf(tensors[1])
+			a, b := tensors[0].Bytes(), tensors[1].Bytes()
 			if &a[0] != &b[0] && store.Unaligned {
 				t.Errorf("%s: %s is a copy (%v allocations)", file, name, allocs)
 			}

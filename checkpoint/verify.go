@@ -114,7 +114,7 @@ func (v *verifier) collect(f *File, names []string, all bool) (errs []error) {
 			v.jobs = append(v.jobs, job)
 		}
 		n, last, _ := store.Extent(t.Shape, t.Stride)
-		size := t.DType.Size()
+		size := store.Size(t.DType)
 		from := t.Offset * size
 		job.tensors = append(job.tensors, &namedTensor{name, t, from, from + last*size, n != last || t.Rec.Swap})
 	}
@@ -288,7 +288,7 @@ func (t *namedTensor) locate() error {
 		return nil
 	}
 	at, count := -1, 0
-	for i := range len(b) / int(d.Size()) {
+	for i := range len(b) / int(store.Size(d)) {
 		if x := store.Float(b, i, d); math.IsNaN(x) || math.IsInf(x, 0) {
 			if at < 0 {
 				at = i

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unsafe"
 
 	"microrwkv/checkpoint/internal/store"
 	"microrwkv/checkpoint/pickle"
@@ -19,7 +18,7 @@ import (
 // Named is a tensor to write.
 type Named struct {
 	Name   string
-	Tensor *tensor.Tensor
+	Tensor *tensor.Weight
 }
 
 // A WriteOption sets how a file is written.
@@ -33,8 +32,7 @@ type writeOptions struct {
 // As converts the float tensors to dtype, rounding to the nearest, ties to even; f64 is rounded to
 // f32 first, as PyTorch does. A number too large for the type is an error. Other tensors stay.
 func As(dtype tensor.DType) WriteOption {
-	d := map[tensor.DType]DType{tensor.F32: F32, tensor.BF16: BF16, tensor.F16: F16}[dtype]
-	return func(o *writeOptions) { o.dtype = d }
+	return func(o *writeOptions) { o.dtype = dtype }
 }
 
 // OnProgress calls f now and then with the bytes of tensors that are written, and of all.
@@ -118,7 +116,7 @@ type item struct {
 
 // size returns the bytes to write.
 func (it *item) size() int64 {
-	n := it.dtype.Size()
+	n := store.Size(it.dtype)
 	for _, d := range it.shape {
 		n *= d
 	}
@@ -128,23 +126,14 @@ func (it *item) size() int64 {
 func writeNamed(path string, tensors []Named, values map[string]any, opts []WriteOption, write writeFunc) error {
 	var items []*item
 	for _, n := range tensors {
-		it := &item{name: n.Name, from: F32, bytes: func() ([]byte, error) { return rowsOf(n.Tensor), nil }}
-		var first unsafe.Pointer
-		if t := n.Tensor; t.DType() == tensor.F32 && t.Len() > 0 {
-			first = unsafe.Pointer(&t.Row(0)[0])
-		} else if t.DType() != tensor.F32 {
-			it.from = map[tensor.DType]DType{tensor.BF16: BF16, tensor.F16: F16}[t.DType()]
-			if b := bitsOf(t); len(b) > 0 {
-				first = unsafe.Pointer(&b[0])
-			}
-		}
-		it.dtype = it.from
-		for _, d := range n.Tensor.Shape() {
+		w := n.Tensor
+		it := &item{name: n.Name, dtype: w.DType(), from: w.DType(), bytes: func() ([]byte, error) { return w.Packed().Bytes(), nil }}
+		for _, d := range w.Shape() {
 			it.shape = append(it.shape, int64(d))
 		}
 		it.same = it
-		if first != nil && n.Tensor.Contiguous() {
-			it.same = [2]any{first, fmt.Sprint(it.from, it.shape)}
+		if w.Len() > 0 && w.Contiguous() {
+			it.same = [2]any{&w.Bytes()[0], fmt.Sprint(it.from, it.shape)}
 		}
 		items = append(items, it)
 	}
@@ -153,41 +142,6 @@ func writeNamed(path string, tensors []Named, values map[string]any, opts []Writ
 		d.Keys, d.Values = append(d.Keys, k), append(d.Values, values[k])
 	}
 	return writeItems(path, items, d, opts, write)
-}
-
-// rowsOf returns the elements of a tensor as bytes, aliasing them where they are contiguous.
-func rowsOf(t *tensor.Tensor) []byte {
-	if t.Len() == 0 {
-		return nil
-	}
-	if t.DType() != tensor.F32 {
-		b := bitsOf(t)
-		return unsafe.Slice((*byte)(unsafe.Pointer(&b[0])), 2*len(b))
-	}
-	if !t.Contiguous() {
-		c := tensor.New(t.Shape()...)
-		c.CopyFrom(t)
-		t = c
-	}
-	x := t.Data()
-	return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
-}
-
-// bitsOf returns the bit patterns of a tensor, packed: widening and rounding back is exact.
-func bitsOf(t *tensor.Tensor) []uint16 {
-	if t.Contiguous() {
-		return t.Bits()
-	}
-	round := tensor.RoundBF16
-	if t.DType() == tensor.F16 {
-		round = tensor.RoundF16
-	}
-	x := t.Float32().Data()
-	bits := make([]uint16, len(x))
-	for i, v := range x {
-		bits[i] = round(v)
-	}
-	return bits
 }
 
 // keyOrder puts what people look for first.
@@ -260,7 +214,7 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 				}
 				part = out
 			}
-			if store.BigEndianHost && it.dtype.Size() > 1 {
+			if store.BigEndianHost && store.Size(it.dtype) > 1 {
 				out = append(out[:0], part...)
 				store.SwapBytes(out, it.dtype)
 				part = out
@@ -276,7 +230,7 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 
 // convertFloats appends the floats of b to dst in another type.
 func convertFloats(dst, b []byte, from, to DType) ([]byte, error) {
-	for i := range len(b) / int(from.Size()) {
+	for i := range len(b) / int(store.Size(from)) {
 		wide := store.Float(b, i, from)
 		x := float32(wide)
 		inf := math.IsInf(float64(x), 0)

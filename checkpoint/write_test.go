@@ -207,7 +207,7 @@ func TestConvertDType(t *testing.T) {
 			if y.DType() != d {
 				t.Errorf("%s is %v, want %v", name, y.DType(), d)
 			}
-			for i, v := range x.Data() {
+			for i, v := range x.Float32().Data() {
 				w := v
 				switch d {
 				case tensor.BF16:
@@ -231,7 +231,7 @@ func TestWrite(t *testing.T) {
 		big.Data()[i] = float32(i) + 0.5
 	}
 	bits := tensor.FromBits(tensor.BF16, []uint16{0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0}, 2, 3)
-	named := []Named{{"big", big}, {"tied", big}, {"cols", big.Cols(1, 3)}, {"bits", bits}, {"bitcols", bits.Cols(0, 2)}, {"rows", big.Rows(1, 2)}, {"none", tensor.New(0, 3)}}
+	named := []Named{{"big", big.Weight()}, {"tied", big.Weight()}, {"cols", big.Cols(1, 3).Weight()}, {"bits", bits}, {"bitrows", bits.Rows(1, 2)}, {"rows", big.Rows(1, 2).Weight()}, {"none", tensor.New(0, 3).Weight()}}
 	values := map[string]any{
 		"model_args": map[string]any{"n_layer": 2, "dropout": 0.0, "bias": false}, "config": map[string]any{}, "iter_num": int64(1 << 40), "loss": math.Inf(1),
 		"variant": "causal", "text": "12", "quote": `"x"`, "list": []any{nil, true, -1, "é"}, "empty": []any{},
@@ -314,7 +314,7 @@ func TestWriteErrors(t *testing.T) {
 	if err := os.WriteFile(path, []byte("before"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	one := tensor.FromSlice([]float32{1, 1e6}, 2)
+	one := tensor.FromSlice([]float32{1, 1e6}, 2).Weight()
 	for _, c := range []struct {
 		tensors []Named
 		values  map[string]any
@@ -365,7 +365,7 @@ func TestVerify(t *testing.T) {
 		if ext == ".safetensors" {
 			write = WriteSafetensors
 		}
-		if err := write(path, []Named{{"a", a}, {"b", b}, {"c", c}}, nil); err != nil {
+		if err := write(path, []Named{{"a", a.Weight()}, {"b", b.Weight()}, {"c", c.Weight()}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		f, err := Open(path)

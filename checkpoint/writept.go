@@ -141,7 +141,7 @@ func (p *pickler) stateDict(items []*item) {
 // or of _v3, which names the dtype, for types that have no class of storages.
 func (p *pickler) tensor(it *item) {
 	class := store.DTypes[it.dtype].Storage
-	n := it.size() / it.dtype.Size()
+	n := it.size() / store.Size(it.dtype)
 	if class != "" {
 		p.global("torch._utils", "_rebuild_tensor_v2")
 		p.out = append(p.out, '(', '(')

@@ -40,7 +40,7 @@ func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int
 		metadata[it.name] = it.twin.name
 	}
 	slices.SortStableFunc(stored, func(a, b *item) int {
-		if c := int(b.dtype.Size() - a.dtype.Size()); c != 0 {
+		if c := int(store.Size(b.dtype) - store.Size(a.dtype)); c != 0 {
 			return c
 		}
 		return strings.Compare(a.name, b.name)

@@ -52,7 +52,7 @@ func TestSlidingWindowAttention(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct{ heads, n, window int }{{1, 1, 1}, {1, 3, 4}, {3, 4, 2}, {2, 5, 7}, {2, 2, 13}, {1, 8, 100}} {
 		d := c.heads * c.n
-		a := SlidingWindowAttention{Heads: c.heads, Window: c.window, QKV: random(rng, 3*d, d), Proj: random(rng, d, d)}
+		a := SlidingWindowAttention{Heads: c.heads, Window: c.window, QKV: weight(rng, 3*d, d), Proj: weight(rng, d, d)}
 		x, spans := sequences(rng, d)
 		by := func(f func(q, k, v table) table) table {
 			return eachSequence(x, spans, func(x table) table {
@@ -101,7 +101,7 @@ func TestGroupedQueryAttention(t *testing.T) {
 	for _, c := range []struct{ heads, d int }{{1, 1}, {2, 1}, {3, 2}, {2, 5}, {7, 1}} {
 		width := 4 * c.heads * c.d
 		quarter := width / 4
-		a := GroupedQueryAttention{Heads: c.heads, QKVW: random(rng, 4*width, width), Out: random(rng, width, width)}
+		a := GroupedQueryAttention{Heads: c.heads, QKVW: weight(rng, 4*width, width), Out: weight(rng, width, width)}
 		x, spans := sequences(rng, width)
 		slice := func(z table, g, i int) table { return part(z, g*width+i*quarter, quarter) }
 		published := eachSequence(x, spans, func(x table) table {
@@ -293,8 +293,8 @@ func TestWrongShapesPanic(t *testing.T) {
 	var s tensor.Scratch
 	five, four := tensor.New(2, 5), tensor.New(2, 4)
 	spans := Spans{0, 2}
-	swa := SlidingWindowAttention{Heads: 2, Window: 3, QKV: random(rng, 12, 4), Proj: random(rng, 4, 4)}
-	gqa := GroupedQueryAttention{Heads: 1, QKVW: random(rng, 16, 4), Out: random(rng, 4, 4)}
+	swa := SlidingWindowAttention{Heads: 2, Window: 3, QKV: weight(rng, 12, 4), Proj: weight(rng, 4, 4)}
+	gqa := GroupedQueryAttention{Heads: 1, QKVW: weight(rng, 16, 4), Out: weight(rng, 4, 4)}
 	moe := MoE{Gate: linear(rng, 2, 4, true), Experts: []Linear{linear(rng, 3, 4, true)}, FC: linear(rng, 4, 3, true)}
 	cmix := ChannelMix{MixK: random(rng, 4), MixR: random(rng, 4), Key: linear(rng, 6, 4, false), Value: linear(rng, 4, 6, false), Receptance: linear(rng, 4, 4, false)}
 	panics(t, "sliding x", func() { swa.Forward(five, five, false, spans, &s) }, "[2 5]", "[12 4]")

@@ -15,8 +15,8 @@ const groups = 4
 // ForwardCausal's.
 type GroupedQueryAttention struct {
 	Heads int
-	QKVW  *tensor.Tensor // [4C, C]
-	Out   *tensor.Tensor // [C, C]
+	QKVW  *tensor.Weight // [4C, C]
+	Out   *tensor.Weight // [C, C]
 }
 
 // Forward computes the layer by the published rule; see the package's comment for add and spans.
@@ -46,7 +46,7 @@ func (a *GroupedQueryAttention) ForwardLast(dst, x *tensor.Tensor, add bool, spa
 		first = min(first, (t-1)*groups/t)
 	}
 	z, last := s.New(x.Dim(0), (groups-first)*c), s.New(spans.Len(), c)
-	tensor.Linear(tensor.Product{Dst: z, X: x, W: s.Rows(a.QKVW, first*c, groups*c)})
+	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW.Rows(first*c, groups*c)})
 	tensor.HeadAttention(last, z, a.Heads, groups-first, a.scale(c), spans, true)
 	tensor.Linear(tensor.Product{Dst: dst, X: last, W: a.Out, Add: add})
 }

@@ -4,7 +4,7 @@ import "microrwkv/tensor"
 
 // Linear is y = x·Weightᵀ + Bias, with the weight stored as PyTorch does.
 type Linear struct {
-	Weight *tensor.Tensor // [out, in], of any dtype
+	Weight *tensor.Weight // [out, in]
 	Bias   *tensor.Tensor // [out], or nil for none
 }
 
@@ -19,7 +19,7 @@ func (l Linear) Product(dst, x *tensor.Tensor) tensor.Product {
 
 // Embedding is a table of vectors by id.
 type Embedding struct {
-	Weight *tensor.Tensor // [V, C], of any dtype
+	Weight *tensor.Weight // [V, C]
 }
 
 // Forward writes the vector of ids[i] to row i of dst [len(ids), C]. Ids must be in [0, V).

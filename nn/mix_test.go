@@ -126,7 +126,7 @@ func TestTimeMix7(t *testing.T) {
 	}{{1, 1, 1, true}, {1, 8, 3, false}, {2, 16, 5, true}, {3, 5, 9, false}} {
 		d := c.heads * c.n
 		low := func(rank int, bias bool) LowRank {
-			l := LowRank{Down: random(rng, rank, d), Up: random(rng, d, rank)}
+			l := LowRank{Down: weight(rng, rank, d), Up: weight(rng, d, rank)}
 			if bias {
 				l.Bias = random(rng, d)
 			}

@@ -23,8 +23,10 @@ func random(rng *rand.Rand, shape ...int) *tensor.Tensor {
 	return t
 }
 
+func weight(rng *rand.Rand, out, in int) *tensor.Weight { return random(rng, out, in).Weight() }
+
 func linear(rng *rand.Rand, out, in int, bias bool) Linear {
-	l := Linear{Weight: random(rng, out, in)}
+	l := Linear{Weight: weight(rng, out, in)}
 	if bias {
 		l.Bias = random(rng, out)
 	}
@@ -35,8 +37,7 @@ func linear(rng *rand.Rand, out, in int, bias bool) Linear {
 func of(t *tensor.Tensor) table {
 	var m table
 	for i := range t.Len() / t.Dim(-1) {
-		row := make([]float32, t.Dim(-1))
-		t.RowTo(row, i)
+		row := t.Row(i)
 		m = append(m, make([]float64, len(row)))
 		for j, v := range row {
 			m[i][j] = float64(v)
@@ -66,7 +67,7 @@ func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 
 // times returns x·weightᵀ + bias.
 func times(x table, l Linear) table {
-	w := of(l.Weight)
+	w := of(l.Weight.Float32())
 	y := zeros(len(x), len(w))
 	for t := range x {
 		for o := range w {
@@ -267,10 +268,10 @@ func TestLinear(t *testing.T) {
 func TestEmbedding(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	for _, dtype := range []tensor.DType{tensor.F32, tensor.BF16, tensor.F16} {
-		e := Embedding{Weight: random(rng, 5, 3).Convert(dtype)}
+		e := Embedding{Weight: weight(rng, 5, 3).Convert(dtype)}
 		y := tensor.New(4, 3)
 		e.Forward(y, []int{4, 0, 0, 3})
-		w := of(e.Weight)
+		w := of(e.Weight.Float32())
 		agree(t, dtype.String(), y, table{w[4], w[0], w[0], w[3]})
 	}
 }

@@ -16,7 +16,7 @@ import (
 // and ForwardCausal's.
 type SlidingWindowAttention struct {
 	Heads, Window int
-	QKV, Proj     *tensor.Tensor // [3C, C], [C, C]
+	QKV, Proj     *tensor.Weight // [3C, C], [C, C]
 }
 
 // Forward computes the layer by the published rule, which is neither causal nor a sliding window;

@@ -28,9 +28,9 @@ type TimeMix7 struct {
 // LowRank is a product through a narrow middle, y = f(x·W1)·W2 + Bias, with the weights as RWKV's
 // checkpoints have them.
 type LowRank struct {
-	W1, W2   *tensor.Tensor // [C, D], [D, C]
+	W1, W2   *tensor.Weight // [C, D], [D, C]
 	Bias     *tensor.Tensor // [C], or nil for none
-	Down, Up *tensor.Tensor // [D, C], [C, D]: W1ᵀ and W2ᵀ, which Derive makes for the kernels
+	Down, Up *tensor.Weight // [D, C], [C, D]: W1ᵀ and W2ᵀ, which Derive makes for the kernels
 }
 
 // Derive makes Down and Up of W1 and W2. It must run when those have changed.

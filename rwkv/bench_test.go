@@ -56,7 +56,7 @@ func weightBytes(m *Model) int {
 	n := 0
 	for _, t := range m.tensors {
 		if t.name != "transformer.wpe.weight" && t.name != "emb.weight" {
-			n += t.Len() * t.DType().Size()
+			n += len(t.Bytes())
 		}
 	}
 	return n

@@ -38,11 +38,11 @@ type fileSource struct {
 	names  []string
 	stored map[string]string // the names in the file
 	o      *openOptions
-	cache  map[string]*tensor.Tensor
+	cache  map[string]*tensor.Weight
 }
 
 func newFileSource(f *checkpoint.File, o *openOptions) (*fileSource, error) {
-	s := &fileSource{file: f, stored: map[string]string{}, cache: map[string]*tensor.Tensor{}, o: o}
+	s := &fileSource{file: f, stored: map[string]string{}, cache: map[string]*tensor.Weight{}, o: o}
 	for _, stored := range f.Names() {
 		name := checkpoint.TrimPrefixes(stored)
 		if other, ok := s.stored[name]; ok {
@@ -69,7 +69,7 @@ func (s *fileSource) Shape(name string) ([]int, bool) {
 
 // Tensor implements source: it returns the same tensor at every call, converted if the options
 // ask for it.
-func (s *fileSource) Tensor(name string) (*tensor.Tensor, error) {
+func (s *fileSource) Tensor(name string) (*tensor.Weight, error) {
 	if t, ok := s.cache[name]; ok {
 		return t, nil
 	}

@@ -23,18 +23,18 @@ func TestOpenExperts(t *testing.T) {
 		if m.config.ExpertWidth != c.width {
 			t.Errorf("expert_dim %d: width %d, want %d", c.dim, m.config.ExpertWidth, c.width)
 		}
-		f := &file{tensors: map[string]*tensor.Tensor{}}
+		f := &file{tensors: map[string]*tensor.Weight{}}
 		for _, w := range m.tensors {
-			f.put(w.name, w.Tensor)
+			f.put(w.name, w.Weight)
 		}
 		f.sameModel(t, m)
 	}
 	// each block must have the first one's
 	f, _ := smallFile(t, Reference, 1)
-	f.put("transformer.h.1.moe.experts.2.weight", tensor.New(8, 24))
+	f.put("transformer.h.1.moe.experts.2.weight", tensor.New(8, 24).Weight())
 	f.refused(t, "transformer.h.1.moe.experts.2.weight", "no place")
 	f, _ = smallFile(t, Reference, 1)
-	f.put("transformer.h.1.moe.fc.weight", tensor.New(24, 9))
+	f.put("transformer.h.1.moe.fc.weight", tensor.New(24, 9).Weight())
 	f.refused(t, "transformer.h.1.moe.fc.weight", "[24 9]", "[24 8]")
 }
 
@@ -52,19 +52,19 @@ func TestOpenGoose(t *testing.T) {
 	f.refused(t, `"blocks.1.att.w1"`, `"blocks.1.att.w2"`, `"blocks.1.att.a1"`, `"blocks.1.att.a2"`, `"blocks.1.att.v1"`, `"blocks.1.att.v2"`, `"blocks.1.att.g1"`, `"blocks.1.att.g2"`)
 
 	f, _ = smallFile(t, RWKV7, 1)
-	f.put("blocks.1.att.w1", tensor.New(128, 7))
-	f.put("blocks.1.att.w2", tensor.New(9, 128))
+	f.put("blocks.1.att.w1", tensor.New(128, 7).Weight())
+	f.put("blocks.1.att.w2", tensor.New(9, 128).Weight())
 	f.refused(t, `"blocks.1.att.w2"`, "[9 128]", "[7 128]")
 
 	for _, heads := range []int{4, 1} { // of 32 and of 128
 		f, _ = smallFile(t, RWKV7, 1)
 		for i := range 2 {
-			f.put(fmt.Sprintf("blocks.%d.att.r_k", i), tensor.New(heads, 128/heads))
+			f.put(fmt.Sprintf("blocks.%d.att.r_k", i), tensor.New(heads, 128/heads).Weight())
 		}
 		f.refused(t, fmt.Sprintf("head size %d", 128/heads), "64")
 	}
 	f, _ = smallFile(t, RWKV7, 1)
-	f.put("head.weight", tensor.New(15, 128))
+	f.put("head.weight", tensor.New(15, 128).Weight())
 	f.refused(t, "head.weight", "[15 128]", "[13 128]")
 
 	for version, names := range map[string]string{
@@ -72,9 +72,9 @@ func TestOpenGoose(t *testing.T) {
 		"RWKV-5": "time_mix_k time_mix_v time_mix_r time_mix_g time_decay time_faaaa receptance.weight key.weight value.weight gate.weight output.weight ln_x.weight",
 		"RWKV-4": "time_mix_k time_mix_v time_mix_r time_decay time_first receptance.weight key.weight value.weight output.weight",
 	} {
-		f := &file{tensors: map[string]*tensor.Tensor{"emb.weight": tensor.New(13, 64)}, names: []string{"emb.weight"}}
+		f := &file{tensors: map[string]*tensor.Weight{"emb.weight": tensor.New(13, 64).Weight()}, names: []string{"emb.weight"}}
 		for _, n := range strings.Fields(names) {
-			f.put("blocks.0.att."+n, tensor.New(64))
+			f.put("blocks.0.att."+n, tensor.New(64).Weight())
 		}
 		f.refused(t, version, "supported")
 	}

@@ -33,7 +33,7 @@ func smallConfig(k Kind) Config {
 // file is a checkpoint in the making.
 type file struct {
 	names   []string
-	tensors map[string]*tensor.Tensor
+	tensors map[string]*tensor.Weight
 	values  map[string]any // nil for a bare state_dict
 	pt      bool           // written by WritePT: values of any type, but slow
 }
@@ -42,14 +42,14 @@ type file struct {
 func smallFile(t testing.TB, k Kind, seed uint64) (*file, *Model) {
 	t.Helper()
 	m := wildModel(t, smallConfig(k), rand.New(rand.NewPCG(seed, 0)))
-	f := &file{tensors: map[string]*tensor.Tensor{}}
+	f := &file{tensors: map[string]*tensor.Weight{}}
 	for _, w := range m.tensors {
-		f.put(w.name, w.Tensor)
+		f.put(w.name, w.Weight)
 	}
 	return f, m
 }
 
-func (f *file) put(name string, w *tensor.Tensor) {
+func (f *file) put(name string, w *tensor.Weight) {
 	if f.tensors[name] == nil {
 		f.names = append(f.names, name)
 	}
@@ -126,7 +126,7 @@ func (f *file) safetensors(t testing.TB) []byte {
 	for _, n := range f.names {
 		w := f.tensors[n]
 		from := len(data)
-		data = append(data, rawBytes(w)...)
+		data = append(data, w.Bytes()...)
 		header[n] = map[string]any{"dtype": strings.ToUpper(w.DType().String()), "shape": w.Shape(), "data_offsets": []int{from, len(data)}}
 	}
 	text, err := json.Marshal(header)
@@ -198,7 +198,7 @@ func TestOpenNamesEveryTensor(t *testing.T) {
 					f.refused(t, name)
 
 					w := whole.tensors[name]
-					f.put(name, tensor.New(w.Dim(0), w.Len()/w.Dim(0)+1))
+					f.put(name, tensor.New(w.Dim(0), w.Len()/w.Dim(0)+1).Weight())
 					if tells := regexp.MustCompile(`wte|emb|fc\.weight|att\.[wavg]1$`); tells.MatchString(name) {
 						f.refused(t) // its shape is what others are measured by
 					} else {
@@ -206,7 +206,7 @@ func TestOpenNamesEveryTensor(t *testing.T) {
 					}
 				}
 				f := whole.clone()
-				f.put("transformer.h.1.tmix.time_maa_w", tensor.New(3))
+				f.put("transformer.h.1.tmix.time_maa_w", tensor.New(3).Weight())
 				f.refused(t, "transformer.h.1.tmix.time_maa_w", "no place")
 				f.remove("transformer.h.1.tmix.time_maa_w")
 				if k != Causal {
@@ -223,7 +223,7 @@ func TestOpenBareStateDicts(t *testing.T) {
 		for seed, prefix := range []string{"", "_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module.", "module.module."} {
 			t.Run(fmt.Sprintf("%s/%s", k, prefix), func(t *testing.T) {
 				plain, m := smallFile(t, k, uint64(seed))
-				f := &file{tensors: map[string]*tensor.Tensor{}}
+				f := &file{tensors: map[string]*tensor.Weight{}}
 				for _, n := range plain.names {
 					f.put(prefix+n, plain.tensors[n])
 				}
@@ -246,12 +246,12 @@ func TestOpenTiedHead(t *testing.T) {
 			f.sameModel(t, m)
 
 			copied := tensor.FromSlice(slices.Clone(w.Float32().Data()), w.Shape()...)
-			f.put(tiedHead, copied.Convert(w.DType()))
+			f.put(tiedHead, copied.Weight().Convert(w.DType()))
 			f.sameModel(t, m)
 			copied.Data()[w.Len()-1] += 1
-			f.put(tiedHead, copied.Convert(w.DType()))
+			f.put(tiedHead, copied.Weight().Convert(w.DType()))
 			f.refused(t, tiedHead, tiedEmbedding, "differs")
-			f.put(tiedHead, tensor.New(14, 24))
+			f.put(tiedHead, tensor.New(14, 24).Weight())
 			f.refused(t, tiedHead, "[14 24]", "[13 24]")
 
 			f.put(tiedHead, w)
@@ -347,7 +347,7 @@ func TestOpenVariant(t *testing.T) {
 func TestOpenRefusesManyLayers(t *testing.T) {
 	for _, name := range []string{"transformer.h.16000000.tmix.time_decay", "transformer.h.0.moe.experts.16000000.weight", "transformer.h.99999999999999999999.tmix.time_decay"} {
 		f, _ := smallFile(t, Reference, 1)
-		f.put(name, tensor.New(2, 1))
+		f.put(name, tensor.New(2, 1).Weight())
 		f.refused(t, name)
 	}
 	f, _ := smallFile(t, Reference, 1)
@@ -371,7 +371,7 @@ func TestOpenConverts(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, w := range m.tensors {
-				want := w.Tensor
+				want := w.Weight
 				if len(want.Shape()) == 2 {
 					want = want.Convert(dtype)
 				}
@@ -396,8 +396,8 @@ func TestOpenTellsAllAtOnce(t *testing.T) {
 	const nan, wrong, gone = "transformer.h.1.cmix.key.weight", "transformer.h.0.tmix.key.weight", "transformer.h.1.tmix.ln_x.bias"
 	w := tensor.New(f.tensors[nan].Shape()...)
 	w.Data()[3] = float32(math.NaN())
-	f.put(nan, w)
-	f.put(wrong, tensor.New(3, 5))
+	f.put(nan, w.Weight())
+	f.put(wrong, tensor.New(3, 5).Weight())
 	f.remove(gone)
 	f.refused(t, nan, "NaN", wrong, "[3 5]", "[24 24]", gone, "no such tensor")
 }

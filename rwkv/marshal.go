@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"unsafe"
 
 	"microrwkv/tensor"
 )
@@ -47,7 +48,7 @@ func (m *Model) Fingerprint() [32]byte {
 			fmt.Fprintln(h, t.name, t.DType(), t.Shape())
 			// Training changes all of a tensor, so samples tell: 256 bytes in some 16 places.
 			const sample, places = 256, 16
-			b := rawBytes(t.Tensor)
+			b := t.Weight.Bytes()
 			step := max(len(b)/places, sample)
 			for at := 0; at < len(b); at += step {
 				h.Write(b[at:min(at+sample, len(b))])
@@ -290,4 +291,9 @@ func appendFloats(b []byte, x []float32) []byte {
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 // floatBytes returns the memory of x.
-func floatBytes(x []float32) []byte { return rawBytes(tensor.FromSlice(x, len(x))) }
+func floatBytes(x []float32) []byte {
+	if len(x) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), 4*len(x))
+}

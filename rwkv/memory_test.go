@@ -5,7 +5,7 @@ import "microrwkv/tensor"
 // memory is a source of tensors in memory.
 type memory struct {
 	names   []string
-	tensors map[string]*tensor.Tensor
+	tensors map[string]*tensor.Weight
 }
 
 func (m *memory) Names() []string { return m.names }
@@ -18,4 +18,4 @@ func (m *memory) Shape(name string) ([]int, bool) {
 	return t.Shape(), true
 }
 
-func (m *memory) Tensor(name string) (*tensor.Tensor, error) { return m.tensors[name], nil }
+func (m *memory) Tensor(name string) (*tensor.Weight, error) { return m.tensors[name], nil }

@@ -27,7 +27,7 @@ type Model struct {
 
 type namedTensor struct {
 	name string // the head of a tied pair goes by the embedding's
-	*tensor.Tensor
+	*tensor.Weight
 }
 
 // loadModel builds a model of the family from a source, which errors call file.

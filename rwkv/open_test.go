@@ -156,9 +156,9 @@ func TestOtherVersions(t *testing.T) {
 		"RWKV-5": {"emb.weight", "blocks.0.att.gate.weight", "blocks.0.att.time_mix_k"},
 		"RWKV-4": {"emb.weight", "blocks.0.att.time_mix_k", "blocks.0.att.time_first"},
 	} {
-		f := &file{tensors: map[string]*tensor.Tensor{}}
+		f := &file{tensors: map[string]*tensor.Weight{}}
 		for _, n := range names {
-			f.put(n, tensor.New(2, 2))
+			f.put(n, tensor.New(2, 2).Weight())
 		}
 		f.refused(t, version, "want RWKV-7 (x070)")
 	}

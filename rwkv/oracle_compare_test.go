@@ -71,7 +71,7 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 	}
 	decays := []float32{-200, -20, -12, -6, 0, 1, 2, 4, 4.48, 5, 20, 200} // w = 1 … 0.99, 0.37 … 2e-24, 4e-39, 0
 	ranks := map[string]int{"w": 1 + rng.IntN(40), "a": 1 + rng.IntN(40), "v": 1 + rng.IntN(40), "g": 1 + rng.IntN(40)}
-	src := &memory{tensors: map[string]*tensor.Tensor{}}
+	src := &memory{tensors: map[string]*tensor.Weight{}}
 	described := &params{}
 	f.describe(c, described)
 	specs := slices.DeleteFunc(described.list, func(q *param) bool { return q.unused })
@@ -97,8 +97,8 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 		}
 		x := s.random(tensor.F32, rng)
 		if short == "time_decay" && rng.IntN(2) == 0 {
-			for i := range x.Data() {
-				x.Data()[i] = decays[rng.IntN(len(decays))]
+			for i := range x.Len() {
+				x.Float32().Data()[i] = decays[rng.IntN(len(decays))]
 			}
 		}
 		to := dtypes[rng.IntN(3)]

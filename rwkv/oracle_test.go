@@ -19,16 +19,16 @@ type rows[F number] [][]F
 
 type oracle[F number] struct {
 	config  Config
-	tensors map[string]*tensor.Tensor
+	tensors map[string]*tensor.Weight
 	cache   map[string]rows[F]
 	show    func(layer string, x rows[F]) // every layer's output, by the names of the golden data
 }
 
 // newOracle returns an oracle of a model's weights, as the model's file has them.
 func newOracle[F number](m *Model) *oracle[F] {
-	o := &oracle[F]{config: m.config, tensors: map[string]*tensor.Tensor{}, cache: map[string]rows[F]{}, show: func(string, rows[F]) {}}
+	o := &oracle[F]{config: m.config, tensors: map[string]*tensor.Weight{}, cache: map[string]rows[F]{}, show: func(string, rows[F]) {}}
 	for _, t := range m.tensors {
-		o.tensors[t.name] = t.Tensor
+		o.tensors[t.name] = t.Weight
 	}
 	return o
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"unsafe"
 
 	"microrwkv/checkpoint"
 	"microrwkv/nn"
@@ -18,7 +17,7 @@ type source interface {
 	Names() []string
 	// Shape returns the shape of a tensor, and whether there is one of that name.
 	Shape(name string) ([]int, bool)
-	Tensor(name string) (*tensor.Tensor, error)
+	Tensor(name string) (*tensor.Weight, error)
 }
 
 // params is the description of a model's parameters, in one list that loads them, makes random ones,
@@ -34,24 +33,24 @@ type param struct {
 	name, alias string            // alias is another name that a file may have for it, or ""
 	shape       []int             // as official checkpoints have it; files may add or drop dimensions of 1
 	mean, dev   float64           // of random values, which are normal
-	bind        []**tensor.Tensor // the layers' fields for it
-	float32     bool              // widened for the layer: a vector
+	matrix      []**tensor.Weight // the layers' fields that it is, as it is stored
+	vector      **tensor.Tensor   // or the field that it is in float32, as one row
 	unused      bool              // files may have it, of any shape; no layer does
 
-	stored *tensor.Tensor // with the shape and in the precision of the file; nil if it has none
+	stored *tensor.Weight // with the shape and in the format of the file; nil if it has none
 }
 
 // matrix describes a weight [out, in], which stays in the precision that it is stored in and at
 // random keeps the scale of what it multiplies.
-func (p *params) matrix(to **tensor.Tensor, name string, out, in int) *param {
-	q := &param{name: name, shape: []int{out, in}, dev: 0.5 / math.Sqrt(float64(in)), bind: []**tensor.Tensor{to}}
+func (p *params) matrix(to **tensor.Weight, name string, out, in int) *param {
+	q := &param{name: name, shape: []int{out, in}, dev: 0.5 / math.Sqrt(float64(in)), matrix: []**tensor.Weight{to}}
 	p.list = append(p.list, q)
 	return q
 }
 
 // vector describes a parameter that the layer has in float32 as one row of numbers.
 func (p *params) vector(to **tensor.Tensor, name string, mean, dev float64, shape ...int) {
-	p.list = append(p.list, &param{name: name, shape: shape, mean: mean, dev: dev, bind: []**tensor.Tensor{to}, float32: true})
+	p.list = append(p.list, &param{name: name, shape: shape, mean: mean, dev: dev, vector: to})
 }
 
 // linear describes prefix.weight [out, in], and prefix.bias [out] if bias is set.
@@ -124,15 +123,14 @@ func (p *params) finish() {
 	}
 }
 
-// set gives the layers a parameter that is stored as t.
-func (q *param) set(t *tensor.Tensor) {
-	q.stored = t
-	if q.float32 {
-		t = t.Float32()
-		t = t.Reshape(t.Len())
+// set gives the layers a parameter that is stored as w.
+func (q *param) set(w *tensor.Weight) {
+	q.stored = w
+	if q.vector != nil {
+		*q.vector = w.Float32().Reshape(w.Len())
 	}
-	for _, to := range q.bind {
-		*to = t
+	for _, to := range q.matrix {
+		*to = w
 	}
 }
 
@@ -156,7 +154,7 @@ func (l *loading) take(q *param) {
 	if q.alias != "" {
 		_, other = l.src.Shape(q.alias)
 	}
-	var t, tied *tensor.Tensor
+	var t, tied *tensor.Weight
 	if other {
 		tied = l.tensor(q.alias, q)
 		t = tied
@@ -164,7 +162,7 @@ func (l *loading) take(q *param) {
 	if named || !other && !q.unused {
 		t = l.tensor(q.name, q)
 	}
-	if t != nil && tied != nil && !equalBits(t, tied) {
+	if t != nil && tied != nil && !equal(t, tied) {
 		l.fail(q.alias, errors.New("differs from "+q.name+", which it must be tied to"))
 	}
 	if t != nil {
@@ -173,7 +171,7 @@ func (l *loading) take(q *param) {
 }
 
 // tensor returns a tensor that must be there with the parameter's shape, or nil.
-func (l *loading) tensor(name string, q *param) *tensor.Tensor {
+func (l *loading) tensor(name string, q *param) *tensor.Weight {
 	l.used[name] = true
 	got, ok := l.src.Shape(name)
 	if !ok {
@@ -189,7 +187,7 @@ func (l *loading) tensor(name string, q *param) *tensor.Tensor {
 		l.errs = append(l.errs, err)
 		return nil
 	}
-	if !q.unused && !q.float32 {
+	if q.matrix != nil {
 		t = t.Reshape(q.shape...)
 	}
 	return t
@@ -206,22 +204,11 @@ func squeeze(shape []int) []int {
 	return s
 }
 
-// equalBits reports whether two tensors of one shape have the same numbers.
-func equalBits(a, b *tensor.Tensor) bool {
+// equal reports whether two weights of one shape have the same numbers.
+func equal(a, b *tensor.Weight) bool {
 	if a.DType() != b.DType() {
 		return slices.Equal(a.Float32().Data(), b.Float32().Data())
 	}
-	x, y := rawBytes(a), rawBytes(b)
+	x, y := a.Bytes(), b.Bytes()
 	return len(x) == len(y) && (len(x) == 0 || &x[0] == &y[0] || bytes.Equal(x, y))
-}
-
-// rawBytes returns the memory of a contiguous tensor.
-func rawBytes(t *tensor.Tensor) []byte {
-	if t.Len() == 0 {
-		return nil
-	}
-	if t.DType() == tensor.F32 {
-		return unsafe.Slice((*byte)(unsafe.Pointer(&t.Data()[0])), 4*t.Len())
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&t.Bits()[0])), 2*t.Len())
 }

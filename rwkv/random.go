@@ -35,7 +35,7 @@ func Random(c Config, dtype tensor.DType, seed uint64) (*Model, error) {
 }
 
 // random makes values for the parameter. Sums of uniform numbers are normal enough and fast.
-func (q *param) random(dtype tensor.DType, rng *rand.Rand) *tensor.Tensor {
+func (q *param) random(dtype tensor.DType, rng *rand.Rand) *tensor.Weight {
 	n := 1
 	for _, d := range q.shape {
 		n *= d
@@ -51,7 +51,7 @@ func (q *param) random(dtype tensor.DType, rng *rand.Rand) *tensor.Tensor {
 		for i := range data {
 			data[i] = value()
 		}
-		return tensor.FromSlice(data, q.shape...)
+		return tensor.FromSlice(data, q.shape...).Weight()
 	}
 	bits := make([]uint16, n)
 	for i := range bits {

@@ -14,7 +14,7 @@ import (
 func (m *Model) Tensors() []checkpoint.Named {
 	list := make([]checkpoint.Named, len(m.tensors))
 	for i, t := range m.tensors {
-		list[i] = checkpoint.Named{Name: t.name, Tensor: t.Tensor}
+		list[i] = checkpoint.Named{Name: t.name, Tensor: t.Weight}
 	}
 	return list
 }

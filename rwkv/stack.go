@@ -15,7 +15,7 @@ type stack struct {
 	in      nn.LayerNorm   // of the embedding; without a Gain there is none
 	blocks  []block        // in order
 	out     nn.LayerNorm   // of the hidden rows
-	head    *tensor.Tensor // [V, C]
+	head    *tensor.Weight // [V, C]
 	streams bool           // a token costs the same however many came before
 }
 

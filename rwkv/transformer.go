@@ -91,7 +91,7 @@ const (
 func describeTransformer(c Config, p *params) *stack {
 	n := &stack{}
 	wte := p.matrix(&n.emb.Weight, tiedEmbedding, c.VocabSize, c.EmbedDim)
-	wte.dev, wte.alias, wte.bind = 0.1, tiedHead, append(wte.bind, &n.head) // one tensor: either name may be absent
+	wte.dev, wte.alias, wte.matrix = 0.1, tiedHead, append(wte.matrix, &n.head) // one tensor: either name may be absent
 	p.matrix(&n.pos.Weight, "transformer.wpe.weight", c.BlockSize, c.EmbedDim).dev = 0.1
 	p.layerNorm(&n.out, "transformer.ln_f", c.Bias, c.EmbedDim)
 	return n

@@ -46,7 +46,6 @@ func expRow(x []float32, zeros int) float32 {
 // denominator, which is how they are computed. dst must not overlap the operands.
 func FoldedAttention(dst, q, k, v *Tensor, heads, width int, scale float32, spans []int) {
 	for _, t := range [...]*Tensor{dst, q, k, v} {
-		t.mustF32("FoldedAttention")
 		sameShape("FoldedAttention", dst, t)
 	}
 	checkHeads("FoldedAttention", dst, heads)

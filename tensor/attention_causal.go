@@ -29,11 +29,7 @@ func CausalAttention(dst, q, k, v, gate *Tensor, cols HeadColumns, scale float32
 	t := causalTasks.get()
 	t.dst, t.q, t.k, t.v, t.gate = dst.matrix(), q.matrix(), k.matrix(), v.matrix(), matrix{}
 	if gate != nil {
-		gate.mustF32("CausalAttention")
 		t.gate = gate.matrix()
-	}
-	for _, x := range [...]*Tensor{dst, q, k, v} {
-		x.mustF32("CausalAttention")
 	}
 	t.cols, t.scale = cols, scale
 	t.seqs = t.seqs[:0]
@@ -142,8 +138,8 @@ func (t *causalTask) Run(piece int) {
 		}
 		if r1-r0 < prefetchRows && h+1 < t.heads { // little work to hide the next head's fetching in
 			from, to := s.keys(h+1, t.d, r0, r1)
-			kernel.Prefetch(s.cache.K.f32[from:to])
-			kernel.Prefetch(s.cache.V.f32[from:to])
+			kernel.Prefetch(s.cache.K.data[from:to])
+			kernel.Prefetch(s.cache.V.data[from:to])
 		}
 		t.attend(buf, s, h, r0, r1)
 	}
@@ -161,7 +157,7 @@ func (s *causalSeq) keys(h, d, r0, r1 int) (from, to int) {
 func (t *causalTask) append(s *causalSeq, h int) {
 	capacity, col := s.cache.K.shape[1], t.cols.at(h, t.d)
 	to := (h*capacity + s.first) * t.d
-	k, v := s.cache.K.f32[to:][:s.n*t.d], s.cache.V.f32[to:][:s.n*t.d]
+	k, v := s.cache.K.data[to:][:s.n*t.d], s.cache.V.data[to:][:s.n*t.d]
 	gather(k, t.k.f32[s.row*t.k.stride+col:], t.k.stride, s.n, t.d)
 	gather(v, t.v.f32[s.row*t.v.stride+col:], t.v.stride, s.n, t.d)
 }
@@ -170,7 +166,7 @@ func (t *causalTask) append(s *causalSeq, h int) {
 func (t *causalTask) attend(buf *attentionBuffer, s *causalSeq, h, r0, r1 int) {
 	rows, d := r1-r0, t.d
 	at, end := s.keys(h, d, r0, r1)
-	k, v, keys := s.cache.K.f32[at:end], s.cache.V.f32[at:end], (end-at)/d
+	k, v, keys := s.cache.K.data[at:end], s.cache.V.data[at:end], (end-at)/d
 	k0 := s.first + r1 - keys // position of the first key
 	buf.q, buf.scores = grown(buf.q, rows*d), grown(buf.scores, rows*keys)
 	q, scores := buf.q[:rows*d], buf.scores[:rows*keys]
@@ -206,8 +202,8 @@ func (c *KVCache) makeRoom() {
 	keep := min(c.Len, c.Window-1)
 	for h := range heads {
 		to, from := h*capacity*d, (h*capacity+c.Len-keep)*d
-		copy(c.K.f32[to:][:keep*d], c.K.f32[from:])
-		copy(c.V.f32[to:][:keep*d], c.V.f32[from:])
+		copy(c.K.data[to:][:keep*d], c.K.data[from:])
+		copy(c.V.data[to:][:keep*d], c.V.data[from:])
 	}
 	c.Len = keep
 }

@@ -128,7 +128,7 @@ func TestHeadAttention(t *testing.T) {
 					}
 				}
 				name := fmt.Sprintf("heads=%d d=%d spans=%v first=%d sequence %d", heads, d, spans, first, i)
-				closeTo(t, name, all.f32[spans[i]*c:spans[i+1]*c], want)
+				closeTo(t, name, all.data[spans[i]*c:spans[i+1]*c], want)
 				if last := some.Row(i); !slices.Equal(last, all.Row(spans[i+1]-1)) {
 					t.Fatalf("%s: the last row alone is %v, want %v", name, last, all.Row(spans[i+1]-1))
 				}
@@ -205,7 +205,7 @@ func TestTokenShift(t *testing.T) {
 			}
 			var last, before [][]float32
 			for range len(spans) - 1 {
-				l := random(rng, 0, c).f32
+				l := random(rng, 0, c).data
 				if rng.IntN(3) == 0 {
 					l = nil
 				}
@@ -218,7 +218,7 @@ func TestTokenShift(t *testing.T) {
 				for r := spans[i]; r < spans[i+1]; r++ {
 					for _, o := range outs {
 						for e, v := range x.Row(r) { // two roundings of numbers up to 2, and one of their sum
-							want := float64(v) + (float64(prev[e])-float64(v))*float64(o.Mix.f32[e])
+							want := float64(v) + (float64(prev[e])-float64(v))*float64(o.Mix.data[e])
 							if got := float64(o.Dst.Row(r)[e]); math.Abs(got-want) > 8*eps32 {
 								t.Fatalf("c=%d spans=%v row %d: %g, want %g", c, spans, r, got, want)
 							}

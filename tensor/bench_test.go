@@ -71,10 +71,10 @@ func BenchmarkLinear(b *testing.B) {
 	benchmarkKernels(b, func(b *testing.B) {
 		run(b, func(b *testing.B, dtype DType, rows, in, out int) {
 			x, y := FromSlice(cold()[:rows*in], rows, in), New(rows, out)
-			var weights []*Tensor
+			var weights []*Weight
 			for at := 0; at+in*out <= coldSize; at += in * out {
 				if dtype == F32 {
-					weights = append(weights, FromSlice(cold()[at:][:in*out], out, in))
+					weights = append(weights, FromSlice(cold()[at:][:in*out], out, in).Weight())
 				} else {
 					weights = append(weights, FromBits(dtype, coldBits()[at:][:in*out], out, in))
 				}
@@ -84,7 +84,7 @@ func BenchmarkLinear(b *testing.B) {
 				Linear(Product{Dst: y, X: x, W: weights[i%len(weights)]})
 				i++
 			}
-			report(b, rows, in, out, dtype.Size())
+			report(b, rows, in, out, dtype.Bytes(1))
 		})
 	})
 	b.Run("impl=gonum", func(b *testing.B) {

@@ -36,14 +36,15 @@ func (a Act) apply(x []float32) {
 //	v = Act(x·wᵀ + Bias)
 //	Dst = Gate ⊙ v         or Dst += Gate ⊙ v if Add
 //
-// X is [T, in], W [out, in] of any DType as PyTorch's Linear stores it, Dst and Gate [T, out],
+// X is [T, in], W [out, in] of any DType, as PyTorch's Linear stores it, Dst and Gate [T, out],
 // Bias [out]. Bias and Gate may be nil (0 and 1). Dst must not overlap X or W; Gate may be Dst.
 type Product struct {
-	Dst, X, W *Tensor
-	Bias      *Tensor
-	Act       Act
-	Gate      *Tensor
-	Add       bool
+	Dst, X *Tensor
+	W      *Weight
+	Bias   *Tensor
+	Act    Act
+	Gate   *Tensor
+	Add    bool
 }
 
 // maxProducts is how many products one call of Linear takes.
@@ -94,7 +95,8 @@ type linearTask struct {
 
 // product is a Product of which each part is cut into pieces of rowBlock rows by colBlock columns.
 type product struct {
-	dst, x, w, gate      matrix
+	dst, x, gate         matrix
+	w                    weights
 	bias                 []float32
 	act                  Act
 	add                  bool
@@ -124,7 +126,7 @@ func (p *Product) work() int { return p.W.Dim(0) * columnWork(p.X.rows(), p.X.co
 
 // columnWork is the cost of a column of k weights for some rows.
 func columnWork(rows, k int, dtype DType) int {
-	return max(k*dtype.Size()*(pieceWork/pieceBytes), rows*k)
+	return max(dtype.Bytes(k)*(pieceWork/pieceBytes), rows*k)
 }
 
 // set checks p and plans the pieces of its parts; it reports whether there is anything to compute.
@@ -133,9 +135,7 @@ func (l *product) set(p *Product, parts int) bool {
 	if p.W.ndim != 2 || p.W.Dim(1) != l.k || p.Dst.rows() != l.m || p.Dst.cols() != l.n {
 		panic(fmt.Sprintf("tensor: Linear: x %s, w %s, dst %s", formatShape(p.X.Shape()), formatShape(p.W.Shape()), formatShape(p.Dst.Shape())))
 	}
-	p.Dst.mustF32("Linear dst")
-	p.X.mustF32("Linear x")
-	l.dst, l.x, l.w = p.Dst.matrix(), p.X.matrix(), p.W.matrix()
+	l.dst, l.x, l.w = p.Dst.matrix(), p.X.matrix(), weights{p.W.data, p.W.stride, p.W.dtype}
 	l.bias, l.gate = nil, matrix{}
 	if p.Bias != nil {
 		if l.bias = p.Bias.Data(); len(l.bias) != l.n {
@@ -143,7 +143,6 @@ func (l *product) set(p *Product, parts int) bool {
 		}
 	}
 	if p.Gate != nil {
-		p.Gate.mustF32("Linear gate")
 		if p.Gate.rows() != l.m || p.Gate.cols() != l.n {
 			panic(fmt.Sprintf("tensor: Linear: dst %s, gate %s", formatShape(p.Dst.Shape()), formatShape(p.Gate.Shape())))
 		}
@@ -249,28 +248,25 @@ func (l *product) gemm(dst []float32, ldd, r0, r1, c0, c1 int, acc bool) {
 		kernel.GemmNT(dst, ldd, nil, 0, nil, 0, m, n, 0, acc)
 		return
 	}
-	x := l.x.f32[r0*l.x.stride:]
-	switch w := c0 * l.w.stride; l.w.dtype {
-	case F32:
-		kernel.GemmNT(dst, ldd, x, l.x.stride, l.w.f32[w:], l.w.stride, m, n, l.k, acc)
-	case BF16:
-		kernel.GemmNTBF16(dst, ldd, x, l.x.stride, l.w.bits[w:], l.w.stride, m, n, l.k, acc)
-	case F16:
-		kernel.GemmNTF16(dst, ldd, x, l.x.stride, l.w.bits[w:], l.w.stride, m, n, l.k, acc)
-	}
+	kernel.Product(l.w.dtype, dst, ldd, l.x.f32[r0*l.x.stride:], l.x.stride, l.w.data[c0*l.w.stride:], l.w.stride, m, n, l.k, acc)
+}
+
+// weights is what a task keeps of a Weight.
+type weights struct {
+	data   []byte
+	stride int
+	dtype  DType
 }
 
 // matrix is what a task keeps of a tensor: no pointer to the header, so that headers can live
 // on the caller's stack.
 type matrix struct {
 	f32    []float32
-	bits   []uint16
 	stride int
-	dtype  DType
 }
 
 func (t *Tensor) matrix() matrix {
-	return matrix{f32: t.f32, bits: t.bits, stride: t.stride, dtype: t.dtype}
+	return matrix{f32: t.data, stride: t.stride}
 }
 
 // same reports whether two float32 matrices start at the same element.

@@ -5,9 +5,6 @@ import "microrwkv/tensor/internal/kernel"
 // MatMul computes dst = a·b for float32 a [M, K], b [K, N] and dst [M, N]. dst must not overlap
 // the operands. For weights, stored [out, in], there is Linear.
 func MatMul(dst, a, b *Tensor) {
-	for _, t := range [...]*Tensor{dst, a, b} {
-		t.mustF32("MatMul")
-	}
 	if dst.ndim != 2 || a.ndim != 2 || b.ndim != 2 || a.shape[1] != b.shape[0] || dst.shape[0] != a.shape[0] || dst.shape[1] != b.shape[1] {
 		panic("tensor: MatMul: dst " + formatShape(dst.Shape()) + ", a " + formatShape(a.Shape()) + ", b " + formatShape(b.Shape()))
 	}

@@ -19,8 +19,6 @@ func LayerNorm(dst, x, gain, bias *Tensor, eps float32) {
 // GroupNorm is LayerNorm over each of groups equal parts of a row alone (Wu and He,
 // arXiv:1803.08494); gain and bias still have the row's length.
 func GroupNorm(dst, x *Tensor, groups int, gain, bias *Tensor, eps float32) {
-	dst.mustF32("GroupNorm")
-	x.mustF32("GroupNorm")
 	sameShape("GroupNorm", dst, x)
 	n := dst.cols()
 	if groups <= 0 || n%groups != 0 {
@@ -58,8 +56,6 @@ func normalize(dst, x, gain, bias []float32, eps float32) {
 //
 // with eps beside the norm, not under the root. dst may be x.
 func RMSNorm(dst, x *Tensor, eps float32) {
-	dst.mustF32("RMSNorm")
-	x.mustF32("RMSNorm")
 	sameShape("RMSNorm", dst, x)
 	overRows(dst.rows(), dst.cols(), rowTask{op: rmsRow, dst: dst.matrix(), a: x.matrix(), x: eps})
 }

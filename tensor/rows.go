@@ -47,17 +47,12 @@ func overRows(rows, n int, task rowTask) {
 
 // unary checks the operands of dst = f(x) and runs op over them.
 func unary(name string, op func(*rowTask, int), dst, x *Tensor) {
-	dst.mustF32(name)
-	x.mustF32(name)
 	sameShape(name, dst, x)
 	overRows(dst.rows(), dst.cols(), rowTask{op: op, dst: dst.matrix(), a: x.matrix()})
 }
 
 // binary checks the operands of dst = f(a, b) and runs op over them.
 func binary(name string, op func(*rowTask, int), dst, a, b *Tensor) {
-	dst.mustF32(name)
-	a.mustF32(name)
-	b.mustF32(name)
 	sameShape(name, dst, a)
 	sameShape(name, dst, b)
 	overRows(dst.rows(), dst.cols(), rowTask{op: op, dst: dst.matrix(), a: a.matrix(), b: b.matrix()})
@@ -103,7 +98,6 @@ func Apply(act Act, dst, x *Tensor) {
 // Mix computes the token shift of RWKV: dst = x + (prev−x) ⊙ maa, with dst, x and prev [T, C]
 // and maa [C]. dst may be x or prev.
 func Mix(dst, x, prev, maa *Tensor) {
-	dst.mustF32("Mix")
 	sameShape("Mix", dst, x, prev)
 	v := vector("Mix", maa, dst.cols())
 	overRows(dst.rows(), dst.cols(), rowTask{op: mixRow, dst: dst.matrix(), a: x.matrix(), b: prev.matrix(), c: v})
@@ -138,9 +132,6 @@ func Softmax(dst, x *Tensor) {
 // row, with dst [T, S], x [T, n·S] and logits [T, E], E ≥ n, which it overwrites. dst must not overlap
 // x.
 func Mixture(dst, x, logits *Tensor) {
-	dst.mustF32("Mixture")
-	x.mustF32("Mixture")
-	logits.mustF32("Mixture")
 	size := dst.cols()
 	n := x.cols() / max(size, 1)
 	if x.cols() != n*size || logits.cols() < n || x.rows() != dst.rows() || logits.rows() != dst.rows() {
@@ -160,8 +151,6 @@ func mixtureRow(t *rowTask, r int) {
 
 // MulVector computes dst = x ⊙ v for each row of x [T, C], v [C]; dst may be x.
 func MulVector(dst, x, v *Tensor) {
-	dst.mustF32("MulVector")
-	x.mustF32("MulVector")
 	sameShape("MulVector", dst, x)
 	overRows(dst.rows(), dst.cols(), rowTask{op: func(t *rowTask, r int) {
 		kernel.Mul(t.dst.row(r, t.n), t.a.row(r, t.n), t.c)
@@ -171,7 +160,6 @@ func MulVector(dst, x, v *Tensor) {
 // MixTensor computes dst = x + (y−x) ⊙ w, all of one shape; dst may be an operand.
 func MixTensor(dst, x, y, w *Tensor) {
 	for _, t := range [...]*Tensor{dst, x, y, w} {
-		t.mustF32("MixTensor")
 		sameShape("MixTensor", dst, t)
 	}
 	overRows(dst.rows(), dst.cols(), rowTask{op: func(t *rowTask, r int) {
@@ -181,8 +169,6 @@ func MixTensor(dst, x, y, w *Tensor) {
 
 // ExpScaled computes dst = exp(scale·x), both of one shape; dst may be x.
 func ExpScaled(dst, x *Tensor, scale float32) {
-	dst.mustF32("ExpScaled")
-	x.mustF32("ExpScaled")
 	sameShape("ExpScaled", dst, x)
 	overRows(dst.rows(), dst.cols(), rowTask{op: func(t *rowTask, r int) {
 		d := t.dst.row(r, t.n)
@@ -194,8 +180,6 @@ func ExpScaled(dst, x *Tensor, scale float32) {
 // NormalizeHeads divides each of heads equal parts of a row of x by its Euclidean norm, or by
 // least if the norm is smaller; dst may be x.
 func NormalizeHeads(dst, x *Tensor, heads int, least float32) {
-	dst.mustF32("NormalizeHeads")
-	x.mustF32("NormalizeHeads")
 	sameShape("NormalizeHeads", dst, x)
 	checkHeads("NormalizeHeads", dst, heads)
 	overRows(dst.rows(), dst.cols(), rowTask{op: func(t *rowTask, r int) {
@@ -212,7 +196,6 @@ func NormalizeHeads(dst, x *Tensor, heads int, least float32) {
 // all of one shape; dst must not be an operand.
 func AddHeadDots(dst, a, b, v *Tensor, heads int) {
 	for _, t := range [...]*Tensor{dst, a, b, v} {
-		t.mustF32("AddHeadDots")
 		sameShape("AddHeadDots", dst, t)
 	}
 	checkHeads("AddHeadDots", dst, heads)

@@ -34,8 +34,7 @@ const (
 func (s *Scratch) New(shape ...int) *Tensor {
 	n := numElements(shape)
 	t := s.header(&Tensor{})
-	t.init(F32, n, shape)
-	t.f32 = s.take(n)
+	t.init(s.take(n), shape)
 	return t
 }
 

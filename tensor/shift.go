@@ -24,14 +24,12 @@ const maxMixed = 6
 // becomes its last row; nil stands for zeros that nobody keeps. The destinations must not overlap
 // x or each other.
 func TokenShift(x *Tensor, spans []int, last func(i int) []float32, outs ...Mixed) {
-	x.mustF32("TokenShift")
 	if len(outs) > maxMixed {
 		panic("tensor: TokenShift: too many outputs")
 	}
 	t := shiftTasks.get()
 	t.x, t.rows, t.n, t.outs = x.matrix(), x.rows(), x.cols(), len(outs)
 	for i, o := range outs {
-		o.Dst.mustF32("TokenShift")
 		sameShape("TokenShift", o.Dst, x)
 		t.dst[i], t.mix[i] = o.Dst.matrix(), vector("TokenShift Mix", o.Mix, t.n)
 	}

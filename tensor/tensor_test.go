@@ -29,8 +29,8 @@ func eachKernel(t *testing.T, f func(t *testing.T)) {
 func random(rng *rand.Rand, gap int, shape ...int) *Tensor {
 	if gap == 0 {
 		t := New(shape...)
-		for i := range t.f32 {
-			t.f32[i] = 2*rng.Float32() - 1
+		for i := range t.data {
+			t.data[i] = 2*rng.Float32() - 1
 		}
 		return t
 	}
@@ -39,9 +39,9 @@ func random(rng *rand.Rand, gap int, shape ...int) *Tensor {
 }
 
 // as converts to a DType, rounding toward zero.
-func as(dtype DType, t *Tensor) *Tensor {
+func as(dtype DType, t *Tensor) *Weight {
 	if dtype == F32 {
-		return t
+		return t.Weight()
 	}
 	bits := make([]uint16, t.Len())
 	for i := range bits {
@@ -61,10 +61,8 @@ func as(dtype DType, t *Tensor) *Tensor {
 // dense is a float64 copy.
 func dense(t *Tensor) *mat.Dense {
 	d := mat.NewDense(t.rows(), t.cols(), nil)
-	row := make([]float32, t.cols())
 	for i := range t.rows() {
-		t.RowTo(row, i)
-		for j, v := range row {
+		for j, v := range t.Row(i) {
 			d.Set(i, j, float64(v))
 		}
 	}
@@ -105,7 +103,7 @@ func TestLinear(t *testing.T) {
 			if i%50 == 0 {
 				m = 200 + rng.IntN(400) // more than a block of rows
 			}
-			dtype := DType(rng.IntN(3))
+			dtype := F32 + DType(rng.IntN(3))
 			x, w := random(rng, rng.IntN(2)*7, m, k), as(dtype, random(rng, 0, n, k))
 			p := Product{Dst: random(rng, rng.IntN(2)*5, m, n), X: x, W: w, Act: Act(rng.IntN(5)), Add: rng.IntN(2) == 0}
 			if rng.IntN(2) == 0 {
@@ -125,13 +123,13 @@ func TestLinear(t *testing.T) {
 			Linear(p)
 
 			var want, size mat.Dense
-			want.Mul(dense(x), dense(w).T())
-			size.Mul(abs(dense(x)), abs(dense(w)).T())
+			want.Mul(dense(x), dense(w.Float32()).T())
+			size.Mul(abs(dense(x)), abs(dense(w.Float32())).T())
 			for r := range m {
 				for c := range n {
 					v, bound := want.At(r, c), float64(k+1)*eps32*size.At(r, c)
 					if p.Bias != nil {
-						v += float64(p.Bias.f32[c])
+						v += float64(p.Bias.data[c])
 						bound += eps32 * math.Abs(v)
 					}
 					slope := 1.1
@@ -237,7 +235,7 @@ func TestWKV5(t *testing.T) {
 			for h := range w {
 				w[h], u[h] = rng.Float32(), 2*rng.Float32()-1
 			}
-			states := [][]float32{random(rng, 0, heads*n*n).f32, nil, random(rng, 0, heads*n*n).f32}
+			states := [][]float32{random(rng, 0, heads*n*n).data, nil, random(rng, 0, heads*n*n).data}
 			s64 := make([][]float64, len(states))
 			for i := range s64 {
 				s64[i] = make([]float64, heads*n*n)
@@ -288,7 +286,7 @@ func TestWKV5(t *testing.T) {
 			}
 			GroupNorm(y, y, heads, out.Gain, out.Bias, out.Eps)
 			Mul(y, y, out.Gate)
-			if !slices.Equal(y.f32, normed.f32) {
+			if !slices.Equal(y.data, normed.data) {
 				t.Fatalf("heads=%d n=%d spans=%v: HeadNorm isn't GroupNorm and Mul", heads, n, spans)
 			}
 		}
@@ -328,10 +326,10 @@ func TestNorms(t *testing.T) {
 					for i, v := range part {
 						want[i] = (float64(v) - mean) / math.Sqrt(variance+1e-3)
 						if gain != nil {
-							want[i] *= float64(gain.f32[g*size+i])
+							want[i] *= float64(gain.data[g*size+i])
 						}
 						if bias != nil {
-							want[i] += float64(bias.f32[g*size+i])
+							want[i] += float64(bias.data[g*size+i])
 						}
 					}
 					closeTo(t, "GroupNorm", y.Row(r)[g*size:], want)
@@ -353,7 +351,9 @@ func TestShapesThatDontFitPanic(t *testing.T) {
 		"Linear":          func() { Linear(Product{Dst: a, X: a, W: w}) },
 		"Linear bias":     func() { Linear(Product{Dst: b, X: a, W: w, Bias: New(3)}) },
 		"Linear gate":     func() { Linear(Product{Dst: b, X: a, W: w, Gate: a}) },
-		"Linear dst bf16": func() { Linear(Product{Dst: FromBits(BF16, make([]uint16, 8), 2, 4), X: a, W: w}) },
+		"NewWeight":       func() { NewWeight(F32, make([]byte, 8), 3) },
+		"weight's type":   func() { NewWeight(Int32, make([]byte, 8), 2) },
+		"weight's Rows":   func() { w.Rows(1, 5) },
 		"MatMul":          func() { MatMul(a, a, b) },
 		"Add":             func() { Add(a, a, b) },
 		"Mix":             func() { Mix(a, a, a, New(2)) },
@@ -387,7 +387,7 @@ func TestShapesThatDontFitPanic(t *testing.T) {
 
 func TestString(t *testing.T) {
 	for _, c := range []struct {
-		t    *Tensor
+		t    fmt.Stringer
 		want string
 	}{
 		{FromSlice([]float32{1, 2, 3, 4, 5, 6}, 3, 2), "[[1 2] [3 4] [5 6]]"},
@@ -427,7 +427,7 @@ func TestScratchReusesMemory(t *testing.T) {
 func ExampleLinear() {
 	x, y := FromSlice([]float32{1, 2}, 1, 2), New(1, 3)
 	w := FromSlice([]float32{1, 0, 0, 1, 1, 1}, 3, 2) // [out, in], as PyTorch stores it
-	Linear(Product{Dst: y, X: x, W: w})
+	Linear(Product{Dst: y, X: x, W: w.Weight()})
 	fmt.Println(y)
 	// Output: [[1 2 3]]
 }

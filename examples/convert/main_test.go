@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ func TestConvert(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(x.Bits(), y.Bits()) || !slices.Equal(x.Shape(), y.Shape()) {
+		if !bytes.Equal(x.Bytes(), y.Bytes()) || !slices.Equal(x.Shape(), y.Shape()) {
 			t.Errorf("%s differs", name)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 func write(t *testing.T, values map[string]any) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "x.pt")
-	a, b := tensor.New(2, 3), tensor.FromBits(tensor.BF16, []uint16{1, 2}, 2)
+	a, b := tensor.New(2, 3).Weight(), tensor.FromBits(tensor.BF16, []uint16{1, 2}, 2)
 	if err := checkpoint.WritePT(path, []checkpoint.Named{{Name: "a", Tensor: a}, {Name: "b", Tensor: b}, {Name: "c", Tensor: a}}, values); err != nil {
 		t.Fatal(err)
 	}

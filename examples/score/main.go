@@ -83,7 +83,7 @@ func run(model *cli.ModelFlags, tokens, targets, text, tok, all string) (*result
 		if err != nil {
 			return nil, err
 		}
-		if err := checkpoint.WriteSafetensors(all, []checkpoint.Named{{Name: "logits", Tensor: logits}}, nil); err != nil {
+		if err := checkpoint.WriteSafetensors(all, []checkpoint.Named{{Name: "logits", Tensor: logits.Weight()}}, nil); err != nil {
 			return nil, err
 		}
 	}

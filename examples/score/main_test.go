@@ -181,7 +181,7 @@ func readLogits(t *testing.T, path string) []float32 {
 	if err != nil || len(f.Names()) != 1 || len(x.Shape()) != 2 {
 		t.Fatal(f.Names(), err)
 	}
-	return slices.Clone(x.Data())
+	return slices.Clone(x.Float32().Data())
 }
 
 // TestTargets compares given targets with the default: the next token, and none for the last.

@@ -135,7 +135,7 @@ func locateSafe(src *store.Source, names []string, entries map[string]safeEntry,
 		stride := store.RowMajor(e.Shape)
 		n, _, ok := store.Extent(e.Shape, stride)
 		size := int64(e.Offsets[1] - e.Offsets[0])
-		if !ok || n > math.MaxInt64/dtype.Size() || n*dtype.Size() != size {
+		if !ok || n > math.MaxInt64/store.Size(dtype) || n*store.Size(dtype) != size {
 			fail(name, "%d bytes for shape %v of %v", size, e.Shape, dtype)
 			continue
 		}

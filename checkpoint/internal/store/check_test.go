@@ -3,6 +3,7 @@ package store
 import (
 	"hash/crc32"
 	"math/rand/v2"
+	"microrwkv/tensor"
 	"testing"
 )
 
@@ -23,12 +24,12 @@ func TestCombineCRC(t *testing.T) {
 // TestFinite puts NaN and Inf at every place of buffers of every length, at odd addresses too.
 func TestFinite(t *testing.T) {
 	values := map[DType][]uint64{
-		F64:  {0x7ff0000000000000, 0xfff0000000000000, 0x7ff0000000000001, 0xffffffffffffffff},
-		F32:  {0x7f800000, 0xff800000, 0x7f800001, 0xffffffff},
-		BF16: {0x7f80, 0xff80, 0x7f81, 0xffff},
-		F16:  {0x7c00, 0xfc00, 0x7c01, 0xffff},
+		tensor.F64:  {0x7ff0000000000000, 0xfff0000000000000, 0x7ff0000000000001, 0xffffffffffffffff},
+		tensor.F32:  {0x7f800000, 0xff800000, 0x7f800001, 0xffffffff},
+		tensor.BF16: {0x7f80, 0xff80, 0x7f81, 0xffff},
+		tensor.F16:  {0x7c00, 0xfc00, 0x7c01, 0xffff},
 	}
-	largest := map[DType]uint64{F64: 0xffefffffffffffff, F32: 0xff7fffff, BF16: 0xff7f, F16: 0xfbff}
+	largest := map[DType]uint64{tensor.F64: 0xffefffffffffffff, tensor.F32: 0xff7fffff, tensor.BF16: 0xff7f, tensor.F16: 0xfbff}
 	put := func(b []byte, size int, v uint64) {
 		for i := range size {
 			j := i
@@ -39,7 +40,7 @@ func TestFinite(t *testing.T) {
 		}
 	}
 	for d, bad := range values {
-		size := int(d.Size())
+		size := int(Size(d))
 		for n := 0; n <= 600/size; n++ {
 			b := make([]byte, n*size+1)[1:]
 			for i := range n {

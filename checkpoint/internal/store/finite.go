@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"math"
+	"microrwkv/tensor"
 )
 
 // A float whose exponent is all ones is infinite or NaN. In a word of several floats, the
@@ -13,10 +14,10 @@ type exponents struct {
 }
 
 var exponentsOf = map[DType]exponents{
-	F64:  {0x7ff0000000000000, 0x0010000000000000, 0x8000000000000000},
-	F32:  {0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000},
-	BF16: {0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000},
-	F16:  {0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000},
+	tensor.F64:  {0x7ff0000000000000, 0x0010000000000000, 0x8000000000000000},
+	tensor.F32:  {0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000},
+	tensor.BF16: {0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000},
+	tensor.F16:  {0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000},
 }
 
 // Finite reports whether all floats of b are. Its length is a multiple of their size, and they are
@@ -49,11 +50,11 @@ func Finite(b []byte, d DType) bool {
 // Float returns float i of b as text would show it.
 func Float(b []byte, i int, d DType) float64 {
 	switch d {
-	case F32:
+	case tensor.F32:
 		return float64(math.Float32frombits(binary.NativeEndian.Uint32(b[4*i:])))
-	case BF16:
+	case tensor.BF16:
 		return float64(BfloatToFloat(binary.NativeEndian.Uint16(b[2*i:])))
-	case F16:
+	case tensor.F16:
 		return float64(HalfToFloat(binary.NativeEndian.Uint16(b[2*i:])))
 	}
 	return math.Float64frombits(binary.NativeEndian.Uint64(b[8*i:]))

@@ -121,11 +121,11 @@ func (t *Tensor) Check() error {
 	if n == 0 {
 		return nil
 	}
-	if t.Offset+last > t.Rec.Size/t.DType.Size() {
-		return fmt.Errorf("needs %d bytes, its storage %q has %d", (t.Offset+last)*t.DType.Size(), Clip(t.Rec.Key), t.Rec.Size)
+	if t.Offset+last > t.Rec.Size/Size(t.DType) {
+		return fmt.Errorf("needs %d bytes, its storage %q has %d", (t.Offset+last)*Size(t.DType), Clip(t.Rec.Key), t.Rec.Size)
 	}
 	// An expanded tensor, with strides of 0, may claim any number of elements.
-	if n > max(t.Rec.Src.Size, 1<<20)/t.DType.Size() {
+	if n > max(t.Rec.Src.Size, 1<<20)/Size(t.DType) {
 		return fmt.Errorf("%d elements, in a file of %d bytes", n, t.Rec.Src.Size)
 	}
 	return nil
@@ -134,6 +134,6 @@ func (t *Tensor) Check() error {
 // bytes returns the bytes from the first element to the last, in their order in the file.
 func (t *Tensor) bytes() ([]byte, error) {
 	_, last, _ := Extent(t.Shape, t.Stride)
-	size := t.DType.Size()
+	size := Size(t.DType)
 	return t.Rec.Src.Bytes(t.Rec.Off+t.Offset*size, last*size)
 }

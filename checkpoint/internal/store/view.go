@@ -11,7 +11,7 @@ import (
 )
 
 // Load returns the elements as a tensor, see File.Tensor.
-func (t *Tensor) Load() (*tensor.Tensor, error) {
+func (t *Tensor) Load() (*tensor.Weight, error) {
 	if !IsWeight(t.DType) {
 		return nil, fmt.Errorf("dtype %v, want f32, bf16, f16 or f64", t.DType)
 	}
@@ -26,20 +26,15 @@ func (t *Tensor) Load() (*tensor.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch t.DType {
-	case F32:
-		return tensor.FromSlice(view[float32](b), shape...), nil
-	case BF16:
-		return tensor.FromBits(tensor.BF16, view[uint16](b), shape...), nil
-	case F16:
-		return tensor.FromBits(tensor.F16, view[uint16](b), shape...), nil
+	if t.DType.Weight() {
+		return tensor.NewWeight(t.DType, aligned(b, uintptr(Size(t.DType))), shape...), nil
 	}
 	out := tensor.New(shape...)
 	x := out.Data()
 	for i := range x {
 		x[i] = float32(math.Float64frombits(binary.NativeEndian.Uint64(b[8*i:])))
 	}
-	return out, nil
+	return out.Weight(), nil
 }
 
 // Packed returns the elements in row-major order and this machine's byte order: a view where the
@@ -52,12 +47,12 @@ func (t *Tensor) Packed() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	swapped := t.Rec.Swap && t.DType.Size() > 1
+	swapped := t.Rec.Swap && Size(t.DType) > 1
 	if t.Contiguous() && !swapped {
 		return b, nil
 	}
-	out := make([]byte, t.Numel()*t.DType.Size())
-	gather(out, b, t.Shape, t.Stride, t.DType.Size())
+	out := make([]byte, t.Numel()*Size(t.DType))
+	gather(out, b, t.Shape, t.Stride, Size(t.DType))
 	if swapped {
 		SwapBytes(out, t.DType)
 	}
@@ -102,8 +97,8 @@ func gather(dst, src []byte, shape, stride []int64, size int64) []byte {
 
 // SwapBytes turns elements round; complex ones are two numbers.
 func SwapBytes(b []byte, d DType) {
-	size := int(d.Size())
-	if d == Complex64 || d == Complex128 || d == Complex32 {
+	size := int(Size(d))
+	if d == tensor.Complex64 || d == tensor.Complex128 || d == tensor.Complex32 {
 		size /= 2
 	}
 	for i := 0; i+size <= len(b); i += size {
@@ -111,26 +106,21 @@ func SwapBytes(b []byte, d DType) {
 	}
 }
 
-// view returns bytes as numbers: the same memory if the machine can read it there, else a copy.
-func view[E float32 | uint16](b []byte) []E {
-	var e E
-	size := int(unsafe.Sizeof(e))
-	n := len(b) / size
-	if n == 0 {
-		return nil
+// aligned returns b where the machine can read its numbers: the same memory, or else a copy.
+func aligned(b []byte, size uintptr) []byte {
+	if len(b) == 0 || Unaligned || uintptr(unsafe.Pointer(&b[0]))%size == 0 {
+		return b
 	}
-	if Unaligned || uintptr(unsafe.Pointer(&b[0]))%uintptr(size) == 0 {
-		return unsafe.Slice((*E)(unsafe.Pointer(&b[0])), n)
-	}
-	out := make([]E, n)
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&out[0])), len(b)), b)
+	words := make([]uint64, (len(b)+7)/8)
+	out := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(b))
+	copy(out, b)
 	return out
 }
 
 // Scalar returns the number that a tensor without dimensions holds, nil if it is another or can't
 // be read.
 func (t *Tensor) Scalar() any {
-	if len(t.Shape) > 0 || t.DType.Size() > 8 {
+	if len(t.Shape) > 0 || Size(t.DType) > 8 {
 		return nil
 	}
 	var b []byte
@@ -142,13 +132,13 @@ func (t *Tensor) Scalar() any {
 		return nil
 	}
 	switch t.DType {
-	case F32, BF16, F16, F64:
+	case tensor.F32, tensor.BF16, tensor.F16, tensor.F64:
 		return Float(b, 0, t.DType)
-	case Int64:
+	case tensor.Int64:
 		return int64(binary.NativeEndian.Uint64(b))
-	case Int32:
+	case tensor.Int32:
 		return int64(int32(binary.NativeEndian.Uint32(b)))
-	case Bool:
+	case tensor.Bool:
 		return b[0] != 0
 	}
 	return nil

@@ -28,7 +28,7 @@ func (s *storageRef) size() int64 {
 	if s.dtype == 0 {
 		return 1
 	}
-	return s.dtype.Size()
+	return store.Size(s.dtype)
 }
 
 // storageID reads a persistent id: what all formats have in common.
@@ -74,7 +74,7 @@ func newStored(s *storageRef, dtype store.DType, offset int64, shape, stride []i
 	if n == 0 {
 		return t
 	}
-	hi, bytes := bits.Mul64(uint64(offset+last), uint64(dtype.Size()))
+	hi, bytes := bits.Mul64(uint64(offset+last), uint64(store.Size(dtype)))
 	have := uint64(s.numel) * uint64(s.size()) // checked when s was made
 	if hi != 0 || bytes > have {
 		t.Err = fmt.Errorf("shape %v, strides %v, offset %d need more than the %d bytes of storage %q", shape, stride, offset, have, s.rec.Key)

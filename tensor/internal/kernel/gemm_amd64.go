@@ -6,9 +6,7 @@ package kernel
 
 // gemmAVX2 puts the AVX2 products into im.
 func gemmAVX2(im *impl) {
-	im.gemmNT = gemmNTAVX2
-	im.gemmNTBF16 = gemmNTBF16AVX2
-	im.gemmNTF16 = gemmNTF16AVX2
+	ntAVX2.put(im)
 	im.gemmNN = gemmNNAVX2
 	im.peak = func(n int) int { peakAVX2(n); return n * peakFlopsAVX2 }
 	im.read = read
@@ -16,9 +14,7 @@ func gemmAVX2(im *impl) {
 
 // gemmAVX512 puts the AVX-512 products into im.
 func gemmAVX512(im *impl) {
-	im.gemmNT = gemmNTAVX512
-	im.gemmNTBF16 = gemmNTBF16AVX512
-	im.gemmNTF16 = gemmNTF16AVX512
+	ntAVX512.put(im)
 	im.gemmNN = gemmNNAVX512
 	im.peak = func(n int) int { peakAVX512(n); return n * peakFlopsAVX512 }
 }

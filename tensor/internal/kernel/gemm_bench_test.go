@@ -3,7 +3,6 @@ package kernel
 import (
 	"fmt"
 	"testing"
-	"unsafe"
 )
 
 func eachImplBench(b *testing.B, f func(b *testing.B, im *impl)) {
@@ -35,7 +34,7 @@ func BenchmarkGemmNT(b *testing.B) {
 						if cold && m > 50 {
 							continue
 						}
-						name := fmt.Sprintf("weights=%s/rows=%d/shape=%dx%d/cold=%v", weightKinds[kind].name, m, s.in, s.out, cold)
+						name := fmt.Sprintf("weights=%v/rows=%d/shape=%dx%d/cold=%v", weightKinds[kind].dtype, m, s.in, s.out, cold)
 						b.Run(name, func(b *testing.B) { benchmarkNT(b, im, kind, m, s.out, s.in, cold) })
 					}
 				}
@@ -50,40 +49,25 @@ var benchmarkWeights []float32
 func benchmarkNT(b *testing.B, im *impl, kind, m, n, k int, cold bool) {
 	r := newRand()
 	x, dst := randoms(r, m*k), make([]float32, m*n)
-	size := n * k
-	copies := 1
-	if cold {
-		copies = (128 << 20) / size
-	}
 	if benchmarkWeights == nil {
 		benchmarkWeights = make([]float32, 128<<20)
 		for i := range benchmarkWeights {
 			benchmarkWeights[i] = 0x1p-10
 		}
 	}
-	next := 0
-	width := 4
-	if weightKinds[kind].shorten == nil {
-		for b.Loop() {
-			im.gemmNT(dst, n, x, k, benchmarkWeights[next*size:], k, m, n, k, false)
-			next = (next + 1) % copies
-		}
-	} else {
-		width = 2
-		bits := asBits(benchmarkWeights)
-		copies *= 2
-		if !cold {
-			copies = 1
-		}
-		gemm := weightKinds[kind].gemm(im)
-		for b.Loop() {
-			gemm(dst, n, x, k, bits[next*size:], k, m, n, k, false)
-			next = (next + 1) % copies
-		}
+	next, copies := 0, 1
+	weights, dtype := bytesOf(benchmarkWeights), weightKinds[kind].dtype
+	row := dtype.Bytes(k)
+	if cold {
+		copies = len(weights) / (n * row)
+	}
+	for b.Loop() {
+		im.product(dtype, dst, n, x, k, weights[next*n*row:], row, m, n, k, false)
+		next = (next + 1) % copies
 	}
 	perSec := float64(b.N) / b.Elapsed().Seconds() / 1e9
 	b.ReportMetric(2*perSec*float64(m*n*k), "GFLOP/s")
-	b.ReportMetric(float64(width)*perSec*float64(n*k), "GB/s")
+	b.ReportMetric(perSec*float64(n*row), "GB/s")
 }
 
 // BenchmarkGemmNN runs on one core.
@@ -108,9 +92,4 @@ func BenchmarkGemmNN(b *testing.B) {
 			})
 		}
 	})
-}
-
-// asBits views numbers as twice as many bfloat16 or half-precision ones.
-func asBits(x []float32) []uint16 {
-	return unsafe.Slice((*uint16)(unsafe.Pointer(&x[0])), 2*len(x))
 }

@@ -9,23 +9,6 @@ import "unsafe"
 // ntTile is the number of rows of w in a tile.
 const ntTile = 4
 
-// weightType is how w is stored.
-type weightType uint8
-
-const (
-	weightF32 weightType = iota
-	weightBF16
-	weightF16
-)
-
-// size is the bytes of a number.
-func (t weightType) size() int {
-	if t == weightF32 {
-		return 4
-	}
-	return 2
-}
-
 // putRest puts the first rest sums of each row of a tile in their places, dst and ldd bytes after one
 // another, or adds them there.
 func putRest(dst unsafe.Pointer, ldd int, tile []float32, rows, rest int, add bool) {

@@ -56,45 +56,30 @@ func ntF16AVX512(a *ntArgs)
 
 // run computes a row of tiles. The calls are direct, not through function values, so that a
 // can be on the caller's stack.
-func (kn *ntKernel) run(t weightType, a *ntArgs) {
+func (kn *ntKernel) run(t DType, a *ntArgs) {
 	switch {
-	case kn.avx512 && t == weightF32:
+	case kn.avx512 && t == F32:
 		ntF32AVX512(a)
-	case kn.avx512 && t == weightBF16:
+	case kn.avx512 && t == BF16:
 		ntBF16AVX512(a)
 	case kn.avx512:
 		ntF16AVX512(a)
-	case t == weightF32:
+	case t == F32:
 		ntF32AVX2(a)
-	case t == weightBF16:
+	case t == BF16:
 		ntBF16AVX2(a)
 	default:
 		ntF16AVX2(a)
 	}
 }
 
-func gemmNTAVX2(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) {
-	ntAVX2.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF32, ldw, m, n, k, acc)
-}
-
-func gemmNTBF16AVX2(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	ntAVX2.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightBF16, ldw, m, n, k, acc)
-}
-
-func gemmNTF16AVX2(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	ntAVX2.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF16, ldw, m, n, k, acc)
-}
-
-func gemmNTAVX512(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) {
-	ntAVX512.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF32, ldw, m, n, k, acc)
-}
-
-func gemmNTBF16AVX512(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	ntAVX512.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightBF16, ldw, m, n, k, acc)
-}
-
-func gemmNTF16AVX512(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	ntAVX512.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF16, ldw, m, n, k, acc)
+// put puts the products of the types that the assembly reads into im.
+func (kn *ntKernel) put(im *impl) {
+	for _, t := range [...]DType{F32, BF16, F16} {
+		im.products[t] = func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
+			kn.gemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), t, ldw/t.size(), m, n, k, acc)
+		}
+	}
 }
 
 const (
@@ -141,9 +126,9 @@ func (kn *ntKernel) blockRows(m, n, k int) int {
 // block, a part each. Weights of half size are widened as they are read by few groups, and once
 // for many. When k is long it is cut in chunks; the accumulators then wait in memory,
 // which changes no bits.
-func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t weightType, ldw int, m, n, k int, acc bool) {
+func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t DType, ldw int, m, n, k int, acc bool) {
 	groups := (m + kn.rows - 1) / kn.rows
-	widen := t != weightF32 && (groups > ntFew || !kn.avx512 && k%kn.lanes != 0)
+	widen := t != F32 && (groups > ntFew || !kn.avx512 && k%kn.lanes != 0)
 	if m == 1 && !widen {
 		kn.row(dst, x, w, t, ldw, n, k, acc)
 		return
@@ -171,7 +156,7 @@ func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.
 		wj, tj, ldj := unsafe.Add(w, j*ldw*t.size()), t, ldw
 		if widen {
 			kn.widen(wide, wj, t, ldw, cols, k)
-			wj, tj, ldj = unsafe.Pointer(&wide[0]), weightF32, k
+			wj, tj, ldj = unsafe.Pointer(&wide[0]), F32, k
 		}
 		fetch := uintptr(w) + uintptr((j+cols)*ldw*t.size())
 		if groups == 1 {
@@ -214,7 +199,7 @@ const rowTiles = 64
 // A tile's rows of w are a quarter of all rows apart, so that the tiles read four long runs of
 // memory, which a CPU fetches faster than many short ones. Their sums are put in their places
 // afterwards.
-func (kn *ntKernel) row(dst, x []float32, w unsafe.Pointer, t weightType, ldw, n, k int, acc bool) {
+func (kn *ntKernel) row(dst, x []float32, w unsafe.Pointer, t DType, ldw, n, k int, acc bool) {
 	row, quarter := ldw*t.size(), n/ntTile
 	var out [ntTile * rowTiles]float32
 	a := ntArgs{
@@ -249,7 +234,7 @@ func (kn *ntKernel) row(dst, x []float32, w unsafe.Pointer, t weightType, ldw, n
 
 // tiles computes cols columns: whole tiles, then what is left through a tile of which some
 // columns are dropped.
-func (kn *ntKernel) tiles(t weightType, a ntArgs, ldw, cols int) {
+func (kn *ntKernel) tiles(t DType, a ntArgs, ldw, cols int) {
 	row := ldw * t.size()
 	a.w1, a.w2, a.w3, a.tileW = row, 2*row, 3*row, ntTile*row
 	dst, w, state, fetch := a.dst, a.w, a.state, a.fetch
@@ -284,15 +269,15 @@ func (kn *ntKernel) tiles(t weightType, a ntArgs, ldw, cols int) {
 }
 
 // widen converts rows rows of w to float32, next to each other.
-func (kn *ntKernel) widen(wide []float32, w unsafe.Pointer, t weightType, ldw, rows, k int) {
+func (kn *ntKernel) widen(wide []float32, w unsafe.Pointer, t DType, ldw, rows, k int) {
 	for r := range rows {
 		dst, src := wide[r*k:][:k], unsafe.Slice((*uint16)(unsafe.Add(w, 2*r*ldw)), k)
 		switch {
-		case kn.avx512 && t == weightBF16:
+		case kn.avx512 && t == BF16:
 			widenBF16VecAVX512(dst, src)
 		case kn.avx512:
 			widenF16VecAVX512(dst, src)
-		case t == weightBF16:
+		case t == BF16:
 			widenBF16VecAVX2(dst, src)
 		default:
 			widenF16VecAVX2(dst, src)

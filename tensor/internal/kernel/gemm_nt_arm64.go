@@ -6,14 +6,10 @@ import "unsafe"
 
 // gemmNEON puts the products into im.
 func gemmNEON(im *impl) {
-	im.gemmNT = func(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) {
-		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF32, ldw, m, n, k, acc)
-	}
-	im.gemmNTBF16 = func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightBF16, ldw, m, n, k, acc)
-	}
-	im.gemmNTF16 = func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-		ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), weightF16, ldw, m, n, k, acc)
+	for _, t := range [...]DType{F32, BF16, F16} {
+		im.products[t] = func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
+			ntGemm(dst, ldd, x, ldx, unsafe.Pointer(&w[0]), t, ldw/t.size(), m, n, k, acc)
+		}
 	}
 	im.gemmNN = gemmNNNEON
 }
@@ -43,11 +39,11 @@ func ntF16NEON(a *ntArgs)
 
 // run computes a row of tiles. The calls are direct, not through function values, so that a can be
 // on the caller's stack.
-func (t weightType) run(a *ntArgs) {
+func (t DType) run(a *ntArgs) {
 	switch t {
-	case weightF32:
+	case F32:
 		ntF32NEON(a)
-	case weightBF16:
+	case BF16:
 		ntBF16NEON(a)
 	default:
 		ntF16NEON(a)
@@ -83,11 +79,11 @@ func ntBlock(groups, n, k int) int {
 // The rows of x are cut into groups of almost the same size, at most ntRows. A block of w, from the
 // memory for the first group, is in a cache for the others. Weights of half size are widened as they
 // are read by few groups, and once for many.
-func ntGemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t weightType, ldw int, m, n, k int, acc bool) {
+func ntGemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t DType, ldw int, m, n, k int, acc bool) {
 	groups := (m + ntRows - 1) / ntRows
 	block := ntBlock(groups, n, k)
 	var wide []float32
-	if t != weightF32 && groups > ntFew {
+	if t != F32 && groups > ntFew {
 		buf := getBuffer(min(block, n) * k)
 		defer buf.put()
 		wide = buf.data
@@ -96,8 +92,8 @@ func ntGemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t we
 		cols := min(block, n-j)
 		wj, tj, ldj := unsafe.Add(w, j*ldw*t.size()), t, ldw
 		if wide != nil {
-			t.widen(wide, wj, ldw, cols, k)
-			wj, tj, ldj = unsafe.Pointer(&wide[0]), weightF32, k
+			t.widenRows(wide, wj, ldw, cols, k)
+			wj, tj, ldj = unsafe.Pointer(&wide[0]), F32, k
 		}
 		for i, g := 0, 0; g < groups; g++ {
 			a := ntArgs{
@@ -132,7 +128,7 @@ func ntAhead(row, rows int) int {
 
 // tiles computes cols columns: whole tiles, then what is left through a tile of which some columns
 // are dropped.
-func (t weightType) tiles(a ntArgs, ldw, cols int) {
+func (t DType) tiles(a ntArgs, ldw, cols int) {
 	row := ldw * t.size()
 	a.w1, a.w2, a.w3, a.tileW = row, 2*row, 3*row, ntTile*row
 	dst, w := a.dst, a.w
@@ -158,11 +154,11 @@ func (t weightType) tiles(a ntArgs, ldw, cols int) {
 	putRest(unsafe.Add(dst, 4*c), ldd, out[:], a.rows, rest, add != 0)
 }
 
-// widen converts rows rows of w to float32, next to each other.
-func (t weightType) widen(wide []float32, w unsafe.Pointer, ldw, rows, k int) {
+// widenRows converts rows rows of w to float32, next to each other.
+func (t DType) widenRows(wide []float32, w unsafe.Pointer, ldw, rows, k int) {
 	for r := range rows {
 		dst, src := wide[r*k:][:k], unsafe.Slice((*uint16)(unsafe.Add(w, 2*r*ldw)), k)
-		if t == weightBF16 {
+		if t == BF16 {
 			widenBF16NEON(dst, src)
 		} else {
 			widenF16NEON(dst, src)

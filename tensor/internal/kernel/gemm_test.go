@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -68,32 +69,25 @@ func (m *matrix32) checkGuards(t *testing.T) {
 	}
 }
 
-// weightKinds are the storage types of w in tests: how to call a product, and the rounding.
+// weightKinds are the storage types of w in tests, with the rounding.
 var weightKinds = []struct {
-	name    string
+	dtype   DType
 	shorten func(float32) uint16 // nil for float32
 	widen   func(uint16) float32
-	gemm    func(*impl) func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool)
 }{
-	{name: "f32"},
+	{dtype: F32},
 	{
-		"bf16",
+		BF16,
 		func(v float32) uint16 { return uint16(math.Float32bits(v) >> 16) },
 		func(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) },
-		func(im *impl) func([]float32, int, []float32, int, []uint16, int, int, int, int, bool) {
-			return im.gemmNTBF16
-		},
 	},
 	{
-		"f16",
+		F16,
 		func(v float32) uint16 { // any number of the same size will do: sign, exponent −3 to 0, fraction
 			b := math.Float32bits(v)
 			return uint16(b>>31<<15 | (12+b>>13&3)<<10 | b>>13&1023)
 		},
 		halfToFloat,
-		func(im *impl) func([]float32, int, []float32, int, []uint16, int, int, int, int, bool) {
-			return im.gemmNTF16
-		},
 	},
 }
 
@@ -102,7 +96,7 @@ var weightKinds = []struct {
 func productNT(im *impl, kind int, dst, x, w *matrix32, k int, acc bool) {
 	wk := &weightKinds[kind]
 	if wk.shorten == nil {
-		im.gemmNT(dst.slice(), dst.ld, x.slice(), x.ld, w.slice(), w.ld, dst.rows, dst.cols, k, acc)
+		im.product(F32, dst.slice(), dst.ld, x.slice(), x.ld, bytesOf(w.slice()), 4*w.ld, dst.rows, dst.cols, k, acc)
 		return
 	}
 	bits := make([]uint16, len(w.data))
@@ -117,7 +111,7 @@ func productNT(im *impl, kind int, dst, x, w *matrix32, k int, acc bool) {
 		}
 	}
 	end := w.off + (w.rows-1)*w.ld + w.cols
-	wk.gemm(im)(dst.slice(), dst.ld, x.slice(), x.ld, bits[w.off:end:end], w.ld, dst.rows, dst.cols, k, acc)
+	im.product(wk.dtype, dst.slice(), dst.ld, x.slice(), x.ld, bytesOf(bits[w.off:end:end]), 2*w.ld, dst.rows, dst.cols, k, acc)
 }
 
 // checkProduct compares dst with before + Σ x·y in float64. k+1 roundings of sums no larger than
@@ -158,7 +152,7 @@ func testNT(t *testing.T, im *impl, kind int, r *rand.Rand, m, n, k, off, pad in
 func eachWeight(t *testing.T, f func(t *testing.T, im *impl, kind int)) {
 	eachImpl(t, func(t *testing.T, im *impl) {
 		for kind := range weightKinds {
-			t.Run("weights="+weightKinds[kind].name, func(t *testing.T) { f(t, im, kind) })
+			t.Run("weights="+weightKinds[kind].dtype.String(), func(t *testing.T) { f(t, im, kind) })
 		}
 	})
 }
@@ -324,7 +318,7 @@ func TestGemmSpecial(t *testing.T) {
 					x.row(1)[p] = v
 					for kind := range weightKinds {
 						productNT(im, kind, &dst, &x, &w, k, false)
-						check(t, weightKinds[kind].name, k, p, v, &dst)
+						check(t, weightKinds[kind].dtype.String(), k, p, v, &dst)
 					}
 					im.gemmNN(dst.slice(), n, x.slice(), k, w.data[:k*n], n, m, n, k, false)
 					check(t, "NN", k, p, v, &dst)
@@ -346,7 +340,7 @@ func TestGemmDenormals(t *testing.T) {
 				x[i], w[i], half[i] = tiny, 1, 0x3f80
 			}
 			want := float32(k) * tiny
-			im.gemmNT(dst, 1, x, k, w, k, 1, 1, k, false)
+			im.product(F32, dst, 1, x, k, bytesOf(w), 4*k, 1, 1, k, false)
 			if dst[0] != want {
 				t.Errorf("k=%d: gemmNT = %g, want %g", k, dst[0], want)
 			}
@@ -354,18 +348,18 @@ func TestGemmDenormals(t *testing.T) {
 			if dst[0] != want {
 				t.Errorf("k=%d: gemmNN = %g, want %g", k, dst[0], want)
 			}
-			im.gemmNTBF16(dst, 1, x, k, half, k, 1, 1, k, false)
+			im.product(BF16, dst, 1, x, k, bytesOf(half), 2*k, 1, 1, k, false)
 			if dst[0] != want {
 				t.Errorf("k=%d: gemmNTBF16 = %g, want %g", k, dst[0], want)
 			}
 			for i := range x {
 				x[i], half[i] = 0x1p24, 1 // 2⁻²⁴ in half precision, 2⁻¹³³ in bfloat16
 			}
-			im.gemmNTF16(dst, 1, x, k, half, k, 1, 1, k, false)
+			im.product(F16, dst, 1, x, k, bytesOf(half), 2*k, 1, 1, k, false)
 			if dst[0] != float32(k) {
 				t.Errorf("k=%d: gemmNTF16 = %g, want %d", k, dst[0], k)
 			}
-			im.gemmNTBF16(dst, 1, x, k, half, k, 1, 1, k, false)
+			im.product(BF16, dst, 1, x, k, bytesOf(half), 2*k, 1, 1, k, false)
 			if want := float32(k) * 0x1p-109; dst[0] != want {
 				t.Errorf("k=%d: gemmNTBF16 of denormals = %g, want %g", k, dst[0], want)
 			}
@@ -380,9 +374,9 @@ func TestGemmAllocs(t *testing.T) {
 		for _, m := range []int{1, 5, 40} {
 			dst, x, w, bits := make([]float32, m*n), randoms(r, m*k), randoms(r, n*k), make([]uint16, n*k)
 			for name, f := range map[string]func(){
-				"gemmNT":     func() { im.gemmNT(dst, n, x, k, w, k, m, n, k, false) },
-				"gemmNTBF16": func() { im.gemmNTBF16(dst, n, x, k, bits, k, m, n, k, true) },
-				"gemmNTF16":  func() { im.gemmNTF16(dst, n, x, k, bits, k, m, n, k, false) },
+				"gemmNT":     func() { im.product(F32, dst, n, x, k, bytesOf(w), 4*k, m, n, k, false) },
+				"gemmNTBF16": func() { im.product(BF16, dst, n, x, k, bytesOf(bits), 2*k, m, n, k, true) },
+				"gemmNTF16":  func() { im.product(F16, dst, n, x, k, bytesOf(bits), 2*k, m, n, k, false) },
 				"gemmNN":     func() { im.gemmNN(dst, n, x, k, w, n, m, n, k, true) },
 			} {
 				if allocs := testing.AllocsPerRun(3, f); allocs != 0 {
@@ -391,4 +385,45 @@ func TestGemmAllocs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A type that an instruction set has no entry for gives the bits of the product of its widened numbers.
+func TestProductThroughWidening(t *testing.T) {
+	eachImpl(t, func(t *testing.T, im *impl) {
+		r := newRand()
+		for _, k := range []int{1, 7, 64, 1100} {
+			for _, n := range []int{1, 5, 97} {
+				for _, m := range []int{1, 3, 30} {
+					x, bits, wide := randoms(r, m*k), make([]uint16, n*k), make([]float32, n*k)
+					for i := range bits {
+						bits[i] = uint16(0x3f00 + r.IntN(256))
+					}
+					im.widen[BF16](wide, bytesOf(bits))
+					without := *im
+					without.products[BF16] = nil
+					want, got := make([]float32, m*n), make([]float32, m*n)
+					im.product(F32, want, n, x, k, bytesOf(wide), 4*k, m, n, k, false)
+					without.product(BF16, got, n, x, k, bytesOf(bits), 2*k, m, n, k, false)
+					if !slices.Equal(got, want) {
+						t.Fatalf("m=%d n=%d k=%d: other bits", m, n, k)
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestDTypes(t *testing.T) {
+	for d := F32; d < numDTypes; d++ {
+		n, size := d.Block()
+		if d.String() == "" || n < 1 || size < 1 || d.Bytes(3*n) != 3*size {
+			t.Errorf("%d: %q, blocks of %d numbers in %d bytes", uint8(d), d, n, size)
+		}
+		if d.Weight() != (d <= F16) {
+			t.Errorf("%v: Weight %v", d, d.Weight())
+		}
+	}
+	if got := DType(0).String() + " " + numDTypes.String(); got != "DType(0) DType(30)" {
+		t.Error(got)
+	}
 }

@@ -8,9 +8,7 @@ var negInf = float32(math.Inf(-1))
 // against. Sums run over eight interleaved partial sums, as short SIMD code would.
 var generic = impl{
 	name:       "generic",
-	gemmNT:     gemmNTGeneric,
-	gemmNTBF16: gemmNTBF16Generic,
-	gemmNTF16:  gemmNTF16Generic,
+	products:   productsGeneric,
 	gemmNN:     gemmNNGeneric,
 	dot:        dotGeneric,
 	sum:        sumGeneric,
@@ -30,8 +28,7 @@ var generic = impl{
 	mulSigmoid: mulSigmoidGeneric,
 	mulSiLU:    mulSiLUGeneric,
 	expSum:     expSumGeneric,
-	widenBF16:  widenBF16Generic,
-	widenF16:   widenF16Generic,
+	widen:      widenGeneric(),
 	wkv5:       wkv5Generic,
 	wkv7:       wkv7Generic,
 	peak:       peakGeneric,
@@ -72,23 +69,19 @@ func gemmNTGeneric(dst []float32, ldd int, x []float32, ldx int, w []float32, ld
 	}
 }
 
-// gemmNTWiden is gemmNTGeneric over rows of w that are widened, one at a time.
-func gemmNTWiden(widen func([]float32, []uint16), dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	b := getBuffer(k)
-	defer b.put()
-	row := b.data[:k]
-	for j := range n {
-		widen(row, w[j*ldw:][:k])
-		gemmNTGeneric(dst[j:], ldd, x, ldx, row, k, m, 1, k, acc)
+// productsGeneric has the product of float32 numbers; all others go through it.
+var productsGeneric = [numDTypes]func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool){
+	F32: func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
+		gemmNTGeneric(dst, ldd, x, ldx, view[float32](w), ldw/4, m, n, k, acc)
+	},
+}
+
+// widenGeneric returns the references of dtypes.
+func widenGeneric() (w [numDTypes]widening) {
+	for d := range w {
+		w[d] = dtypes[d].widen
 	}
-}
-
-func gemmNTBF16Generic(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	gemmNTWiden(widenBF16Generic, dst, ldd, x, ldx, w, ldw, m, n, k, acc)
-}
-
-func gemmNTF16Generic(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	gemmNTWiden(widenF16Generic, dst, ldd, x, ldx, w, ldw, m, n, k, acc)
+	return w
 }
 
 func gemmNNGeneric(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {

@@ -29,10 +29,9 @@ type impl struct {
 
 	// Products of row-major matrices; ld* is the distance between rows. m, n, k > 0.
 	// acc adds the product to what dst holds, after the sum is complete.
-	gemmNT     func(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) // dst[m,n] = x[m,k]·w[n,k]ᵀ
-	gemmNTBF16 func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool)
-	gemmNTF16  func(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool)
-	gemmNN     func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) // dst[m,n] = a[m,k]·b[k,n]
+	// products has dst[m,n] = x[m,k]·w[n,k]ᵀ by the type of w, ldw in bytes; nil goes through widen.
+	products [numDTypes]func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)
+	gemmNN   func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) // dst[m,n] = a[m,k]·b[k,n]
 
 	// Reductions; the slices are not empty.
 	dot        func(x, y []float32) float32
@@ -56,9 +55,7 @@ type impl struct {
 	mulSiLU    func(dst, a, b []float32)                     // dst = a⊙silu(b)
 	expSum     func(dst, x []float32, shift float32) float32 // dst = exp(x−shift); Σ dst
 
-	// Widening, exact.
-	widenBF16 func(dst []float32, src []uint16)
-	widenF16  func(dst []float32, src []uint16)
+	widen [numDTypes]widening // exact
 
 	// Recurrences of one head and one token; n = len(y), s is [n,n].
 	wkv5 func(y, s, r, k, v []float32, w, u float32)
@@ -143,35 +140,9 @@ func emptyProduct(op string, dst []float32, ldd, m, n, k int, acc bool) bool {
 	return k == 0
 }
 
-// GemmNT computes dst[m,n] = x[m,k] · w[n,k]ᵀ, or adds the product to dst if acc. ldd, ldx and
-// ldw are the distances between rows. dst must not overlap x or w.
+// GemmNT is Product of float32 numbers. ldd, ldx and ldw are the distances between rows.
 func GemmNT(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) {
-	if emptyProduct("GemmNT", dst, ldd, m, n, k, acc) {
-		return
-	}
-	checkMatrix("GemmNT", "x", len(x), ldx, m, k)
-	checkMatrix("GemmNT", "w", len(w), ldw, n, k)
-	active.gemmNT(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
-}
-
-// GemmNTBF16 is GemmNT with w in bfloat16 bits, widened exactly as it is read.
-func GemmNTBF16(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	if emptyProduct("GemmNTBF16", dst, ldd, m, n, k, acc) {
-		return
-	}
-	checkMatrix("GemmNTBF16", "x", len(x), ldx, m, k)
-	checkMatrix("GemmNTBF16", "w", len(w), ldw, n, k)
-	active.gemmNTBF16(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
-}
-
-// GemmNTF16 is GemmNT with w in IEEE half-precision bits, widened exactly as it is read.
-func GemmNTF16(dst []float32, ldd int, x []float32, ldx int, w []uint16, ldw int, m, n, k int, acc bool) {
-	if emptyProduct("GemmNTF16", dst, ldd, m, n, k, acc) {
-		return
-	}
-	checkMatrix("GemmNTF16", "x", len(x), ldx, m, k)
-	checkMatrix("GemmNTF16", "w", len(w), ldw, n, k)
-	active.gemmNTF16(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
+	Product(F32, dst, ldd, x, ldx, bytesOf(w), 4*ldw, m, n, k, acc)
 }
 
 // GemmNN computes dst[m,n] = a[m,k] · b[k,n], or adds the product to dst if acc. dst must not
@@ -353,22 +324,6 @@ func ExpSum(dst, x []float32, shift float32) float32 {
 		return 0
 	}
 	return active.expSum(dst, x, shift)
-}
-
-// WidenBF16 converts bfloat16 bits to float32, exactly.
-func WidenBF16(dst []float32, src []uint16) {
-	checkLen("WidenBF16", len(dst), len(src))
-	if len(dst) > 0 {
-		active.widenBF16(dst, src)
-	}
-}
-
-// WidenF16 converts IEEE half-precision bits to float32, exactly.
-func WidenF16(dst []float32, src []uint16) {
-	checkLen("WidenF16", len(dst), len(src))
-	if len(dst) > 0 {
-		active.widenF16(dst, src)
-	}
 }
 
 // WKV5 is t tokens of one head of RWKV x051a's recurrence (Peng et al., arXiv:2404.05892, with one

@@ -73,8 +73,8 @@ func vecNEON(im *impl) {
 		}
 		return s + expSumNEON(dst, x, shift)
 	}
-	im.widenBF16 = widenCalls(widenBF16NEON)
-	im.widenF16 = widenCalls(widenF16NEON)
+	im.widen[BF16] = halves(widenCalls(widenBF16NEON))
+	im.widen[F16] = halves(widenCalls(widenF16NEON))
 	im.wkv5 = wkv5NEON
 	im.wkv7 = wkv7NEON
 }

@@ -24,8 +24,8 @@ func vecAVX2(im *impl) {
 	im.sum = sumVecAVX2
 	im.sumSquares = sumSquaresVecAVX2
 	im.max = maxVecAVX2
-	im.widenBF16 = widenBF16VecAVX2
-	im.widenF16 = widenF16VecAVX2
+	im.widen[BF16] = halves(widenBF16VecAVX2)
+	im.widen[F16] = halves(widenF16VecAVX2)
 	im.wkv5 = wkv5VecAVX2
 	im.wkv7 = wkv7VecAVX2
 }

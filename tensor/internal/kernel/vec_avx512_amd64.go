@@ -24,8 +24,8 @@ func vecAVX512(im *impl) {
 	im.sum = sumVecAVX512
 	im.sumSquares = sumSquaresVecAVX512
 	im.max = maxVecAVX512
-	im.widenBF16 = widenBF16VecAVX512
-	im.widenF16 = widenF16VecAVX512
+	im.widen[BF16] = halves(widenBF16VecAVX512)
+	im.widen[F16] = halves(widenF16VecAVX512)
 	im.wkv5 = wkv5VecAVX512
 	im.wkv7 = wkv7VecAVX512
 }

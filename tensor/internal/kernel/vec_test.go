@@ -363,8 +363,8 @@ func TestWiden(t *testing.T) {
 			bits[i] = uint16(i)
 		}
 		bf16, f16 := make([]float32, len(bits)), make([]float32, len(bits))
-		im.widenBF16(bf16, bits)
-		im.widenF16(f16, bits)
+		im.widen[BF16](bf16, bytesOf(bits))
+		im.widen[F16](f16, bytesOf(bits))
 		for i := range bits {
 			if got, want := math.Float32bits(bf16[i]), uint32(i)<<16; got != want {
 				t.Fatalf("bf16 %#x is %#x, want %#x", i, got, want)
@@ -389,10 +389,10 @@ func TestWiden(t *testing.T) {
 		}
 		for n := 1; n <= 130; n++ {
 			from := 0x3c00 + n // ordinary numbers in both formats
-			check := func(what string, widen func([]float32, []uint16), want []float32) {
+			check := func(what string, widen widening, want []float32) {
 				t.Helper()
 				all, dst := guarded(n, n%4)
-				widen(dst, bits[from:][:n])
+				widen(dst, bytesOf(bits[from:][:n]))
 				checkGuards(t, what, all, n, n%4)
 				for i := range dst {
 					if dst[i] != want[from+i] {
@@ -400,8 +400,8 @@ func TestWiden(t *testing.T) {
 					}
 				}
 			}
-			check("widenBF16", im.widenBF16, bf16)
-			check("widenF16", im.widenF16, f16)
+			check("widenBF16", im.widen[BF16], bf16)
+			check("widenF16", im.widen[F16], f16)
 		}
 	})
 }

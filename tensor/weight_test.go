@@ -71,11 +71,11 @@ func TestRoundToNearestEven(t *testing.T) {
 
 func TestConvert(t *testing.T) {
 	x := FromSlice([]float32{1, 2.5, -3, 0.1, 5, 6}, 2, 3)
-	if x.Convert(F32) != x {
+	if w := x.Weight(); w.Convert(F32) != w {
 		t.Error("converted to its own dtype")
 	}
 	for _, dtype := range []DType{BF16, F16} {
-		y := x.Cols(1, 3).Convert(dtype)
+		y := x.Cols(1, 3).Weight().Convert(dtype)
 		if got, want := y.String(), "[[2.5 -3] [5 6]]"; got != want || y.DType() != dtype {
 			t.Errorf("%v %v, want %v %v", y.DType(), got, dtype, want)
 		}
@@ -84,7 +84,33 @@ func TestConvert(t *testing.T) {
 		}
 	}
 	// 0.1 in the two formats
-	if got := x.Convert(BF16).Bits()[3]; got != 0x3dcd {
+	if got := math.Float32bits(x.Weight().Convert(BF16).Float32().Data()[3]); got != 0x3dcd<<16 {
 		t.Errorf("0.1 as bf16 is %#x", got)
+	}
+}
+
+// Rows, Transpose, Reshape and Packed of every type give what the same do to float32.
+func TestWeightViews(t *testing.T) {
+	x := FromSlice([]float32{1, 2.5, -3, 0.5, 5, 6, 7, 8}, 4, 2)
+	for _, dtype := range []DType{F32, BF16, F16} {
+		w := x.Weight().Convert(dtype)
+		for _, c := range []struct {
+			got  *Weight
+			want string
+		}{
+			{w.Rows(1, 3), "[[-3 0.5] [5 6]]"},
+			{w.Rows(2, 2), "[]"},
+			{w.Transpose(), "[[1 -3 5 7] [2.5 0.5 6 8]]"},
+			{w.Reshape(2, 2, 2), "[[[1 2.5] [-3 0.5]] [[5 6] [7 8]]]"},
+			{x.Cols(1, 2).Weight().Packed(), "[[2.5] [0.5] [6] [8]]"},
+			{x.Cols(1, 2).Weight().Transpose(), "[[2.5 0.5 6 8]]"},
+		} {
+			if got := c.got.String(); got != c.want || got != c.got.Float32().String() {
+				t.Errorf("%v: %s, want %s", dtype, got, c.want)
+			}
+		}
+	}
+	if v := x.Weight().Float32(); &v.Data()[0] != &x.Data()[0] {
+		t.Error("Float32 of a float32 weight is a copy")
 	}
 }

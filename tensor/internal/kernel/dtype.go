@@ -1,0 +1,189 @@
+package kernel
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// DType says how numbers are stored: one of the rows of dtypes. The zero value is none.
+//
+// A new format of weights is a constant here, a row in dtypes, and a function that widens it, which is
+// the reference that everything else is tested against. With these alone its products work: rows of
+// it are widened, a few at a time, for the float32 product. An instruction set that can do better gets
+// an entry in its impl's products, beside those of gemm_amd64.go and gemm_nt_arm64.go, and may get
+// one in widen.
+type DType uint8
+
+// Weights come in the first three; tensors of the others can be listed, and copied from file to file.
+const (
+	F32  DType = iota + 1 // IEEE 754 binary32
+	BF16                  // bfloat16: the upper half of a binary32
+	F16                   // IEEE 754 binary16
+	F64                   // IEEE 754 binary64
+	Int64
+	Int32
+	Int16
+	Int8
+	Uint64
+	Uint32
+	Uint16
+	Uint8
+	Bool
+	Complex64
+	Complex128
+	F8E4M3     // torch.float8_e4m3fn
+	F8E5M2     // torch.float8_e5m2
+	F8E8M0     // torch.float8_e8m0fnu
+	F8E4M3FNUZ // torch.float8_e4m3fnuz
+	F8E5M2FNUZ // torch.float8_e5m2fnuz
+	F4x2       // two numbers in a byte
+	Complex32
+	Bits8
+	Bits16
+	QUint8 // quantized
+	QInt8
+	QInt32
+	QUint4x2
+	QUint2x4
+
+	numDTypes
+)
+
+// widening converts len(dst) numbers, whole blocks, to float32.
+type widening func(dst []float32, src []byte)
+
+// dtypes has for each DType its name, the numbers and the bytes of a block, and how to widen it: nil
+// for what can't be a weight.
+var dtypes = [numDTypes]struct {
+	name         string
+	block, bytes int
+	widen        widening
+}{
+	F32:        {"f32", 1, 4, func(dst []float32, src []byte) { copy(dst, view[float32](src)) }},
+	BF16:       {"bf16", 1, 2, halves(widenBF16Generic)},
+	F16:        {"f16", 1, 2, halves(widenF16Generic)},
+	F64:        {"f64", 1, 8, nil},
+	Int64:      {"int64", 1, 8, nil},
+	Int32:      {"int32", 1, 4, nil},
+	Int16:      {"int16", 1, 2, nil},
+	Int8:       {"int8", 1, 1, nil},
+	Uint64:     {"uint64", 1, 8, nil},
+	Uint32:     {"uint32", 1, 4, nil},
+	Uint16:     {"uint16", 1, 2, nil},
+	Uint8:      {"uint8", 1, 1, nil},
+	Bool:       {"bool", 1, 1, nil},
+	Complex64:  {"complex64", 1, 8, nil},
+	Complex128: {"complex128", 1, 16, nil},
+	F8E4M3:     {"f8_e4m3", 1, 1, nil},
+	F8E5M2:     {"f8_e5m2", 1, 1, nil},
+	F8E8M0:     {"f8_e8m0", 1, 1, nil},
+	F8E4M3FNUZ: {"f8_e4m3fnuz", 1, 1, nil},
+	F8E5M2FNUZ: {"f8_e5m2fnuz", 1, 1, nil},
+	F4x2:       {"f4_x2", 1, 1, nil}, // an element is the pair
+	Complex32:  {"complex32", 1, 4, nil},
+	Bits8:      {"bits8", 1, 1, nil},
+	Bits16:     {"bits16", 1, 2, nil},
+	QUint8:     {"quint8", 1, 1, nil},
+	QInt8:      {"qint8", 1, 1, nil},
+	QInt32:     {"qint32", 1, 4, nil},
+	QUint4x2:   {"quint4x2", 1, 1, nil},
+	QUint2x4:   {"quint2x4", 1, 1, nil},
+}
+
+// String returns a short name: "f32", "bf16", "f16", "f64", "int64", "bool" …
+func (d DType) String() string {
+	if d == 0 || d >= numDTypes {
+		return fmt.Sprintf("DType(%d)", uint8(d))
+	}
+	return dtypes[d].name
+}
+
+// Block returns how many numbers are stored together, and the bytes that they take: 1 and the size of
+// a number for all but quantized formats.
+func (d DType) Block() (numbers, bytes int) { return dtypes[d].block, dtypes[d].bytes }
+
+// Bytes returns the bytes of n numbers, which must be whole blocks.
+func (d DType) Bytes(n int) int {
+	r := &dtypes[d]
+	if r.block != 1 && n%r.block != 0 {
+		panic(fmt.Sprintf("kernel: %d numbers of %v, which has blocks of %d", n, d, r.block))
+	}
+	return n / r.block * r.bytes
+}
+
+// Float reports whether elements are floating-point numbers, eight-bit ones among them.
+func (d DType) Float() bool { return d >= F32 && d <= F64 || d >= F8E4M3 && d <= F4x2 }
+
+// Weight reports whether weights may have the type: whether Widen and Product take it.
+func (d DType) Weight() bool { return d < numDTypes && dtypes[d].widen != nil }
+
+// size returns the bytes of one number of a format without blocks.
+func (d DType) size() int { return dtypes[d].bytes }
+
+// view returns the numbers that are stored in b, whose start must be aligned for them.
+func view[E any](b []byte) []E {
+	if len(b) == 0 {
+		return nil
+	}
+	var e E
+	return unsafe.Slice((*E)(unsafe.Pointer(&b[0])), len(b)/int(unsafe.Sizeof(e)))
+}
+
+// bytesOf returns the memory of x.
+func bytesOf[E any](x []E) []byte {
+	if len(x) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), len(x)*int(unsafe.Sizeof(x[0])))
+}
+
+// halves makes a widening of a function over bit patterns.
+func halves(f func(dst []float32, src []uint16)) widening {
+	return func(dst []float32, src []byte) { f(dst, view[uint16](src)) }
+}
+
+// Widen converts len(dst) numbers of a weight's type d to float32, exactly. src has at least their
+// bytes, aligned as the type's numbers are.
+func Widen(d DType, dst []float32, src []byte) {
+	if need := d.Bytes(len(dst)); len(src) < need {
+		panic(fmt.Sprintf("kernel: Widen: %d bytes of %v, want %d", len(src), d, need))
+	}
+	if len(dst) > 0 {
+		active.widen[d](dst, src[:d.Bytes(len(dst))])
+	}
+}
+
+// Product computes dst[m,n] = x[m,k] · w[n,k]ᵀ, or adds the product to dst if acc, with w of a
+// weight's type d, widened exactly as it is read. ldd and ldx are numbers from row to row, ldw is
+// bytes. dst must not overlap x or w.
+func Product(d DType, dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
+	if emptyProduct("Product", dst, ldd, m, n, k, acc) {
+		return
+	}
+	checkMatrix("Product", "x", len(x), ldx, m, k)
+	checkMatrix("Product", "w (in bytes)", len(w), ldw, n, d.Bytes(k))
+	active.product(d, dst, ldd, x, ldx, w, ldw, m, n, k, acc)
+}
+
+// product is Product of an instruction set, by its own entry or through widened rows.
+func (im *impl) product(d DType, dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
+	if f := im.products[d]; f != nil {
+		f(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
+		return
+	}
+	// Rows of w are widened some at a time, so that they stay in a cache for all rows of x.
+	rows := min(max(wideNumbers/k, 1), n)
+	b := getBuffer(rows * k)
+	defer b.put()
+	wide, row := b.data[:rows*k], d.Bytes(k)
+	for j := 0; j < n; j += rows {
+		cols := min(rows, n-j)
+		for r := range cols {
+			im.widen[d](wide[r*k:][:k], w[(j+r)*ldw:][:row])
+		}
+		im.products[F32](dst[j:], ldd, x, ldx, bytesOf(wide), 4*k, m, cols, k, acc)
+	}
+}
+
+// wideNumbers is how many widened weights are kept at a time: 128 KiB of them.
+const wideNumbers = 32 << 10

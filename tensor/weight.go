@@ -1,0 +1,198 @@
+package tensor
+
+import (
+	"fmt"
+	"math"
+	"unsafe"
+
+	"microrwkv/tensor/internal/kernel"
+)
+
+// Weight is what products read: a row-major array of up to four dimensions in any format, as a file
+// has it. Its rows (the last dimension) are whole blocks of the format and equally far apart. It
+// aliases the memory that it is made over, often a mapped file, and is never written.
+type Weight struct {
+	dims
+	stride int // bytes from the start of one row to the start of the next
+	dtype  DType
+	data   []byte
+}
+
+// NewWeight returns a weight over data, which it aliases and which must be aligned as the type's
+// numbers are. It panics unless data has exactly the bytes of shape.
+func NewWeight(dtype DType, data []byte, shape ...int) *Weight {
+	if !dtype.Weight() {
+		panic(fmt.Sprintf("tensor: a weight of type %v", dtype))
+	}
+	w := &Weight{dims: newDims(shape), dtype: dtype, data: data}
+	w.stride = dtype.Bytes(w.cols())
+	if w.rows()*w.stride != len(data) {
+		panic(fmt.Sprintf("tensor: %d bytes for a weight %s of type %v", len(data), formatShape(shape), dtype))
+	}
+	return w
+}
+
+// FromBits returns a weight of type BF16 or F16 over bit patterns, which it aliases. It panics unless
+// bits has exactly the elements of shape.
+func FromBits(dtype DType, bits []uint16, shape ...int) *Weight {
+	if dtype != BF16 && dtype != F16 {
+		panic(fmt.Sprintf("tensor: FromBits of %v", dtype))
+	}
+	return NewWeight(dtype, memory(bits), shape...)
+}
+
+// Weight returns t as a weight of type F32, which aliases it.
+func (t *Tensor) Weight() *Weight {
+	return &Weight{dims: t.dims, stride: 4 * t.stride, dtype: F32, data: memory(t.data)}
+}
+
+// memory returns the bytes of x.
+func memory[E float32 | uint16](x []E) []byte {
+	if len(x) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), len(x)*int(unsafe.Sizeof(x[0])))
+}
+
+// DType returns the format of the numbers.
+func (w *Weight) DType() DType { return w.dtype }
+
+// Contiguous reports whether the rows follow each other without gaps.
+func (w *Weight) Contiguous() bool { return w.stride == w.dtype.Bytes(w.cols()) || w.rows() <= 1 }
+
+// Bytes returns the memory of a contiguous weight; it aliases it. It panics if there are gaps.
+func (w *Weight) Bytes() []byte {
+	if !w.Contiguous() {
+		panic("tensor: Bytes of a view with gaps")
+	}
+	return w.data[:w.rows()*w.dtype.Bytes(w.cols())]
+}
+
+// row returns the bytes of row i.
+func (w *Weight) row(i int) []byte { return w.data[i*w.stride:][:w.dtype.Bytes(w.cols())] }
+
+// RowTo writes row i, widened to float32, into dst; all dimensions but the last count rows.
+func (w *Weight) RowTo(dst []float32, i int) { kernel.Widen(w.dtype, dst[:w.cols()], w.row(i)) }
+
+// Rows returns rows i to j (excluded) of a weight with two dimensions, as a view.
+func (w *Weight) Rows(i, j int) *Weight {
+	v := *w
+	v.slice(i, j)
+	return &v
+}
+
+func (w *Weight) slice(i, j int) {
+	w.checkSlice(i, j, 0, w.shape[1])
+	from, to := 0, 0 // an empty view holds nothing
+	if j > i {
+		from, to = i*w.stride, (j-1)*w.stride+w.dtype.Bytes(w.cols())
+	}
+	w.shape[0], w.data = j-i, w.data[from:to]
+}
+
+// Reshape returns a view with another shape of as many elements, whose rows are whole blocks. It
+// panics if the weight has gaps between its rows.
+func (w *Weight) Reshape(shape ...int) *Weight { return NewWeight(w.dtype, w.Bytes(), shape...) }
+
+// Packed returns the weight itself if it is contiguous, else a copy that is.
+func (w *Weight) Packed() *Weight {
+	if w.Contiguous() {
+		return w
+	}
+	data := make([]byte, 0, w.rows()*w.dtype.Bytes(w.cols()))
+	for i := range w.rows() {
+		data = append(data, w.row(i)...)
+	}
+	return NewWeight(w.dtype, data, w.Shape()...)
+}
+
+// Float32 returns the numbers as a tensor: a view of a weight of type F32 without gaps, else a
+// widened copy.
+func (w *Weight) Float32() *Tensor {
+	if w.dtype == F32 && w.Contiguous() && w.Len() > 0 {
+		b := w.Bytes()
+		return FromSlice(unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4), w.Shape()...)
+	}
+	t := New(w.Shape()...)
+	for i := range w.rows() {
+		w.RowTo(t.Row(i), i)
+	}
+	return t
+}
+
+// Transpose returns a copy of a weight with two dimensions, of the same type, with rows and columns
+// exchanged. It is for types whose blocks are one number.
+func (w *Weight) Transpose() *Weight {
+	block, size := w.dtype.Block()
+	if w.ndim != 2 || block != 1 {
+		panic(fmt.Sprintf("tensor: Transpose of %s, %v", formatShape(w.Shape()), w.dtype))
+	}
+	rows, cols := w.shape[0], w.shape[1]
+	data := make([]byte, rows*cols*size)
+	for i := range rows {
+		row := w.row(i)
+		for j := range cols {
+			copy(data[(j*rows+i)*size:][:size], row[j*size:])
+		}
+	}
+	return NewWeight(w.dtype, data, cols, rows)
+}
+
+// String formats the numbers as nested lists, and large weights as type and shape.
+func (w *Weight) String() string { return w.format(w.dtype.String(), w.RowTo) }
+
+// Convert returns the weight itself if it has that type, else a converted copy. Widening is exact;
+// narrowing rounds to the nearest number, ties to even, and to ±Inf beyond the largest. NaN stays
+// NaN.
+func (w *Weight) Convert(dtype DType) *Weight {
+	switch dtype {
+	case w.dtype:
+		return w
+	case F32:
+		return w.Float32().Weight()
+	case BF16:
+		return w.round(dtype, RoundBF16)
+	case F16:
+		return w.round(dtype, RoundF16)
+	}
+	panic(fmt.Sprintf("tensor: Convert to %v", dtype))
+}
+
+func (w *Weight) round(dtype DType, round func(float32) uint16) *Weight {
+	n := w.cols()
+	bits, row := make([]uint16, w.Len()), make([]float32, n)
+	for i := range w.rows() {
+		w.RowTo(row, i)
+		for j, v := range row {
+			bits[i*n+j] = round(v)
+		}
+	}
+	return FromBits(dtype, bits, w.Shape()...)
+}
+
+// RoundBF16 returns the bits of the bfloat16 nearest to x, ties to even.
+func RoundBF16(x float32) uint16 {
+	b := math.Float32bits(x)
+	if x != x {
+		return uint16(b>>16) | 0x40 // stays a NaN if only lower bits made it one
+	}
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+// RoundF16 returns the bits of the IEEE binary16 nearest to x, ties to even.
+func RoundF16(x float32) uint16 {
+	b := math.Float32bits(x)
+	sign := uint16(b >> 16 & 0x8000)
+	b &= 0x7fffffff
+	switch {
+	case b > 0x7f800000: // NaN
+		return sign | 0x7e00 | uint16(b>>13&0x3ff)
+	case b >= 0x477ff000: // 65520, halfway from the largest to the next, rounds to Inf
+		return sign | 0x7c00
+	case b < 0x38800000: // below 2⁻¹⁴ the result is denormal: a multiple of 2⁻²⁴
+		// adding 0.5 leaves the multiples of 2⁻²⁴ in the sum's low bits, rounded by the addition
+		return sign | uint16(math.Float32bits(math.Float32frombits(b)+0.5)-0x3f000000)
+	}
+	b += 0xfff + b>>13&1
+	return sign | uint16(b>>13-112<<10)
+}
