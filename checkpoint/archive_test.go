@@ -8,12 +8,14 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"microrwkv/checkpoint/internal/torch"
 	"microrwkv/checkpoint/pickle"
+	"microrwkv/tensor"
 )
 
 // entry is one of a zip archive's.
@@ -166,6 +168,66 @@ func TestSharing(t *testing.T) {
 	}
 	if _, err := f.Tensor("t9999"); err == nil || !strings.Contains(err.Error(), "shares its elements") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestLarge opens checkpoints with what long trainings leave beside the weights, and of very many
+// tensors; each takes some hundred megabytes.
+func TestLarge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	log, floats := make([]any, 200000), make([]any, 2000000)
+	for i := range log {
+		log[i] = map[string]any{"step": i, "loss": float64(i), "lr": 1e-3, "time": "now"}
+	}
+	for i := range floats {
+		floats[i] = float64(i)
+	}
+	many := make([]Named, 100000)
+	for i := range many {
+		many[i] = Named{fmt.Sprintf("transformer.h.%d.weight", i), tensor.FromSlice([]float32{float32(i)}, 1)}
+	}
+	for _, c := range []struct {
+		name    string
+		tensors []Named
+		values  map[string]any
+	}{
+		{"log", many[:1], map[string]any{"log": log}}, {"floats", many[:1], map[string]any{"floats": floats}}, {"tensors", many, nil},
+	} {
+		path := filepath.Join(t.TempDir(), c.name+".pt")
+		if err := WritePT(path, c.tensors, c.values); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Open(path)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		if n := len(f.Names()); n != len(c.tensors) {
+			t.Errorf("%s: %d tensors, want %d", c.name, n, len(c.tensors))
+		}
+		f.Close()
+	}
+}
+
+// TestCalls opens a pickle that makes a thousand dicts of the same hundred thousand pairs.
+func TestCalls(t *testing.T) {
+	p := &pickler{out: []byte{0x80, 2, '('}}
+	p.global("collections", "OrderedDict")
+	p.out = append(p.out, "q\x00](K\x01K\x02\x86q\x01"...)
+	p.out = append(p.out, strings.Repeat("h\x01", 100000)...)
+	p.out = append(p.out, "e\x85q\x02"...)
+	p.out = append(p.out, strings.Repeat("h\x00h\x02R", 1000)...)
+	p.out = append(p.out, 't', '.')
+	b := rezip(t, []entry{{"x/data.pkl", p.out}}, zip.Store, "")
+	var err error
+	spent := allocated(func() { _, err = OpenBytes("x.pt", b) })
+	if err == nil || !strings.Contains(err.Error(), "calls that take too much memory") {
+		t.Errorf("error %v", err)
+	}
+	if limit := 2 * pickle.MaxMemory(len(p.out)); spent > limit {
+		t.Errorf("%d bytes allocated, want at most %d", spent, limit)
 	}
 }
 

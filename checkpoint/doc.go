@@ -67,7 +67,8 @@
 //
 //	classes outside the table, which the error names; none is run     TestHostile: os_system.pt, eval.pt, whole_module.pt
 //	pickles that are cut short, too deep, contain themselves, want    TestHostile: deep_pickle.pt, garbage_pickle.pt;
-//	   more memory than 16 MB + 160 times their length, or are noise     TestHostile and TestBudget of package pickle
+//	   more memory than 64 MB + 400 times their length, or are noise     TestHostile and TestBudget of package pickle;
+//	   (what they call, as much again; nothing else bounds them)         TestLarge, TestCalls
 //	storages that are missing, short, negative, huge, overlapping     TestHostile: *_storage.pt; TestOverlap, TestLegacy
 //	tensors outside their storage; multitudes that share one          TestHostile, TestStrides, TestSharing
 //	files cut short anywhere                                          TestTruncated; TestHostile: truncated*.pt
@@ -88,8 +89,8 @@
 //
 // # What gopickle gets wrong
 //
-// gopickle v0.2.0 decodes the pickles, and trusts them. A stream is walked before gopickle sees it
-// (package pickle), which refuses or rewrites what it would stumble over:
+// gopickle v0.2.0 decodes the pickles, and trusts them. A stream is walked by a closed table of opcodes
+// before gopickle sees it (package pickle), which refuses or rewrites what it would stumble over:
 //
 //	it allocates any length that is declared (BINUNICODE8, LONG4 …)   lengths are checked against the bytes
 //	it reads frames into memory, of any size                          frames are left out

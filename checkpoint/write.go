@@ -204,7 +204,7 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 			return err
 		}
 		const chunk = 1 << 18 // bytes, a multiple of every element's size
-		out := make([]byte, 0, 4*chunk)
+		var out []byte        // a part in another form
 		for len(b) > 0 {
 			part := b[:min(len(b), chunk)]
 			b = b[len(part):]

@@ -1,7 +1,6 @@
 package tokenizer
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,12 +8,18 @@ import (
 	"slices"
 	"unicode/utf8"
 
-	"github.com/nlpodyssey/gopickle/pickle"
-	"github.com/nlpodyssey/gopickle/types"
+	"microrwkv/checkpoint/pickle"
 )
 
 // maxChars bounds the ids of a character vocabulary: there are no more characters than that.
 const maxChars = utf8.MaxRune + 1
+
+// What a vocabulary of all Unicode's 150,000 assigned characters stays below, in the file and to
+// decode.
+const (
+	maxMetaBytes  = 8 << 20
+	maxMetaMemory = 256 << 20
+)
 
 // Char reads the character vocabulary in a meta.pkl, as nanoGPT's data/shakespeare_char/prepare.py
 // writes it. Errors name the file.
@@ -36,7 +41,7 @@ func Char(path string) (Tokenizer, error) {
 // the ids need. Anything else in it is ignored. There is no end of a document.
 //
 // The file may come from anywhere: a pickle that names a class, or wants more memory than a
-// vocabulary of all Unicode needs, is refused before it is decoded. ReadMeta reads r to its end.
+// vocabulary of all Unicode needs, is refused. ReadMeta reads r to its end.
 func ReadMeta(r io.Reader) (Tokenizer, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxMetaBytes+1))
 	if err != nil {
@@ -46,29 +51,31 @@ func ReadMeta(r io.Reader) (Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	top, ok := meta.(*types.Dict)
+	top, ok := meta.(*pickle.Dict)
 	if !ok {
 		return nil, errors.New("meta pickle: not a dict")
 	}
 	return charsOf(top)
 }
 
-// unpickle decodes data if scanPickle lets it pass. The decoder panics on some malformed pickles.
-func unpickle(data []byte) (value any, err error) {
-	if err := scanPickle(data); err != nil {
-		return nil, fmt.Errorf("meta pickle: %w", err)
+// metaDecoder decodes plain values only.
+var metaDecoder = pickle.Decoder{
+	FindClass: func(module, name string) (any, error) {
+		return nil, fmt.Errorf("class %q is not allowed, only plain values are", module+"."+name)
+	},
+	PersistentLoad: func(any) (any, error) { return nil, errors.New("objects from elsewhere are not allowed") },
+	MaxMemory:      maxMetaMemory,
+	Binary:         true,
+}
+
+// unpickle decodes a pickle of plain values.
+func unpickle(data []byte) (any, error) {
+	if len(data) > maxMetaBytes {
+		return nil, fmt.Errorf("meta pickle: larger than %d bytes", maxMetaBytes)
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			value, err = nil, fmt.Errorf("meta pickle: malformed: %v", p)
-		}
-	}()
-	u := pickle.NewUnpickler(bytes.NewReader(data))
-	u.FindClass = func(module, name string) (any, error) {
-		return nil, fmt.Errorf("class %s.%s is not allowed", module, name)
-	}
-	if value, err = u.Load(); err != nil {
-		return nil, fmt.Errorf("meta pickle: %w", err)
+	value, _, err := metaDecoder.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("meta %w", err)
 	}
 	return value, nil
 }
@@ -99,19 +106,11 @@ func (c *chars) Encode(text string) ([]int, error) {
 	return ids, nil
 }
 
-// charsOf builds the vocabulary that meta describes. As in Python, the last of equal keys counts.
-func charsOf(meta *types.Dict) (*chars, error) {
-	var stoi, itos, size any
-	for _, e := range *meta {
-		switch e.Key {
-		case "stoi":
-			stoi = e.Value
-		case "itos":
-			itos = e.Value
-		case "vocab_size":
-			size = e.Value
-		}
-	}
+// charsOf builds the vocabulary that meta describes.
+func charsOf(meta *pickle.Dict) (*chars, error) {
+	stoi, _ := meta.Get("stoi")
+	itos, _ := meta.Get("itos")
+	size, _ := meta.Get("vocab_size")
 	if stoi == nil && itos == nil {
 		return nil, errors.New("meta pickle: neither stoi nor itos")
 	}
@@ -140,11 +139,11 @@ func charsOf(meta *types.Dict) (*chars, error) {
 		n = max(n, id+1)
 	}
 	if size != nil {
-		k, ok := size.(int)
-		if !ok || k < n || k > maxChars {
+		k, ok := size.(int64)
+		if !ok || k < int64(n) || k > maxChars {
 			return nil, fmt.Errorf("meta pickle: vocab_size is %v, the largest id %d", describe(size), n-1)
 		}
-		n = k
+		n = int(k)
 	}
 	if len(byID) == 0 {
 		return nil, errors.New("meta pickle: no characters")
@@ -161,12 +160,12 @@ func readStoi(v any) (map[rune]int, error) {
 	if v == nil {
 		return ids, nil
 	}
-	dict, ok := v.(*types.Dict)
+	dict, ok := v.(*pickle.Dict)
 	if !ok {
 		return nil, fmt.Errorf("%s, want a dict", describe(v))
 	}
-	for _, e := range *dict {
-		r, id, err := entry(e.Key, e.Value)
+	for i, key := range dict.Keys {
+		r, id, err := entry(key, dict.Values[i])
 		if err != nil {
 			return nil, err
 		}
@@ -179,17 +178,17 @@ func readItos(v any) (map[int]rune, error) {
 	runes := map[int]rune{}
 	switch v := v.(type) {
 	case nil:
-	case *types.Dict:
-		for _, e := range *v {
-			r, id, err := entry(e.Value, e.Key)
+	case *pickle.Dict:
+		for i, key := range v.Keys {
+			r, id, err := entry(v.Values[i], key)
 			if err != nil {
 				return nil, err
 			}
 			runes[id] = r
 		}
-	case *types.List:
-		for i, s := range *v {
-			r, id, err := entry(s, i)
+	case pickle.List:
+		for i, s := range v {
+			r, id, err := entry(s, int64(i))
 			if err != nil {
 				return nil, err
 			}
@@ -208,11 +207,11 @@ func entry(char, id any) (rune, int, error) {
 	if !ok || n == 0 || n != len(s) || r == utf8.RuneError && n == 1 {
 		return 0, 0, fmt.Errorf("%s, want one character", describe(char))
 	}
-	i, ok := id.(int)
+	i, ok := id.(int64)
 	if !ok || i < 0 || i >= maxChars {
 		return 0, 0, fmt.Errorf("the id of %q is %s, want 0 to %d", r, describe(id), maxChars-1)
 	}
-	return r, i, nil
+	return r, int(i), nil
 }
 
 func invert[K, V comparable](m map[K]V) (map[V]K, error) {
@@ -254,7 +253,7 @@ func describe(v any) string {
 			return fmt.Sprintf("%q…", v[:32])
 		}
 		return fmt.Sprintf("%q", v)
-	case int, bool, float64:
+	case int64, bool, float64:
 		return fmt.Sprint(v)
 	}
 	return fmt.Sprintf("a %T", v)

@@ -168,7 +168,7 @@ func TestReadMetaHostile(t *testing.T) {
 		}
 		// All that is allocated in the course, most of it garbage at once: io.ReadAll grows by a
 		// quarter, so reading maxMetaBytes takes some five times as much.
-		if n := after.TotalAlloc - before.TotalAlloc; n > 6*maxMetaBytes {
+		if n := after.TotalAlloc - before.TotalAlloc; n > 6*maxMetaBytes+maxMetaMemory {
 			t.Errorf("%s: %d bytes allocated for %d", name, n, len(data))
 		}
 	}
@@ -186,6 +186,28 @@ func TestReadMetaTruncated(t *testing.T) {
 				t.Errorf("%s: no error for the first %d of %d bytes", name, n, len(data))
 			}
 		}
+	}
+}
+
+// TestCharUnicode reads a vocabulary as large as that of all assigned characters, as Python writes it.
+func TestCharUnicode(t *testing.T) {
+	const n = 150000
+	u32 := binary.LittleEndian.AppendUint32
+	stoi, itos := []byte("\x8c\x04stoi\x94}\x94("), []byte("\x8c\x04itos\x94}\x94(")
+	for i := range n {
+		s := string(rune(0x10000 + i))
+		stoi = append(append(append(stoi, 0x8c, byte(len(s))), s...), 0x94)
+		stoi = u32(append(stoi, 'J'), uint32(i))
+		itos = u32(append(itos, 'J'), uint32(i))
+		itos = u32(append(itos, 'j'), uint32(i+3)) // after the dict, "stoi" and the dict in it
+	}
+	data := append(append(append(append([]byte("\x80\x04}\x94("), stoi...), 'u'), itos...), "uu."...)
+	tok, err := ReadMeta(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tok.VocabSize(); got != n {
+		t.Errorf("%d characters, want %d", got, n)
 	}
 }
 

@@ -1,365 +1,148 @@
 package pickle
 
-import (
-	"bytes"
-	"errors"
-	"fmt"
-	"math/big"
-	"slices"
+// An opcode is a row of the table of what a pickle may hold.
+type opcode struct {
+	name  string   // Python's, in its pickletools; "" if there is no such opcode
+	arg   argument // what follows it in the stream
+	takes string   // the kinds of the values that it takes from the stack, the lowest first; see kind
+	gives string   // the kinds of those that it puts there
+	cost  int64    // what the Unpickler, the scan and the conversion allocate for it in bytes, rounded up,
+	byte  int64    // for each byte of its argument,
+	item  int64    // and for each value that it takes, but the one that it gives back
+
+	check  effect // what else must hold, and happens
+	write  effect // writes something in the opcode's place, or nothing
+	text   bool   // only protocol 0 writes it
+	refuse string // why it is refused
+}
+
+// An effect is what the scan does with an opcode's argument and the values that it takes.
+type effect func(s *scanner, arg []byte, taken []value) error
+
+// argument is what follows an opcode: so many bytes, or one of these. An argument that begins with
+// its own length, of 1, 4 or 8 bytes, is the bytes after it.
+type argument int8
+
+const (
+	count1   argument = -1
+	count4   argument = -4
+	count8   argument = -8
+	line     argument = 100 // at most maxLine bytes
+	twoLines argument = 101 // each of at most maxLine bytes
+	longLine argument = 102 // a line of any length
 )
 
-// effect reads the arguments of an opcode, follows what it does to the stack, and reports whether
-// it has put something in the opcode's place.
-func (s *scanner) effect(op byte) (rewritten bool, err error) {
-	switch op {
-	case 0x80: // PROTO
-		v, err := s.number(1)
-		if err == nil && v > 5 {
-			err = fmt.Errorf("protocol %d, want at most 5", v)
-		}
-		return false, err
-	case 0x95: // FRAME: left out, it only announces bytes
-		n, err := s.number(8)
-		if err == nil && n > uint64(len(s.in)-s.pos) {
-			err = fmt.Errorf("a frame of %d bytes, %d are left", n, len(s.in)-s.pos)
-		}
-		return true, err
-	case '.': // STOP
-		_, err := s.pop(1)
-		return false, err
-	case '(', '0', '1', '2':
-		return false, s.shuffle(op)
-	case 'N', 0x88, 0x89, 'K', 'M', 'J', 'G', 'I', 'F', 'L', 0x8a, 0x8b:
-		return s.scalar(op)
-	case 'X', 0x8c, 0x8d, 'T', 'U', 'S', 'V', 'B', 'C', 0x8e, 0x96:
-		return false, s.bytes(op)
-	case 'q', 'r', 'p', 0x94, 'h', 'j', 'g':
-		return s.memory(op)
-	case 'c', 0x93, 'i', 'o', 'R', 0x81, 0x92, 'b', 'Q':
-		return s.classes(op)
-	case 0x98: // READONLY_BUFFER
-		return true, nil
-	case 0x97:
-		return false, errors.New("a buffer outside the file")
-	case 0x82, 0x83, 0x84:
-		return false, errors.New("an extension code")
-	case 'P':
-		return false, errors.New("a persistent id as text")
-	}
-	return false, s.container(op)
+// kind is what is known of a value on the scanned stack, written as a letter. Where an opcode takes
+// values, v is any, and ( at the end stands for a mark and all values above it; where it gives some,
+// 1 is the first one that it took.
+type kind byte
+
+const (
+	other  kind = 'v'
+	text   kind = 's' // a string of the input, at off
+	class  kind = 'c' // pushed by GLOBAL or STACK_GLOBAL
+	object kind = 'o' // made by a class
+	tuple  kind = 't'
+)
+
+// wanted says what is wrong if a value is not of a kind that an opcode takes.
+var wanted = map[kind]string{
+	text:   "a class name that is not a string",
+	class:  "a call of something that is not a class",
+	object: "BUILD of something that no class made",
+	tuple:  "arguments that are not a tuple",
 }
 
-func (s *scanner) shuffle(op byte) error {
-	switch op {
-	case '(': // MARK
-		if len(s.marks) >= maxMark {
-			return errDepth
-		}
-		s.marks = append(s.marks, len(s.stack))
-		return s.spend(costMark)
-	case '0': // POP, of a mark if there is nothing above it
-		if len(s.marks) > 0 && s.marks[len(s.marks)-1] == len(s.stack) {
-			s.marks = s.marks[:len(s.marks)-1]
-			return nil
-		}
-		_, err := s.pop(1)
-		return err
-	case '1': // POP_MARK
-		_, err := s.popMark()
-		return err
-	}
-	v, err := s.pop(1) // DUP
-	if err != nil {
-		return err
-	}
-	s.stack = s.stack[:len(s.stack)+1]
-	return s.push(v[0])
-}
+// What things cost in bytes.
+const (
+	costValue  = 96  // of each value given: a stack slot here and there, with room to grow, and a boxed number
+	costMark   = 400 // a stack of 16 slots
+	costObject = 256 // a container's header and first slots, and its converted form
+	costSet    = 640 // more, for a set
+	costItem   = 160 // an entry of a container, in all its forms
+	costMemo   = 160 // a memo entry, here and there
+	costNumber = 384 // a number that is parsed
+	costText   = 32
+	textByte   = 6
+	digitByte  = 16
+	nameByte   = 8
+)
 
-func (s *scanner) scalar(op byte) (rewritten bool, err error) {
-	switch op {
-	case 'K':
-		_, err = s.take(1)
-	case 'M':
-		_, err = s.take(2)
-	case 'J':
-		_, err = s.take(4)
-	case 'G':
-		_, err = s.take(8)
-	case 'I', 'F', 'L':
-		var line []byte
-		if line, err = s.line(); err != nil {
-			return false, err
-		}
-		if err = s.spend(384 + 16*int64(len(line))); err == nil && op == 'L' {
-			rewritten = true
-			err = s.longText(line)
-		}
-	case 0x8a, 0x8b: // LONG1, LONG4
-		var n uint64
-		if n, err = s.number(map[byte]int{0x8a: 1, 0x8b: 4}[op]); err != nil {
-			return false, err
-		}
-		if n > maxLong {
-			return false, fmt.Errorf("an integer of %d bytes", n)
-		}
-		var b []byte
-		if b, err = s.take(n); err == nil {
-			rewritten = true
-			err = s.long(b)
-		}
-	}
-	if err != nil {
-		return false, err
-	}
-	return rewritten, s.push(value{})
-}
+// opcodes is the closed table: what is not in it is refused.
+var opcodes = [256]opcode{
+	0x80: {name: "PROTO", arg: 1, check: checkProtocol},
+	0x95: {name: "FRAME", arg: 8, write: skipFrame},
+	'.':  {name: "STOP", takes: "v"},
 
-// long writes an integer, which is little-endian in two's complement, for the Unpickler. That makes an
-// int of one of up to eight bytes, cut short where an int has four, and panics at one of none: both
-// become longer.
-func (s *scanner) long(b []byte) error {
-	var wide [9]byte
-	if len(b) == 0 || len(b) > 4 && len(b) < len(wide) {
-		if len(b) > 0 && b[len(b)-1] >= 0x80 {
-			for i := range wide {
-				wide[i] = 0xff
-			}
-		}
-		copy(wide[:], b)
-		b = wide[:]
-	}
-	s.out = append(s.out, 0x8a, byte(len(b)))
-	s.out = append(s.out, b...)
-	return s.spend(384)
-}
+	'N':  {name: "NONE", gives: "v"},
+	0x88: {name: "NEWTRUE", gives: "v"},
+	0x89: {name: "NEWFALSE", gives: "v"},
+	'K':  {name: "BININT1", arg: 1, gives: "v"},
+	'M':  {name: "BININT2", arg: 2, gives: "v"},
+	'J':  {name: "BININT", arg: 4, gives: "v"},
+	'G':  {name: "BINFLOAT", arg: 8, gives: "v"},
+	0x8a: {name: "LONG1", arg: count1, gives: "v", cost: costNumber, write: writeLong},
+	0x8b: {name: "LONG4", arg: count4, gives: "v", cost: costNumber, write: writeLong},
+	'I':  {name: "INT", arg: line, gives: "v", cost: costNumber, byte: digitByte, text: true},
+	'F':  {name: "FLOAT", arg: line, gives: "v", cost: costNumber, byte: digitByte, text: true},
+	'L':  {name: "LONG", arg: line, gives: "v", cost: 2 * costNumber, byte: digitByte, text: true, write: writeDigits},
 
-// longText writes an integer of decimal digits, and an L at their end, as long does.
-func (s *scanner) longText(line []byte) error {
-	n, ok := new(big.Int).SetString(string(bytes.TrimSuffix(line, []byte("L"))), 10)
-	if !ok {
-		return errors.New("a bad integer")
-	}
-	size := n.BitLen()/8 + 1
-	if size > maxLong {
-		return fmt.Errorf("an integer of %d bytes", size)
-	}
-	if n.Sign() < 0 {
-		n.Add(n, new(big.Int).Lsh(big.NewInt(1), uint(8*size)))
-	}
-	b := n.FillBytes(make([]byte, size))
-	slices.Reverse(b)
-	return s.long(b)
-}
+	'X':  {name: "BINUNICODE", arg: count4, gives: "s", cost: costText, byte: textByte},
+	0x8c: {name: "SHORT_BINUNICODE", arg: count1, gives: "s", cost: costText, byte: textByte},
+	0x8d: {name: "BINUNICODE8", arg: count8, gives: "s", cost: costText, byte: textByte},
+	'U':  {name: "SHORT_BINSTRING", arg: count1, gives: "s", cost: costText, byte: textByte},
+	'T':  {name: "BINSTRING", arg: count4, gives: "s", cost: costText, byte: textByte},
+	'S':  {name: "STRING", arg: longLine, gives: "v", cost: costText, byte: textByte, text: true},
+	'V':  {name: "UNICODE", arg: longLine, gives: "v", cost: costText, byte: textByte, text: true},
+	'C':  {name: "SHORT_BINBYTES", arg: count1, gives: "v", cost: costText, byte: textByte},
+	'B':  {name: "BINBYTES", arg: count4, gives: "v", cost: costText, byte: textByte},
+	0x8e: {name: "BINBYTES8", arg: count8, gives: "v", cost: costText, byte: textByte},
+	0x96: {name: "BYTEARRAY8", arg: count8, gives: "v", cost: costText, byte: textByte},
+	0x98: {name: "READONLY_BUFFER", write: skip},
 
-func (s *scanner) bytes(op byte) error {
-	var n uint64
-	var err error
-	switch op {
-	case 0x8c, 'U', 'C':
-		n, err = s.number(1)
-	case 'X', 'T', 'B':
-		n, err = s.number(4)
-	case 0x8d, 0x8e, 0x96:
-		n, err = s.number(8)
-	case 'S', 'V':
-		rest := s.in[s.pos:]
-		end := bytes.IndexByte(rest, '\n')
-		if end < 0 {
-			return errTruncated
-		}
-		n = uint64(end) + 1
-	}
-	if err != nil {
-		return err
-	}
-	at := s.pos
-	if _, err := s.take(n); err != nil {
-		return err
-	}
-	if err := s.spend(6*int64(n) + 32); err != nil {
-		return err
-	}
-	v := value{}
-	if (op == 'X' || op == 0x8c || op == 0x8d || op == 'U' || op == 'T') && n <= maxLine {
-		v = value{kind: text, off: int32(at), n: int32(n)}
-	}
-	return s.push(v)
-}
+	')':  {name: "EMPTY_TUPLE", gives: "t", cost: costObject},
+	0x85: {name: "TUPLE1", takes: "v", gives: "t", cost: costObject, item: costItem},
+	0x86: {name: "TUPLE2", takes: "vv", gives: "t", cost: costObject, item: costItem},
+	0x87: {name: "TUPLE3", takes: "vvv", gives: "t", cost: costObject, item: costItem},
+	't':  {name: "TUPLE", takes: "(", gives: "t", cost: costObject, item: costItem},
+	']':  {name: "EMPTY_LIST", gives: "v", cost: costObject},
+	'l':  {name: "LIST", takes: "(", gives: "v", cost: costObject, item: costItem},
+	'a':  {name: "APPEND", takes: "vv", gives: "1", item: costItem},
+	'e':  {name: "APPENDS", takes: "v(", gives: "1", item: costItem},
+	'}':  {name: "EMPTY_DICT", gives: "v", cost: costObject},
+	'd':  {name: "DICT", takes: "(", gives: "v", cost: costObject, item: costItem, check: checkPairs},
+	's':  {name: "SETITEM", takes: "vvv", gives: "1", item: costItem},
+	'u':  {name: "SETITEMS", takes: "v(", gives: "1", item: costItem, check: checkEntries},
+	0x8f: {name: "EMPTY_SET", gives: "v", cost: costObject + costSet},
+	0x90: {name: "ADDITEMS", takes: "v(", gives: "1", item: costItem},
+	0x91: {name: "FROZENSET", takes: "(", gives: "v", cost: costObject, item: costItem},
 
-// memory follows the memo; what is stored becomes LONG_BINPUT.
-func (s *scanner) memory(op byte) (rewritten bool, err error) {
-	var key uint64
-	switch op {
-	case 'q', 'h':
-		key, err = s.number(1)
-	case 'r', 'j':
-		key, err = s.number(4)
-	case 'p', 'g':
-		key, err = s.decimal()
-	case 0x94: // MEMOIZE
-		key = uint64(s.memo.len())
-	}
-	if err != nil {
-		return false, err
-	}
-	if op == 'h' || op == 'j' || op == 'g' {
-		return false, s.load(key)
-	}
-	return true, s.store(key)
-}
+	'(': {name: "MARK", cost: costMark, check: mark},
+	'0': {name: "POP", check: pop},
+	'1': {name: "POP_MARK", takes: "("},
+	'2': {name: "DUP", takes: "v", gives: "11"},
 
-// emitClass writes a GLOBAL or INST opcode with the module's name marked.
-func (s *scanner) emitClass(op byte, module, name []byte) error {
-	if bytes.IndexByte(module, '\n') >= 0 || bytes.IndexByte(name, '\n') >= 0 {
-		return errors.New("a class name of more than one line")
-	}
-	s.out = append(s.out, op, classMark)
-	s.out = append(append(s.out, module...), '\n')
-	s.out = append(append(s.out, name...), '\n')
-	return s.spend(int64(8*(len(module)+len(name)) + costObject))
-}
+	'q':  {name: "BINPUT", arg: 1, takes: "v", gives: "1", cost: costMemo, write: putAt(number)},
+	'r':  {name: "LONG_BINPUT", arg: 4, takes: "v", gives: "1", cost: costMemo, write: putAt(number)},
+	'p':  {name: "PUT", arg: line, takes: "v", gives: "1", cost: costMemo, text: true, write: putAt(decimal)},
+	0x94: {name: "MEMOIZE", takes: "v", gives: "1", cost: costMemo, write: memoize},
+	'h':  {name: "BINGET", arg: 1, check: getFrom(number)},
+	'j':  {name: "LONG_BINGET", arg: 4, check: getFrom(number)},
+	'g':  {name: "GET", arg: line, text: true, check: getFrom(decimal)},
 
-func (s *scanner) classes(op byte) (rewritten bool, err error) {
-	switch op {
-	case 'c', 'i': // GLOBAL, INST
-		module, err := s.line()
-		if err != nil {
-			return false, err
-		}
-		name, err := s.line()
-		if err != nil {
-			return false, err
-		}
-		if op == 'i' {
-			if _, err := s.popMark(); err != nil {
-				return false, err
-			}
-		}
-		if err := s.emitClass(op, module, name); err != nil {
-			return false, err
-		}
-		return true, s.push(value{kind: map[byte]kind{'c': class, 'i': object}[op]})
-	case 0x93: // STACK_GLOBAL: becomes POP POP GLOBAL
-		v, err := s.pop(2)
-		if err != nil {
-			return false, err
-		}
-		if v[0].kind != text || v[1].kind != text {
-			return false, errors.New("a class name that is not a string")
-		}
-		s.out = append(s.out, '0', '0')
-		if err := s.emitClass('c', s.in[v[0].off:][:v[0].n], s.in[v[1].off:][:v[1].n]); err != nil {
-			return false, err
-		}
-		return true, s.push(value{kind: class})
-	case 'o': // OBJ: MARK class args…
-		v, err := s.popMark()
-		if err == nil && (len(v) == 0 || v[0].kind != class) {
-			err = errNoClass
-		}
-		return false, s.made(err)
-	case 'R', 0x81, 0x92: // REDUCE, NEWOBJ: class, args; NEWOBJ_EX: class, args, keyword args
-		n := 2
-		if op == 0x92 {
-			n = 3
-		}
-		v, err := s.pop(n)
-		if err == nil && v[0].kind != class {
-			err = errNoClass
-		} else if err == nil && v[1].kind != tuple {
-			err = errors.New("arguments that are not a tuple")
-		}
-		return false, s.made(err)
-	case 'b': // BUILD: object, state
-		if _, err := s.pop(1); err != nil {
-			return false, err
-		}
-		v, err := s.pop(1)
-		if err != nil {
-			return false, err
-		}
-		if v[0].kind != object {
-			return false, errors.New("BUILD of something that no class made")
-		}
-		s.stack = s.stack[:len(s.stack)+1]
-		return false, nil
-	}
-	_, err = s.pop(1) // BINPERSID
-	return false, s.made(err)
-}
+	'c':  {name: "GLOBAL", arg: twoLines, gives: "c", cost: costObject, byte: nameByte, write: writeGlobal},
+	0x93: {name: "STACK_GLOBAL", takes: "ss", gives: "c", cost: costObject, write: writeStackGlobal},
+	'i':  {name: "INST", arg: twoLines, takes: "(", gives: "o", cost: costObject, byte: nameByte, write: writeInst},
+	'o':  {name: "OBJ", takes: "(", gives: "o", cost: costObject, check: checkObject},
+	'R':  {name: "REDUCE", takes: "ct", gives: "o", cost: costObject},
+	0x81: {name: "NEWOBJ", takes: "ct", gives: "o", cost: costObject},
+	0x92: {name: "NEWOBJ_EX", takes: "ctv", gives: "o", cost: costObject},
+	'b':  {name: "BUILD", takes: "ov", gives: "1"},
+	'Q':  {name: "BINPERSID", takes: "v", gives: "o", cost: costObject},
 
-var errNoClass = errors.New("a call of something that is not a class")
-
-// made pushes an object, unless there was an error.
-func (s *scanner) made(err error) error {
-	if err != nil {
-		return err
-	}
-	if err := s.spend(costObject); err != nil {
-		return err
-	}
-	return s.push(value{kind: object})
-}
-
-func (s *scanner) container(op byte) error {
-	n := 0 // elements
-	switch op {
-	case ')', ']', '}':
-	case 0x8f: // EMPTY_SET
-		if err := s.spend(costSet); err != nil {
-			return err
-		}
-	case 0x85, 0x86, 0x87: // TUPLE1, TUPLE2, TUPLE3
-		n = int(op - 0x84)
-		if _, err := s.pop(n); err != nil {
-			return err
-		}
-	case 't', 'l', 'd', 0x91: // TUPLE, LIST, DICT, FROZENSET
-		v, err := s.popMark()
-		if err != nil {
-			return err
-		}
-		if n = len(v); op == 'd' && n%2 != 0 {
-			return errors.New("a dict with a key and no value")
-		}
-	case 'a', 's', 'e', 'u', 0x90: // APPEND, SETITEM, APPENDS, SETITEMS, ADDITEMS
-		return s.extend(op)
-	default:
-		return fmt.Errorf("opcode 0x%02x: this is not a pickle", op)
-	}
-	if err := s.spend(costObject + costItem*int64(n)); err != nil {
-		return err
-	}
-	v := value{}
-	if op == ')' || op == 't' || op >= 0x85 && op <= 0x87 {
-		v.kind = tuple
-	}
-	return s.push(v)
-}
-
-// extend adds values to the container below them.
-func (s *scanner) extend(op byte) error {
-	n := 1
-	var err error
-	switch op {
-	case 'a':
-		_, err = s.pop(1)
-	case 's':
-		_, err = s.pop(2)
-	default:
-		var v []value
-		v, err = s.popMark()
-		if n = len(v); op == 'u' && n%2 != 0 {
-			return errors.New("a dict with a key and no value")
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := s.pop(1); err != nil {
-		return err
-	}
-	s.stack = s.stack[:len(s.stack)+1]
-	return s.spend(costItem * int64(n))
+	'P':  {name: "PERSID", refuse: "a persistent id as text"},
+	0x82: {name: "EXT1", refuse: "an extension code"},
+	0x83: {name: "EXT2", refuse: "an extension code"},
+	0x84: {name: "EXT4", refuse: "an extension code"},
+	0x97: {name: "NEXT_BUFFER", refuse: "a buffer outside the file"},
 }

@@ -1,16 +1,18 @@
-// Package pickle decodes Python pickles from strangers, with gopickle's Unpickler behind guards.
+// Package pickle decodes Python pickles of untrusted files to plain values, with gopickle's
+// Unpickler behind a guard. Nothing in a pickle is ever run.
 //
 // gopickle v0.2.0 trusts its input. Fed as it comes, a few bytes make it allocate any declared
 // size (BINUNICODE8, FRAME, LONG4 …), panic (opcode 0xff, LONG1 of no bytes, DICT of an odd number
 // of items, unhashable set members), spend quadratic time on a long integer, format a whole tree of
 // values into an error text (%#v of whatever stands where a class should, which shared references
 // make exponentially large), or resolve some classes without asking FindClass. So a stream is
-// first walked opcode by opcode, see scan: every length is checked against the bytes that are
-// there, the stack is followed with a few bytes per value, what the Unpickler will allocate is
-// added up and limited, and classes may stand only where classes belong. The walk writes a
-// normalised stream, without frames and with every class name marked so that the Unpickler asks
-// FindClass for all of them. Panics that remain become errors. The result is converted to plain Go
-// values, again with limits: to the depth of nesting, and none may contain itself.
+// first walked by a closed table of opcodes, see opcodes and scan: every length is checked against
+// the bytes that are there, the stack is followed with a few bytes per value, what the Unpickler
+// will allocate is added up and limited (MaxMemory), and classes may stand only where classes
+// belong. The walk hands the stream on, without frames and with every class name marked so that the
+// Unpickler asks FindClass for all of them. Panics that remain become errors. The result is
+// converted to plain Go values, again with limits: to the depth of nesting, and none may contain
+// itself.
 package pickle
 
 import (
@@ -68,6 +70,11 @@ type Decoder struct {
 	FindClass func(module, name string) (any, error)
 	// PersistentLoad returns what a persistent id stands for.
 	PersistentLoad func(id any) (any, error)
+	// MaxMemory is the most bytes that Decode allocates, if that is less than MaxMemory of the
+	// input's length; 0 is no other limit.
+	MaxMemory int64
+	// Binary refuses protocol 0, whose texts gopickle takes as they are, escapes and all.
+	Binary bool
 }
 
 // Decode decodes the pickle that data begins with, and returns its value and length in bytes.
@@ -75,10 +82,14 @@ type Decoder struct {
 // List, or what FindClass and PersistentLoad made. What is shared in the pickle is shared in the
 // value.
 //
-// It allocates at most MaxMemory(len(data)) bytes, besides what FindClass and PersistentLoad
-// allocate.
+// It allocates at most MaxMemory(len(data)) bytes, or Decoder.MaxMemory, besides what FindClass and
+// PersistentLoad allocate.
 func (d Decoder) Decode(data []byte) (value any, n int, err error) {
-	return d.decode(data, MaxMemory(len(data)))
+	limit := MaxMemory(len(data))
+	if d.MaxMemory > 0 {
+		limit = min(limit, d.MaxMemory)
+	}
+	return d.decode(data, limit)
 }
 
 func (d Decoder) decode(data []byte, limit int64) (value any, n int, err error) {
@@ -87,7 +98,9 @@ func (d Decoder) decode(data []byte, limit int64) (value any, n int, err error) 
 			value, err = nil, fmt.Errorf("pickle: %s", clip(fmt.Sprint(r)))
 		}
 	}()
-	stream, n, err := scan(data, limit)
+	s := newScanner(data, limit)
+	s.binary = d.Binary
+	stream, n, err := s.scan()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -96,10 +109,7 @@ func (d Decoder) decode(data []byte, limit int64) (value any, n int, err error) 
 		if module == "" || module[0] != classMark {
 			return nil, fmt.Errorf("pickle: class %q that the scan missed", clip(name))
 		}
-		if module = module[1:]; module == "collections" && name == "OrderedDict" {
-			return Func(newOrderedDict), nil
-		}
-		return d.FindClass(module, name)
+		return d.FindClass(module[1:], name)
 	}
 	u.PersistentLoad = d.PersistentLoad
 	raw, err := u.Load()
@@ -256,8 +266,8 @@ type orderedDict struct {
 	entries []types.DictEntry
 }
 
-// newOrderedDict is the class's call: OrderedDict() or OrderedDict([(key, value), …]).
-func newOrderedDict(args []any) (any, error) {
+// NewOrderedDict is the call of collections.OrderedDict: of nothing, or of [(key, value), …].
+var NewOrderedDict Func = func(args []any) (any, error) {
 	d := &orderedDict{}
 	if len(args) == 0 {
 		return d, nil
@@ -339,7 +349,7 @@ var NewDict Func = func(args []any) (any, error) {
 			args = nil
 		}
 	}
-	return newOrderedDict(args)
+	return NewOrderedDict(args)
 }
 
 // NewObject is the call of a class whose objects are their attributes: they become a Dict.

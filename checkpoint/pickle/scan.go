@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 )
 
 // classMark begins every module name in the normalised stream, so that none is one of those that
@@ -18,57 +20,29 @@ const (
 )
 
 // MaxMemory returns the most bytes that Decode allocates for n bytes of pickle, those included that
-// are free again at its end. A long list of small numbers, two bytes each, takes most for what it
-// is; a state_dict needs a tenth of that.
-func MaxMemory(n int) int64 { return min(16<<20+160*int64(n), 512<<20) }
-
-// What the Unpickler, the scan and the conversion allocate in bytes, rounded up.
-const (
-	costValue  = 96  // a stack slot here and there, with room to grow, and a boxed number
-	costMark   = 400 // a stack of 16 slots
-	costObject = 256 // a container's header and first slots, and its converted form
-	costSet    = 640
-	costItem   = 160 // an entry of a container, in all its forms
-	costMemo   = 160 // a memo entry, here and there
-)
-
-// kind is what is known of a value on the scanned stack.
-type kind uint8
-
-const (
-	other  kind = iota
-	text        // a string of the input, at off
-	class       // pushed by GLOBAL or STACK_GLOBAL
-	object      // made by a class
-	tuple       // n elements
-)
+// are free again at its end: 64 MB, and 400 for each byte of pickle. A long list of booleans, a byte
+// each, takes some 260 for each, one of small numbers half of that, and a state_dict a tenth.
+func MaxMemory(n int) int64 { return 64<<20 + 400*int64(n) }
 
 type value struct {
-	kind   kind
-	used   bool // of a memo entry: it is fetched again
-	off, n int32
+	kind kind
+	used bool  // of a memo entry: it is fetched again
+	n    int32 // of a text
+	off  uint32
 }
 
-// put is where a value is stored in the memo, in the normalised stream.
-type put struct {
-	at  int
-	key uint32
-}
-
-// putSize is the length of LONG_BINPUT.
-const putSize = 5
-
-// A scanner walks a pickle.
+// A scanner walks a pickle, by the table of opcodes.
 type scanner struct {
-	in    []byte
-	pos   int
-	out   []byte
-	stack []value
-	marks []int // stack heights
-	memo  memo
-	puts  []put
-	spent int64
-	limit int64
+	in     []byte
+	pos    int
+	out    []byte // the normalised stream
+	stack  []value
+	marks  []int // stack heights
+	memo   memo
+	puts   []put
+	spent  int64
+	limit  int64
+	binary bool // protocol 0 is refused
 }
 
 var errTruncated = errors.New("pickle: cut short")
@@ -77,11 +51,9 @@ func newScanner(in []byte, limit int64) *scanner {
 	return &scanner{in: in, out: make([]byte, 0, min(len(in), 1<<17)), memo: memo{sparse: map[uint32]value{}}, limit: limit}
 }
 
-// scan checks the pickle that in begins with, see the package's comment, and returns it in a
-// form that gopickle's Unpickler may be given, and its length. Decoding takes at most limit bytes
-// of memory.
-func scan(in []byte, limit int64) (out []byte, n int, err error) {
-	s := newScanner(in, limit)
+// scan checks the pickle that the input begins with, see the package's comment, and returns it in a
+// form that gopickle's Unpickler may be given, and its length.
+func (s *scanner) scan() (out []byte, n int, err error) {
 	for {
 		at := s.pos
 		stop, err := s.step()
@@ -94,8 +66,93 @@ func scan(in []byte, limit int64) (out []byte, n int, err error) {
 	}
 }
 
-// take returns the next n bytes.
-func (s *scanner) take(n uint64) ([]byte, error) {
+// step handles one opcode, and reports whether it was STOP.
+func (s *scanner) step() (stop bool, err error) {
+	if s.pos >= len(s.in) {
+		return false, errTruncated
+	}
+	at := s.pos
+	op := &opcodes[s.in[at]]
+	s.pos++
+	switch {
+	case op.name == "":
+		return false, fmt.Errorf("opcode 0x%02x: this is not a pickle", s.in[at])
+	case op.refuse != "":
+		return false, errors.New(op.refuse)
+	case op.text && s.binary:
+		return false, fmt.Errorf("%s is of protocol 0, want 1 or later", op.name)
+	}
+	arg, err := s.argument(op.arg)
+	if err != nil {
+		return false, err
+	}
+	taken, err := s.take(op.takes)
+	if err != nil {
+		return false, err
+	}
+	given := len(op.gives)
+	items := len(taken)
+	if given > 0 && op.gives[0] == '1' {
+		given--
+		items--
+	}
+	if err := s.spend(op.cost + op.byte*int64(len(arg)) + op.item*int64(items) + costValue*int64(given) + 2*int64(s.pos-at)); err != nil {
+		return false, err
+	}
+	if op.check != nil {
+		if err := op.check(s, arg, taken); err != nil {
+			return false, err
+		}
+	}
+	if op.write == nil {
+		s.out = append(s.out, s.in[at:s.pos]...)
+	} else if err := op.write(s, arg, taken); err != nil {
+		return false, err
+	}
+	for _, k := range []byte(op.gives) {
+		v := value{kind: kind(k)}
+		switch {
+		case k == '1':
+			v = taken[0]
+		case v.kind == text && (len(arg) > maxLine || uint64(s.pos) > math.MaxUint32):
+			v.kind = other
+		case v.kind == text:
+			v.off, v.n = uint32(s.pos-len(arg)), int32(len(arg))
+		}
+		s.stack = append(s.stack, v)
+	}
+	return s.in[at] == '.', nil
+}
+
+// argument reads what follows an opcode: without a line's end, or its length.
+func (s *scanner) argument(a argument) ([]byte, error) {
+	switch {
+	case a >= 0 && a <= 8:
+		return s.bytes(uint64(a))
+	case a < 0:
+		b, err := s.bytes(uint64(-a))
+		if err != nil {
+			return nil, err
+		}
+		var n [8]byte
+		copy(n[:], b)
+		return s.bytes(binary.LittleEndian.Uint64(n[:]))
+	case a == longLine:
+		return s.line(len(s.in))
+	}
+	at := s.pos
+	b, err := s.line(maxLine)
+	if err != nil || a == line {
+		return b, err
+	}
+	if _, err := s.line(maxLine); err != nil {
+		return nil, err
+	}
+	return s.in[at : s.pos-1], nil
+}
+
+// bytes returns the next n bytes.
+func (s *scanner) bytes(n uint64) ([]byte, error) {
 	if n > uint64(len(s.in)-s.pos) {
 		return nil, fmt.Errorf("%d bytes announced, %d are left", n, len(s.in)-s.pos)
 	}
@@ -104,43 +161,28 @@ func (s *scanner) take(n uint64) ([]byte, error) {
 	return b, nil
 }
 
-// number returns an unsigned integer of size bytes.
-func (s *scanner) number(size int) (uint64, error) {
-	b, err := s.take(uint64(size))
-	if err != nil {
-		return 0, err
-	}
-	var x [8]byte
-	copy(x[:], b)
-	return binary.LittleEndian.Uint64(x[:]), nil
-}
-
-// line returns the next line, without its end.
-func (s *scanner) line() ([]byte, error) {
+// line returns the next line, of at most most bytes, without its end.
+func (s *scanner) line(most int) ([]byte, error) {
 	rest := s.in[s.pos:]
-	n := bytes.IndexByte(rest[:min(len(rest), maxLine+1)], '\n')
+	n := bytes.IndexByte(rest[:min(len(rest)-1, most)+1], '\n')
 	if n < 0 {
-		return nil, fmt.Errorf("a line without an end, or of more than %d bytes", maxLine)
+		return nil, fmt.Errorf("a line without an end, or of more than %d bytes", most)
 	}
 	s.pos += n + 1
 	return rest[:n], nil
 }
 
-// spend accounts for memory that decoding will take.
-func (s *scanner) spend(n int64) error {
-	if s.spent += n; s.spent > s.limit {
-		return fmt.Errorf("it takes more than %d bytes of memory", s.limit)
+// take removes values of these kinds from the stack and returns them, all above the last mark.
+func (s *scanner) take(kinds string) ([]value, error) {
+	kinds, toMark := strings.CutSuffix(kinds, "(")
+	n := len(kinds)
+	if toMark {
+		if len(s.marks) == 0 {
+			return nil, errors.New("no mark")
+		}
+		n += len(s.stack) - s.marks[len(s.marks)-1]
+		s.marks = s.marks[:len(s.marks)-1]
 	}
-	return nil
-}
-
-func (s *scanner) push(v value) error {
-	s.stack = append(s.stack, v)
-	return s.spend(costValue)
-}
-
-// pop removes n values from the stack and returns them; they must be above the last mark.
-func (s *scanner) pop(n int) ([]value, error) {
 	floor := 0
 	if len(s.marks) > 0 {
 		floor = s.marks[len(s.marks)-1]
@@ -149,44 +191,22 @@ func (s *scanner) pop(n int) ([]value, error) {
 	if top < floor {
 		return nil, errors.New("the stack is empty")
 	}
-	v := s.stack[top:]
+	taken := s.stack[top:]
 	s.stack = s.stack[:top]
-	return v, nil
+	for i, want := range []byte(kinds) {
+		if k := kind(want); k != other && taken[i].kind != k {
+			return nil, errors.New(wanted[k])
+		}
+	}
+	return taken, nil
 }
 
-// popMark removes the values above the last mark, and the mark.
-func (s *scanner) popMark() ([]value, error) {
-	if len(s.marks) == 0 {
-		return nil, errors.New("no mark")
+// spend accounts for memory that decoding will take.
+func (s *scanner) spend(n int64) error {
+	if s.spent += n; s.spent > s.limit {
+		return fmt.Errorf("it takes more than %d bytes of memory", s.limit)
 	}
-	v := s.stack[s.marks[len(s.marks)-1]:]
-	s.stack = s.stack[:len(s.stack)-len(v)]
-	s.marks = s.marks[:len(s.marks)-1]
-	return v, nil
-}
-
-// store memoizes the top of the stack.
-func (s *scanner) store(key uint64) error {
-	v, err := s.pop(1)
-	if err != nil {
-		return err
-	}
-	s.memo.set(uint32(key), v[0])
-	s.stack = s.stack[:len(s.stack)+1]
-	s.puts = append(s.puts, put{len(s.out), uint32(key)})
-	s.out = binary.LittleEndian.AppendUint32(append(s.out, 'r'), uint32(key))
-	return s.spend(costMemo)
-}
-
-// load pushes a memoized value.
-func (s *scanner) load(key uint64) error {
-	v, ok := s.memo.get(uint32(key))
-	if !ok {
-		return fmt.Errorf("memo %d is not set", key)
-	}
-	v.used = true
-	s.memo.set(uint32(key), v)
-	return s.push(v)
+	return nil
 }
 
 // usedPuts returns the stream without what is stored in the memo and never fetched, most of it.
@@ -233,45 +253,8 @@ func (m *memo) set(key uint32, v value) {
 	}
 }
 
-// decimal reads a memo index from a line.
-func (s *scanner) decimal() (uint64, error) {
-	line, err := s.line()
-	if err != nil {
-		return 0, err
-	}
-	var n uint64
-	for _, c := range line {
-		if c < '0' || c > '9' || n > 1<<31 {
-			return 0, errors.New("a bad memo index")
-		}
-		n = 10*n + uint64(c-'0')
-	}
-	if len(line) == 0 || n > 1<<31 {
-		return 0, errors.New("a bad memo index")
-	}
-	return n, nil
-}
-
-// step handles one opcode, and reports whether it was STOP.
-func (s *scanner) step() (stop bool, err error) {
-	if s.pos >= len(s.in) {
-		return false, errTruncated
-	}
-	at := s.pos
-	op := s.in[at]
-	s.pos++
-	rewritten, err := s.effect(op)
-	if err != nil {
-		return false, err
-	}
-	if !rewritten {
-		s.out = append(s.out, s.in[at:s.pos]...)
-	}
-	return op == '.', s.spend(2 * int64(s.pos-at))
-}
-
 // Length returns the bytes of the pickle that data begins with.
 func Length(data []byte) (int, error) {
-	_, n, err := scan(data, MaxMemory(len(data)))
+	_, n, err := newScanner(data, MaxMemory(len(data))).scan()
 	return n, err
 }

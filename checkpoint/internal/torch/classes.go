@@ -84,6 +84,15 @@ func (p *parser) spend(n int) error {
 	return nil
 }
 
+// spendEntries accounts for a dict with the entries of the first argument.
+func (p *parser) spendEntries(args []any) error {
+	n := 0
+	if len(args) > 0 {
+		n = pickle.Len(args[0])
+	}
+	return p.spend(256 + 96*n)
+}
+
 // classes is the table, by full name; storages and dtypes are found by findClass.
 var classes = map[string]call{
 	"torch._utils._rebuild_tensor":                           rebuildTensor,
@@ -105,6 +114,7 @@ var classes = map[string]call{
 	"torch.serialization._get_layout":                        first,
 	"torch.torch_version.TorchVersion":                       first,
 	"torch._C.Generator":                                     unread("torch.Generator"),
+	"collections.OrderedDict":                                newOrderedDict,
 	"collections.defaultdict":                                newDict,
 	"collections.Counter":                                    newDict,
 	"collections.deque":                                      newList,
@@ -179,14 +189,18 @@ func unread(what string) call {
 
 // newDict is the call of a dict, OrderedDict excepted, or of its kin in collections.
 func newDict(p *parser, args []any) (any, error) {
-	n := 0
-	if len(args) > 0 {
-		n = pickle.Len(args[0])
-	}
-	if err := p.spend(256 + 96*n); err != nil {
+	if err := p.spendEntries(args); err != nil {
 		return nil, err
 	}
 	return pickle.NewDict(args)
+}
+
+// newOrderedDict is the call of an OrderedDict.
+func newOrderedDict(p *parser, args []any) (any, error) {
+	if err := p.spendEntries(args); err != nil {
+		return nil, err
+	}
+	return pickle.NewOrderedDict(args)
 }
 
 // newObject is the call of a class whose objects are their attributes.
