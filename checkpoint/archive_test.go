@@ -186,7 +186,7 @@ func TestLarge(t *testing.T) {
 	}
 	many := make([]Named, 100000)
 	for i := range many {
-		many[i] = Named{fmt.Sprintf("transformer.h.%d.weight", i), tensor.FromSlice([]float32{float32(i)}, 1)}
+		many[i] = Named{fmt.Sprintf("transformer.h.%d.weight", i), tensor.FromSlice([]float32{float32(i)}, 1).Weight()}
 	}
 	for _, c := range []struct {
 		name    string
