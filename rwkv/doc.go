@@ -1,8 +1,8 @@
 // Package rwkv runs RWKV language models and their relatives from PyTorch checkpoints: it is the one
 // package that knows the checkpoints' tensor names.
 //
-//	model, err := rwkv.Open("out/ckpt-500.pt") // or rwkv.Demo(), the embedded one
-//	tok, err := tokenizer.GPT2()
+//	model, err := rwkv.Open("out/ckpt-500.pt") // or demo.Model(), of package rwkv/demo
+//	tok, err := model.Tokenizer() // with import _ "microrwkv/tokenizer/gpt2"
 //	for piece, err := range model.Generate(ctx, tok, "One day", rwkv.MaxTokens(50)) {
 //		fmt.Print(piece)
 //	}

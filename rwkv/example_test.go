@@ -6,17 +6,18 @@ import (
 	"log"
 
 	"microrwkv/rwkv"
-	"microrwkv/tokenizer"
+	"microrwkv/rwkv/demo"
+	_ "microrwkv/tokenizer/gpt2"
 )
 
 // A text from the embedded model. TopK(1) always takes the likeliest token; Temperature, TopP and
 // Seed make other texts.
 func Example() {
-	model, err := rwkv.Demo() // or rwkv.Open("out/ckpt-500.pt")
+	model, err := demo.Model() // or rwkv.Open("out/ckpt-500.pt")
 	if err != nil {
 		log.Fatal(err)
 	}
-	tok, err := tokenizer.GPT2()
+	tok, err := model.Tokenizer()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -32,11 +33,11 @@ func Example() {
 }
 
 func ExampleModel_Generate() {
-	model, err := rwkv.Demo()
+	model, err := demo.Model()
 	if err != nil {
 		log.Fatal(err)
 	}
-	tok, err := tokenizer.GPT2()
+	tok, err := model.Tokenizer()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -53,11 +54,11 @@ func ExampleModel_Generate() {
 
 // The tokens, and how likely the model found each of them.
 func ExampleModel_GenerateTokens() {
-	model, err := rwkv.Demo()
+	model, err := demo.Model()
 	if err != nil {
 		log.Fatal(err)
 	}
-	tok, err := tokenizer.GPT2()
+	tok, err := model.Tokenizer()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func ExampleModel_GenerateTokens() {
 }
 
 func ExampleModel_Forward() {
-	model, err := rwkv.Demo()
+	model, err := demo.Model()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -101,11 +102,11 @@ func ExampleModel_Forward() {
 }
 
 func ExampleModel_Score() {
-	model, err := rwkv.Demo()
+	model, err := demo.Model()
 	if err != nil {
 		log.Fatal(err)
 	}
-	tok, err := tokenizer.GPT2()
+	tok, err := model.Tokenizer()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -127,11 +128,11 @@ func ExampleModel_Score() {
 
 // A State is a sequence as a value: it grows, it is copied to try something, it is saved.
 func ExampleState() {
-	model, err := rwkv.Demo()
+	model, err := demo.Model()
 	if err != nil {
 		log.Fatal(err)
 	}
-	tok, err := tokenizer.GPT2()
+	tok, err := model.Tokenizer()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -180,11 +181,11 @@ func ExampleState() {
 
 // Sequences that are stepped together; each is as it would be alone.
 func ExampleBatch() {
-	model, err := rwkv.Demo()
+	model, err := demo.Model()
 	if err != nil {
 		log.Fatal(err)
 	}
-	tok, err := tokenizer.GPT2()
+	tok, err := model.Tokenizer()
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -17,11 +17,11 @@ import (
 
 func demoModel(t testing.TB) (*Model, tokenizer.Tokenizer) {
 	t.Helper()
-	m, err := Demo()
+	m, err := Open("demo/tinystories-reference.pt", SkipChecks())
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok, err := tokenizer.GPT2()
+	tok, err := m.Tokenizer()
 	if err != nil {
 		t.Fatal(err)
 	}

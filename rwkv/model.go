@@ -18,6 +18,7 @@ type Model struct {
 	config     Config
 	net        *stack
 	tensors    []namedTensor // by name
+	path       string        // of the file, "" without one
 	file       io.Closer     // what the weights are views of; nil for weights in memory
 	workspaces chan *batch
 

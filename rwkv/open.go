@@ -1,9 +1,6 @@
 package rwkv
 
 import (
-	_ "embed"
-	"sync"
-
 	"microrwkv/checkpoint"
 	"microrwkv/tensor"
 )
@@ -60,6 +57,7 @@ func Open(path string, opts ...OpenOption) (*Model, error) {
 		f.Close()
 		return nil, err
 	}
+	m.path = path
 	return m, nil
 }
 
@@ -79,24 +77,11 @@ func (o *openOptions) fileOptions() []checkpoint.Option {
 	return []checkpoint.Option{checkpoint.Key(o.key...)}
 }
 
-//go:embed demo/tinystories-reference.pt
-var demoFile []byte
-
-var demo = sync.OnceValues(func() (*Model, error) { return openDemo(&openOptions{}) })
-
-// Demo returns the embedded model: MicroRWKV of kind Reference, 6 layers of 128, trained on little
-// English stories, to be used with tokenizer.GPT2. Its weights are the program's own bytes, and
-// without options every call returns the same Model. Closing it does nothing.
-func Demo(opts ...OpenOption) (*Model, error) {
-	if len(opts) == 0 {
-		return demo()
-	}
-	return openDemo(newOpenOptions(opts))
-}
-
-func openDemo(o *openOptions) (*Model, error) {
-	o.skipChecks = true // of our own bytes
-	f, err := checkpoint.OpenBytes("the embedded model", demoFile)
+// OpenBytes is Open of a file's content, which errors call name. The weights are views of data, which
+// must not be changed while the model is in use. Closing the model does nothing.
+func OpenBytes(name string, data []byte, opts ...OpenOption) (*Model, error) {
+	o := newOpenOptions(opts)
+	f, err := checkpoint.OpenBytes(name, data, o.fileOptions()...)
 	if err != nil {
 		return nil, err
 	}

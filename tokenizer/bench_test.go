@@ -1,9 +1,11 @@
-package tokenizer
+package tokenizer_test
 
 import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"microrwkv/tokenizer"
 )
 
 // story is 1 MB of English words in the characters of tiny Shakespeare.
@@ -55,15 +57,15 @@ func shuffled(parts []string) string {
 	return text.String()
 }
 
-func loadAll(b *testing.B) map[string]Tokenizer {
-	char, err := Char("testdata/meta_p4.pkl")
+func loadAll(b *testing.B) map[string]tokenizer.Tokenizer {
+	char, err := tokenizer.Char("testdata/meta_p4.pkl")
 	if err != nil {
 		b.Fatal(err)
 	}
-	return map[string]Tokenizer{"gpt2": mustGPT2(b), "world": mustWorld(b), "char": char}
+	return map[string]tokenizer.Tokenizer{"gpt2": open(b, "gpt2"), "world": open(b, "world"), "char": char}
 }
 
-func eachCase(b *testing.B, run func(b *testing.B, tok Tokenizer, text string)) {
+func eachCase(b *testing.B, run func(b *testing.B, tok tokenizer.Tokenizer, text string)) {
 	all := loadAll(b)
 	for _, c := range []struct{ name, text, lang string }{
 		{"gpt2", story, "en"}, {"gpt2", chinese, "zh"}, {"gpt2", code, "go"},
@@ -78,7 +80,7 @@ func eachCase(b *testing.B, run func(b *testing.B, tok Tokenizer, text string)) 
 }
 
 func BenchmarkEncode(b *testing.B) {
-	eachCase(b, func(b *testing.B, tok Tokenizer, text string) {
+	eachCase(b, func(b *testing.B, tok tokenizer.Tokenizer, text string) {
 		for b.Loop() {
 			if _, err := tok.Encode(text); err != nil {
 				b.Fatal(err)
@@ -88,7 +90,7 @@ func BenchmarkEncode(b *testing.B) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	eachCase(b, func(b *testing.B, tok Tokenizer, text string) {
+	eachCase(b, func(b *testing.B, tok tokenizer.Tokenizer, text string) {
 		ids, err := tok.Encode(text)
 		if err != nil {
 			b.Fatal(err)
@@ -100,32 +102,16 @@ func BenchmarkDecode(b *testing.B) {
 }
 
 func BenchmarkDecoder(b *testing.B) {
-	eachCase(b, func(b *testing.B, tok Tokenizer, text string) {
+	eachCase(b, func(b *testing.B, tok tokenizer.Tokenizer, text string) {
 		ids, err := tok.Encode(text)
 		if err != nil {
 			b.Fatal(err)
 		}
-		d, dst := NewDecoder(tok), make([]byte, 0, 64)
+		d, dst := tokenizer.NewDecoder(tok), make([]byte, 0, 64)
 		for b.Loop() {
 			for _, id := range ids {
 				dst = d.Append(dst[:0], id)
 			}
-		}
-	})
-}
-
-// BenchmarkInit is what the first call of GPT2 and of World costs.
-func BenchmarkInit(b *testing.B) {
-	b.Run("tokenizer=gpt2", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := newGPT2(); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("tokenizer=world", func(b *testing.B) {
-		for b.Loop() {
-			newWorld()
 		}
 	})
 }

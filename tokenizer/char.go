@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"microrwkv/checkpoint/pickle"
+	"microrwkv/tokenizer/internal/vocab"
 )
 
 // maxChars bounds the ids of a character vocabulary: there are no more characters than that.
@@ -82,7 +83,7 @@ func unpickle(data []byte) (any, error) {
 
 // chars is a character vocabulary.
 type chars struct {
-	vocab
+	vocab.Vocab
 	ids map[rune]int
 }
 
@@ -152,7 +153,7 @@ func charsOf(meta *pickle.Dict) (*chars, error) {
 	for id, r := range byID {
 		tokens[id] = string(r)
 	}
-	return &chars{newVocab(tokens), byChar}, nil
+	return &chars{vocab.New(tokens), byChar}, nil
 }
 
 func readStoi(v any) (map[rune]int, error) {

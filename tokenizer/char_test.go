@@ -36,7 +36,11 @@ func TestCharProtocols(t *testing.T) {
 		if text := tok.Decode(ids); text != shakespeare {
 			t.Errorf("protocol %d: Decode = %q", p, text)
 		}
-		testOutside(t, tok)
+		for _, id := range []int{-1, tok.VocabSize()} {
+			if b := tok.AppendToken([]byte("x"), id); string(b) != "x" || tok.Decode([]int{id}) != "" {
+				t.Errorf("protocol %d: id %d decodes to %q", p, id, b)
+			}
+		}
 	}
 }
 

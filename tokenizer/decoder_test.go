@@ -1,4 +1,4 @@
-package tokenizer
+package tokenizer_test
 
 import (
 	"encoding/hex"
@@ -8,10 +8,13 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"microrwkv/tokenizer"
+	"microrwkv/tokenizer/internal/vocab"
 )
 
-// tokens is a Tokenizer that only decodes: id i is the i-th string.
-type tokens struct{ vocab }
+// tokens is a tokenizer.Tokenizer that only decodes: id i is the i-th string.
+type tokens struct{ vocab.Vocab }
 
 func (tokens) Encode(string) ([]int, error) { panic("not used") }
 func (tokens) EndOfText() int               { return -1 }
@@ -20,7 +23,7 @@ func (tokens) EndOfText() int               { return -1 }
 // the pieces.
 func stream(t *testing.T, all []string) string {
 	t.Helper()
-	d := NewDecoder(&tokens{newVocab(all)})
+	d := tokenizer.NewDecoder(&tokens{vocab.New(all)})
 	var text strings.Builder
 	for id := range all {
 		piece := d.Push(id)
@@ -90,10 +93,10 @@ func FuzzDecoder(f *testing.F) {
 }
 
 func TestNoAllocation(t *testing.T) {
-	tok := mustGPT2(t)
+	tok := open(t, "gpt2")
 	ids, _ := tok.Encode("日本語 text")
 	dst := make([]byte, 0, 1000)
-	d := NewDecoder(tok)
+	d := tokenizer.NewDecoder(tok)
 	n := testing.AllocsPerRun(100, func() {
 		dst = dst[:0]
 		for _, id := range ids {
@@ -107,12 +110,12 @@ func TestNoAllocation(t *testing.T) {
 }
 
 func ExampleDecoder() {
-	tok, err := GPT2()
+	tok, err := tokenizer.Open("gpt2")
 	if err != nil {
 		panic(err)
 	}
 	ids, _ := tok.Encode("日本語")
-	d := NewDecoder(tok)
+	d := tokenizer.NewDecoder(tok)
 	for _, id := range ids {
 		fmt.Printf("%5d %+q %q\n", id, tok.Decode([]int{id}), d.Push(id))
 	}

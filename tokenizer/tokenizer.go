@@ -1,8 +1,8 @@
 // Package tokenizer turns text into token ids and back.
 //
-// [GPT2] is the byte-pair encoding of GPT-2, [World] that of the official RWKV models, both embedded
-// and built once, on first use. [Char] reads the character vocabulary that nanoGPT's data scripts
-// leave in meta.pkl. All are safe for concurrent use.
+// Packages tokenizer/gpt2 and tokenizer/world embed the vocabularies of GPT-2 and of the official RWKV
+// models; who imports one can [Open] it by its name. [Char] reads the character vocabulary that
+// nanoGPT's data scripts leave in meta.pkl. All are safe for concurrent use.
 //
 // A token is a piece of bytes, not of text: a character may be spread over several tokens. Text that
 // is shown while it is generated goes through a [Decoder], which gives whole characters only.

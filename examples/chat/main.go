@@ -71,15 +71,11 @@ func main() {
 
 // open opens the model and its tokenizer.
 func open(model *cli.ModelFlags, name string) (*rwkv.Model, tokenizer.Tokenizer, error) {
-	path, err := model.Path()
-	if err != nil {
-		return nil, nil, err
-	}
 	m, err := model.Open()
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := cli.Tokenizer(name, m, path)
+	t, err := cli.Tokenizer(name, m)
 	return m, t, err
 }
 

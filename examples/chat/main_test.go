@@ -14,6 +14,7 @@ import (
 	"microrwkv/examples/internal/cli"
 	"microrwkv/examples/internal/clitest"
 	"microrwkv/rwkv"
+	"microrwkv/rwkv/demo"
 	"microrwkv/tensor"
 	"microrwkv/tokenizer"
 )
@@ -56,11 +57,11 @@ func saved(t *testing.T, s *rwkv.State) string {
 // story returns a conversation with the embedded model.
 func story(t *testing.T) *chat {
 	t.Helper()
-	m, err := rwkv.Demo()
+	m, err := demo.Model()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok, err := tokenizer.GPT2()
+	tok, err := tokenizer.Open("gpt2")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,7 @@ func goose(t *testing.T) *chat {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok, err := tokenizer.World()
+	tok, err := tokenizer.Open("world")
 	if err != nil {
 		t.Fatal(err)
 	}

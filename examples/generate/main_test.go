@@ -53,7 +53,7 @@ func TestStory(t *testing.T) {
 		len(r.Tokens) != 20 || !(r.Seconds > 0) || !(r.TokensPerSecond > 0) {
 		t.Errorf("%+v", r)
 	}
-	tok, err := tokenizer.GPT2()
+	tok, err := tokenizer.Open("gpt2")
 	if err != nil || tok.Decode(r.Tokens) != r.Text {
 		t.Errorf("the text %q isn't that of tokens %v", r.Text, r.Tokens)
 	}

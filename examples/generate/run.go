@@ -185,11 +185,7 @@ func (g *generator) readPrompt(first bool) (err error) {
 	if g.chat {
 		g.prompt = cli.Turn(g.prompt, first)
 	}
-	path, err := g.Path()
-	if err != nil {
-		return err
-	}
-	if g.tok, err = cli.Tokenizer(g.tokenizer, g.model, path); err != nil {
+	if g.tok, err = cli.Tokenizer(g.tokenizer, g.model); err != nil {
 		return err
 	}
 	g.ids, err = cli.Encode(g.tok, g.model, g.prompt, g.special)

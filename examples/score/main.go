@@ -64,7 +64,7 @@ func run(model *cli.ModelFlags, tokens, targets, text, tok, all string) (*result
 	if tokens != "" {
 		ids, err = cli.IDs(tokens)
 	} else {
-		ids, err = encodeFile(m, model, text, tok)
+		ids, err = encodeFile(m, text, tok)
 	}
 	if err != nil {
 		return nil, err
@@ -91,16 +91,12 @@ func run(model *cli.ModelFlags, tokens, targets, text, tok, all string) (*result
 }
 
 // encodeFile returns the ids of a file's text.
-func encodeFile(m *rwkv.Model, model *cli.ModelFlags, path, name string) ([]int, error) {
+func encodeFile(m *rwkv.Model, path, name string) ([]int, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	modelPath, err := model.Path()
-	if err != nil {
-		return nil, err
-	}
-	t, err := cli.Tokenizer(name, m, modelPath)
+	t, err := cli.Tokenizer(name, m)
 	if err != nil {
 		return nil, err
 	}

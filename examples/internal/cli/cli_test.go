@@ -116,7 +116,7 @@ func TestEndOfText(t *testing.T) {
 		if c.want < 0 {
 			continue
 		}
-		tok, err := Tokenizer("", m, "")
+		tok, err := Tokenizer("", m)
 		if err != nil || tok.EndOfText() != c.want || tok.VocabSize() > c.config.VocabSize {
 			t.Errorf("%+v: another tokenizer, of %d ids, %v", c.config, tok.VocabSize(), err)
 		}

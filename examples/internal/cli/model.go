@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"microrwkv/rwkv"
+	"microrwkv/rwkv/demo"
 	"microrwkv/tensor"
 )
 
@@ -98,7 +99,7 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 		return nil, err
 	}
 	if path == "" {
-		return rwkv.Demo(opts...)
+		return demo.Model(opts...)
 	}
 	bar := NewBar("loading " + filepath.Base(path))
 	defer bar.Finish()

@@ -3,64 +3,40 @@ package cli
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"microrwkv/rwkv"
 	"microrwkv/tokenizer"
+	_ "microrwkv/tokenizer/gpt2" // the two that --tokenizer knows by name
+	_ "microrwkv/tokenizer/world"
 )
-
-// vocabulary is the one that models of a kind are usually trained with. A model has it if it has
-// at least so many ids.
-type vocabulary struct {
-	name      string
-	ids       int
-	endOfText int
-}
-
-func vocabularyOf(m *rwkv.Model) vocabulary {
-	if m.Config().Kind.Vocabulary() == "world" {
-		return vocabulary{"world", 65530, 0}
-	}
-	return vocabulary{"gpt2", 50257, 50256}
-}
 
 // EndOfText returns the id that ends a document in the vocabulary that the model's kind and size
 // suggest, for programs that use no tokenizer; -1 if they suggest none.
 func EndOfText(m *rwkv.Model) int {
-	v := vocabularyOf(m)
-	if m.Config().VocabSize < v.ids {
+	v, err := tokenizer.Lookup(m.Config().Kind.Vocabulary())
+	if err != nil || !v.Fits(m.Config().VocabSize) {
 		return -1
 	}
-	return v.endOfText
+	return v.EndOfText
 }
 
 // Tokenizer returns the tokenizer of that name, "gpt2", "world" or the path of a character
-// vocabulary. Without a name it is the one of the model's kind, or if the model has too few ids
-// for that, the meta.pkl beside its file, where there is one.
-func Tokenizer(name string, m *rwkv.Model, modelPath string) (tokenizer.Tokenizer, error) {
-	if name == "" {
-		v := vocabularyOf(m)
-		name = v.name
-		if modelPath != "" && m.Config().VocabSize < v.ids {
-			meta := filepath.Join(filepath.Dir(modelPath), "meta.pkl")
-			if _, err := os.Stat(meta); err == nil {
-				name = meta
-			}
-		}
+// vocabulary. Without a name it is the model's own.
+func Tokenizer(name string, m *rwkv.Model) (tokenizer.Tokenizer, error) {
+	if name != "" {
+		return tokenizer.Open(name)
 	}
-	switch name {
-	case "gpt2":
-		return tokenizer.GPT2()
-	case "world":
-		return tokenizer.World()
+	tok, err := m.Tokenizer()
+	if err != nil {
+		return nil, fmt.Errorf("%w; --tokenizer names another one, --tokens takes ids", err)
 	}
-	return tokenizer.Char(name)
+	return tok, nil
 }
 
 // TokenizerUsage describes a flag for Tokenizer's name.
-const TokenizerUsage = "gpt2, world, or the path of a meta.pkl (default: gpt2, world for RWKV-7; for a model with too few ids the meta.pkl beside it)"
+const TokenizerUsage = "gpt2, world, or the path of a meta.pkl (default: gpt2, world for RWKV-7; for a model with other ids the meta.pkl beside it)"
 
 // Encode returns the ids of a text, which the model must have; special is for
 // tokenizer.EncodeSpecial.

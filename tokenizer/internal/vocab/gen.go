@@ -1,11 +1,11 @@
 //go:build ignore
 
-// Command gen packs the vocabularies that this package embeds:
+// Command gen packs the vocabularies that packages gpt2 and world embed:
 //
 //	go run gen.go r50k_base.tiktoken rwkv_vocab_v20230424.txt
 //
 // The first file is in the assets of github.com/pkoukk/tiktoken-go-loader, the second in the Python
-// package rwkv. It writes gpt2.vocab and world.vocab; vocab.go's unpack has the format.
+// package rwkv. It writes gpt2.vocab and world.vocab; vocab.go's Unpack has the format.
 package main
 
 import (
@@ -23,8 +23,8 @@ func main() {
 	if len(os.Args) != 3 {
 		log.Fatal("usage: go run gen.go r50k_base.tiktoken rwkv_vocab_v20230424.txt")
 	}
-	pack("gpt2.vocab", 0, lines(os.Args[1], tiktokenLine))
-	pack("world.vocab", 1, lines(os.Args[2], worldLine))
+	pack("../../gpt2/gpt2.vocab", 0, lines(os.Args[1], tiktokenLine))
+	pack("../../world/world.vocab", 1, lines(os.Args[2], worldLine))
 }
 
 // lines parses each line of the file into an id and its bytes.

@@ -1,4 +1,4 @@
-package tokenizer
+package world
 
 import (
 	"crypto/sha256"
@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"microrwkv/tokenizer/internal/tokentest"
 )
 
 func mustWorld(t testing.TB) *world {
-	tok, err := World()
+	tok, err := Tokenizer()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,8 +21,8 @@ func mustWorld(t testing.TB) *world {
 
 func TestWorld(t *testing.T) {
 	tok := mustWorld(t)
-	testGolden(t, tok, "testdata/world.json")
-	testOutside(t, tok)
+	tokentest.Test(t, tok, "testdata/world.json")
+	tokentest.Outside(t, tok)
 	if tok.VocabSize() != 65530 || tok.EndOfText() != 0 || tok.Decode([]int{0, 65529, 0}) != strings.Repeat(" ", 128) {
 		t.Errorf("VocabSize %d, EndOfText %d", tok.VocabSize(), tok.EndOfText())
 	}
@@ -38,7 +40,7 @@ func TestWorldVocabulary(t *testing.T) {
 	tok := mustWorld(t)
 	sum := sha256.New()
 	for id := 1; id < tok.VocabSize(); id++ {
-		token := tok.token(id)
+		token := tok.Token(id)
 		fmt.Fprintf(sum, "%d %x\n", id, token)
 		if got, n := tok.trie.longest(token); got != id || n != len(token) {
 			t.Fatalf("longest(%q) = %d, %d, want %d", token, got, n, id)
@@ -67,13 +69,13 @@ func TestWorldGreedy(t *testing.T) {
 	tok := mustWorld(t)
 	ids := map[string]int{}
 	for id := 1; id < tok.VocabSize(); id++ {
-		ids[tok.token(id)] = id
+		ids[tok.Token(id)] = id
 	}
 	rng := rand.New(rand.NewPCG(3, 4))
 	for i := range 2000 {
 		var text []byte
 		for range rng.IntN(30) {
-			token := tok.token(1 + rng.IntN(tok.VocabSize()-1))
+			token := tok.Token(1 + rng.IntN(tok.VocabSize()-1))
 			text = append(text, token[:rng.IntN(len(token)+1)]...)
 			if i%2 == 0 {
 				text = append(text, byte(rng.Uint32()))
@@ -90,7 +92,7 @@ func TestWorldGreedy(t *testing.T) {
 }
 
 func FuzzWorldRoundTrip(f *testing.F) {
-	for _, c := range goldens(f, "testdata/world.json") {
+	for _, c := range tokentest.Goldens(f, "testdata/world.json") {
 		f.Add(c.Text)
 	}
 	f.Add("\xff\xfe\x00\xe6\x97")
@@ -103,8 +105,8 @@ func FuzzWorldRoundTrip(f *testing.F) {
 	})
 }
 
-func ExampleWorld() {
-	tok, err := World()
+func ExampleTokenizer() {
+	tok, err := Tokenizer()
 	if err != nil {
 		panic(err)
 	}
@@ -115,4 +117,11 @@ func ExampleWorld() {
 	// Output:
 	// [24281 59 3880 261 5585 41693 59] <nil>
 	// [256] <nil> "\xff"
+}
+
+// BenchmarkInit is what the first call of Tokenizer costs.
+func BenchmarkInit(b *testing.B) {
+	for b.Loop() {
+		newWorld()
+	}
 }

@@ -1,74 +1,21 @@
-package tokenizer
+package gpt2
 
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"microrwkv/tokenizer/internal/tokentest"
 )
 
-type golden struct {
-	Text string `json:"text"`
-	IDs  []int  `json:"ids"`
-}
-
-// goldens reads texts and ids from the original tokenizers.
-func goldens(t testing.TB, file string) []golden {
-	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cases []golden
-	if err := json.Unmarshal(data, &cases); err != nil {
-		t.Fatal(err)
-	}
-	return cases
-}
-
-func testGolden(t *testing.T, tok Tokenizer, file string) {
-	for _, c := range goldens(t, file) {
-		ids, err := tok.Encode(c.Text)
-		if err != nil || !slices.Equal(ids, c.IDs) {
-			t.Errorf("Encode(%q) = %v, %v, want %v", c.Text, ids, err, c.IDs)
-		}
-		if text := tok.Decode(c.IDs); text != c.Text {
-			t.Errorf("Decode(%v) = %q, want %q", c.IDs, text, c.Text)
-		}
-		var text []byte
-		d := NewDecoder(tok)
-		for _, id := range c.IDs {
-			text = d.Append(text, id)
-		}
-		if string(text) != c.Text {
-			t.Errorf("Decoder of %v gave %q, want %q", c.IDs, text, c.Text)
-		}
-	}
-}
-
-// testOutside decodes ids that are not in the vocabulary.
-func testOutside(t *testing.T, tok Tokenizer) {
-	n := tok.VocabSize()
-	for _, id := range []int{math.MinInt, -1, n, n + 1, math.MaxInt32, math.MaxInt} {
-		if b := tok.AppendToken([]byte("x"), id); string(b) != "x" {
-			t.Errorf("AppendToken of %d = %q", id, b)
-		}
-		if s := tok.Decode([]int{id, id}); s != "" {
-			t.Errorf("Decode of %d = %q", id, s)
-		}
-	}
-}
-
 func mustGPT2(t testing.TB) *gpt2 {
-	tok, err := GPT2()
+	tok, err := Tokenizer()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,8 +24,8 @@ func mustGPT2(t testing.TB) *gpt2 {
 
 func TestGPT2(t *testing.T) {
 	tok := mustGPT2(t)
-	testGolden(t, tok, "testdata/gpt2.json")
-	testOutside(t, tok)
+	tokentest.Test(t, tok, "testdata/gpt2.json")
+	tokentest.Outside(t, tok)
 	if tok.VocabSize() != 50257 || tok.EndOfText() != 50256 || tok.Decode([]int{1110, 50256}) != " day<|endoftext|>" {
 		t.Errorf("VocabSize %d, EndOfText %d", tok.VocabSize(), tok.EndOfText())
 	}
@@ -91,8 +38,8 @@ func TestGPT2(t *testing.T) {
 func TestGPT2Ranks(t *testing.T) {
 	tok := mustGPT2(t)
 	sum := sha256.New()
-	for id := range gpt2EndOfText {
-		fmt.Fprintf(sum, "%s %d\n", base64.StdEncoding.EncodeToString([]byte(tok.token(id))), id)
+	for id := range endOfText {
+		fmt.Fprintf(sum, "%s %d\n", base64.StdEncoding.EncodeToString([]byte(tok.Token(id))), id)
 	}
 	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930" {
 		t.Errorf("r50k_base.tiktoken has SHA-256 %s", got)
@@ -133,7 +80,7 @@ func TestGPT2Classes(t *testing.T) {
 	sameAsTiktoken(t, own, text.String())
 }
 
-// randomText joins n strings that gpt2Pattern treats in different ways.
+// randomText joins n strings that pattern treats in different ways.
 func randomText(rng *rand.Rand, n int) string {
 	alphabet := []string{" ", " ", "  ", "\n", "\n\n", "\t", "\r\n", "\u00a0", "\u3000", "\u2028", "a", "the", "Of", "é", "日本", "ſ",
 		"1", "2024", "²", "Ⅷ", "'", "'s", "'LL", "'ll", "'re", "'r", "!", "--", "—", "\U0001f469\u200d\U0001f469", "e\u0301", "\ufffd",
@@ -177,7 +124,7 @@ func TestGPT2LongPieces(t *testing.T) {
 }
 
 func FuzzGPT2RoundTrip(f *testing.F) {
-	for _, c := range goldens(f, "testdata/gpt2.json") {
+	for _, c := range tokentest.Goldens(f, "testdata/gpt2.json") {
 		f.Add(c.Text, uint8(0))
 		f.Add(c.Text, uint8(maxPiece>>2))
 	}
@@ -191,8 +138,8 @@ func FuzzGPT2RoundTrip(f *testing.F) {
 	})
 }
 
-func ExampleGPT2() {
-	tok, err := GPT2()
+func ExampleTokenizer() {
+	tok, err := Tokenizer()
 	if err != nil {
 		panic(err)
 	}
@@ -202,4 +149,13 @@ func ExampleGPT2() {
 	// Output:
 	// [3198 1110] <nil>
 	// "One day<|endoftext|>"
+}
+
+// BenchmarkInit is what the first call of Tokenizer costs.
+func BenchmarkInit(b *testing.B) {
+	for b.Loop() {
+		if _, err := newGPT2(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

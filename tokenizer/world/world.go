@@ -1,14 +1,23 @@
-package tokenizer
+// Package world is the tokenizer of the official RWKV models from World on. Who imports it can open it
+// by its name, "world", as tokenizer.Open and rwkv.Model.Tokenizer do:
+//
+//	import _ "microrwkv/tokenizer/world"
+package world
 
 import (
 	_ "embed"
 	"sync"
+
+	"microrwkv/tokenizer"
+	"microrwkv/tokenizer/internal/vocab"
 )
 
 //go:embed world.vocab
-var worldPacked string
+var packed string
 
-// World returns the tokenizer of the official RWKV models, the World vocabulary of 2023-04-24. From
+func init() { tokenizer.Register("world", 65530, 0, Tokenizer) }
+
+// Tokenizer returns the tokenizer of the official RWKV models, the World vocabulary of 2023-04-24. From
 // the left, the longest token that the text starts with is taken. All single bytes are tokens, so
 // any bytes, UTF-8 or not, encode and decode to themselves.
 //
@@ -16,21 +25,22 @@ var worldPacked string
 // padded to 65536.
 //
 // The first call takes some 10 ms.
-func World() (Tokenizer, error) { return worldOnce(), nil }
+func Tokenizer() (tokenizer.Tokenizer, error) { return once(), nil }
 
-var worldOnce = sync.OnceValue(newWorld)
+var once = sync.OnceValue(newWorld)
 
 type world struct {
-	vocab
+	vocab.Vocab
 	trie *trie
 }
 
 func newWorld() *world {
-	w := &world{vocab: unpack(worldPacked, 1)}
-	w.trie = newTrie(&w.vocab)
+	w := &world{Vocab: vocab.Unpack(packed, 1)}
+	w.trie = newTrie(&w.Vocab)
 	return w
 }
 
+// EndOfText implements tokenizer.Tokenizer.
 func (w *world) EndOfText() int { return 0 }
 
 // Encode never fails.

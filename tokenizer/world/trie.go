@@ -1,6 +1,10 @@
-package tokenizer
+package world
 
-import "slices"
+import (
+	"slices"
+
+	"microrwkv/tokenizer/internal/vocab"
+)
 
 // trie finds the longest token that a text starts with. It is a double array: the child of a node
 // along byte c lies in slot base + c of the node's base, and is there if that slot's label is c.
@@ -35,7 +39,7 @@ func (t *trie) longest(text string) (id, n int) {
 
 // newTrie returns the trie of v's tokens with their ids, which must fit 16 bits; empty tokens are
 // left out.
-func newTrie(v *vocab) *trie {
+func newTrie(v *vocab.Vocab) *trie {
 	nodes := newTree(v)
 
 	// Nodes with many children are the hardest to place and come first, each after the one before it;
@@ -76,12 +80,12 @@ type node struct {
 
 // newTree returns the nodes of v's tree, the root first. It is fast when tokens start mostly like
 // the one before, as in a sorted vocabulary.
-func newTree(v *vocab) []node {
-	nodes := make([]node, 1, 2*len(v.ends))
+func newTree(v *vocab.Vocab) []node {
+	nodes := make([]node, 1, 2*v.VocabSize())
 	path := []uint32{0} // the nodes of the token before, from the root on
 	prev := ""
-	for id := range v.ends {
-		token := v.token(id)
+	for id := range v.VocabSize() {
+		token := v.Token(id)
 		if token == "" {
 			continue
 		}

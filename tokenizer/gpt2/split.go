@@ -1,4 +1,4 @@
-package tokenizer
+package gpt2
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// class is what gpt2Pattern tells characters apart by.
+// class is what pattern tells characters apart by.
 type class byte
 
 const (
@@ -45,7 +45,7 @@ func next(text string) (class, int) {
 	return classOf(r), n
 }
 
-// pieceLen returns the length in bytes of gpt2Pattern's first match in text, which must not be empty
+// pieceLen returns the length in bytes of pattern's first match in text, which must not be empty
 // and is never skipped by the pattern.
 func pieceLen(text string) int {
 	if text[0] == '\'' {

@@ -1,4 +1,10 @@
-package tokenizer
+// Package gpt2 is the tokenizer of GPT-2. Who imports it can open it by its name, "gpt2", as
+// tokenizer.Open and rwkv.Model.Tokenizer do:
+//
+//	import _ "microrwkv/tokenizer/gpt2"
+//
+// It splits text with tiktoken-go, which links net/http.
+package gpt2
 
 import (
 	_ "embed"
@@ -7,51 +13,53 @@ import (
 	"unicode/utf8"
 
 	"github.com/pkoukk/tiktoken-go"
+
+	"microrwkv/tokenizer"
+	"microrwkv/tokenizer/internal/vocab"
 )
 
 const (
-	gpt2EndOfText = 50256
+	endOfText = 50256
 
-	// gpt2Pattern is what tiktoken calls r50k_base; pieceLen is the same in Go.
-	gpt2Pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+	// pattern is what tiktoken calls r50k_base; pieceLen is the same in Go.
+	pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
 	// maxPiece is the longest piece, in bytes, that is left to tiktoken-go: its merge takes time
 	// quadratic in the piece, half a second for 40,000 letters without a space.
 	maxPiece = 512
 )
 
-//go:generate go run gen.go r50k_base.tiktoken rwkv_vocab_v20230424.txt
-
 //go:embed gpt2.vocab
-var gpt2Packed string
+var packed string
 
-// GPT2 returns the tokenizer of GPT-2: 50257 ids, of which 50256 is <|endoftext|>, the end of a
+func init() { tokenizer.Register("gpt2", endOfText+1, endOfText, Tokenizer) }
+
+// Tokenizer returns the tokenizer of GPT-2: 50257 ids, of which 50256 is <|endoftext|>, the end of a
 // document. That one decodes to its name, as it does in tiktoken, but no text encodes to it. Encode
 // reads invalid UTF-8 as Go's range does, each bad byte as U+FFFD; for valid text
 // Decode(Encode(text)) is text.
 //
 // The first call takes some 20 ms.
-func GPT2() (Tokenizer, error) { return gpt2Once() }
+func Tokenizer() (tokenizer.Tokenizer, error) { return once() }
 
-var gpt2Once = sync.OnceValues(func() (Tokenizer, error) { return newGPT2() })
+var once = sync.OnceValues(func() (tokenizer.Tokenizer, error) { return newGPT2() })
 
 type gpt2 struct {
-	vocab
+	vocab.Vocab
 	ranks    map[string]int // by the bytes of the token; a token's rank is its id
 	bpe      *tiktoken.Tiktoken
 	maxPiece int
 }
 
 func newGPT2() (*gpt2, error) {
-	g := &gpt2{vocab: unpack(gpt2Packed, 0), maxPiece: maxPiece}
-	g.ranks = make(map[string]int, len(g.ends))
-	for id := range g.ends {
-		g.ranks[g.token(id)] = id
+	g := &gpt2{Vocab: vocab.Unpack(packed, 0), maxPiece: maxPiece}
+	g.ranks = make(map[string]int, g.VocabSize())
+	for id := range g.VocabSize() {
+		g.ranks[g.Token(id)] = id
 	}
-	g.text += EndOfTextName
-	g.ends = append(g.ends, uint32(len(g.text)))
+	g.Add(tokenizer.EndOfTextName)
 
-	core, err := tiktoken.NewCoreBPE(g.ranks, map[string]int{EndOfTextName: gpt2EndOfText}, gpt2Pattern)
+	core, err := tiktoken.NewCoreBPE(g.ranks, map[string]int{tokenizer.EndOfTextName: endOfText}, pattern)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +67,8 @@ func newGPT2() (*gpt2, error) {
 	return g, nil
 }
 
-func (g *gpt2) EndOfText() int { return gpt2EndOfText }
+// EndOfText implements tokenizer.Tokenizer.
+func (g *gpt2) EndOfText() int { return endOfText }
 
 // Encode looks each piece up, since most are tokens, and gives tiktoken-go those that aren't, but
 // merges by itself pieces beyond maxPiece. A piece alone splits no further than in the text: only

@@ -1,0 +1,78 @@
+package rwkv
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// run runs a command in a folder and returns what it prints.
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	c := exec.Command(name, args...)
+	c.Dir = dir
+	c.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, stderr.String())
+	}
+	return string(out)
+}
+
+// A program that opens a model carries neither the demo, nor a vocabulary, nor net/http.
+func TestImportIsCheap(t *testing.T) {
+	deps := strings.Fields(run(t, ".", "go", "list", "-deps", "microrwkv/rwkv"))
+	for _, heavy := range []string{"net", "net/http", "crypto/tls", "github.com/pkoukk/tiktoken-go", "microrwkv/rwkv/demo", "microrwkv/tokenizer/gpt2", "microrwkv/tokenizer/world"} {
+		if slices.Contains(deps, heavy) {
+			t.Errorf("the package imports %s", heavy)
+		}
+	}
+	out := filepath.Join(t.TempDir(), "open")
+	run(t, ".", "go", "build", "-o", out, "./testdata/open")
+	info, err := os.Stat(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%.2f MB", float64(info.Size())/1e6)
+	if info.Size() > 7e6 {
+		t.Errorf("a program that opens a model has %d bytes, want at most 7,000,000", info.Size())
+	}
+}
+
+// The README's way to import the module from a program outside of it.
+func TestImportFromOutside(t *testing.T) {
+	if testing.Short() {
+		t.Skip("resolves modules")
+	}
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const edit = "go mod edit -require microrwkv@v0.0.0 -replace microrwkv=../microrwkv"
+	if !strings.Contains(string(readme), edit+"\n") {
+		t.Fatalf("the README doesn't have %q", edit)
+	}
+	dir := t.TempDir()
+	program, err := os.ReadFile("testdata/open/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), program, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run(t, dir, "go", "mod", "init", "example.com/program")
+	args := strings.Fields(strings.ReplaceAll(edit, "../microrwkv", root))
+	run(t, dir, args[0], args[1:]...)
+	run(t, dir, "go", "mod", "tidy")
+	run(t, dir, "go", "build", "-o", filepath.Join(dir, "program"), ".")
+}

@@ -1,0 +1,89 @@
+package rwkv
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"microrwkv/tensor"
+	_ "microrwkv/tokenizer/gpt2"
+	_ "microrwkv/tokenizer/world"
+)
+
+// A model gets the tokenizer that its number of ids fits, or an error that tells why there is none.
+func TestModelTokenizer(t *testing.T) {
+	meta, err := os.ReadFile("../tokenizer/testdata/meta_p4.pkl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		kind Kind
+		ids  int
+		meta bool
+		want string // of the tokenizer's ids, or the error
+	}{
+		{X051a, 50257, false, "50257"},
+		{X051a, 50304, true, "50257"},
+		{RWKV7, 65536, false, "65530"},
+		{X051a, 4146, false, "4146 ids: gpt2 has 50257"},
+		{X051a, 50256, false, "50256 ids: gpt2 has 50257"},
+		{X051a, 65536, false, "65536 ids: gpt2 has 50257"},
+		{RWKV7, 50304, false, "50304 ids: world has 65530"},
+		{X051a, 100, true, "65"},
+		{X051a, 10, true, "meta.pkl has 65 ids, the model 10"},
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "m.safetensors")
+		made, err := Random(Config{Kind: c.kind, BlockSize: 1, VocabSize: c.ids, NumLayers: 1, NumHeads: 1, EmbedDim: 64}, tensor.BF16, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := made.Save(path); err != nil {
+			t.Fatal(err)
+		}
+		if c.meta {
+			if err := os.WriteFile(filepath.Join(dir, "meta.pkl"), meta, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := m.Tokenizer()
+		got := fmt.Sprint(err)
+		if err == nil {
+			got = fmt.Sprint(tok.VocabSize())
+		}
+		if !strings.Contains(got, c.want) {
+			t.Errorf("%s of %d ids: %s, want %s", c.kind, c.ids, got, c.want)
+		}
+		m.Close()
+	}
+}
+
+func TestSave(t *testing.T) {
+	m, err := Random(smallConfig(Causal), tensor.BF16, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ext := range []string{"pt", "pth", "bin", "safetensors"} {
+		path := filepath.Join(t.TempDir(), "m."+ext)
+		if err := m.Save(path); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.Fingerprint() != m.Fingerprint() {
+			t.Errorf("%s: another model", ext)
+		}
+		again.Close()
+	}
+	if err := m.Save("m.gguf"); err == nil || !strings.Contains(err.Error(), ".safetensors") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,69 @@
+package tokenizer
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Entry is a tokenizer that a package registered.
+type Entry struct {
+	Name      string
+	VocabSize int // one more than the largest id
+	EndOfText int // the id that ends a document
+	open      func() (Tokenizer, error)
+}
+
+// Open returns the tokenizer.
+func (e Entry) Open() (Tokenizer, error) { return e.open() }
+
+// Fits reports whether a model with that many ids may be one of this vocabulary: as many ids as it
+// has, or more by padding to a multiple of up to 1024, as models are for speed.
+func (e Entry) Fits(ids int) bool {
+	const most = 1024
+	return ids >= e.VocabSize && ids <= (e.VocabSize+most-1)/most*most
+}
+
+var (
+	registryLock sync.RWMutex
+	registry     = map[string]Entry{}
+)
+
+// Register makes a tokenizer known by its name to Open and to models. Packages call it in their init; a
+// name that is taken panics.
+func Register(name string, vocabSize, endOfText int, open func() (Tokenizer, error)) {
+	registryLock.Lock()
+	defer registryLock.Unlock()
+	if _, ok := registry[name]; ok {
+		panic("tokenizer: Register of " + name + " twice")
+	}
+	registry[name] = Entry{name, vocabSize, endOfText, open}
+}
+
+// Lookup returns what is registered under a name. An error names the package to import for it.
+func Lookup(name string) (Entry, error) {
+	registryLock.RLock()
+	defer registryLock.RUnlock()
+	if e, ok := registry[name]; ok {
+		return e, nil
+	}
+	if slices.Contains([]string{"gpt2", "world"}, name) {
+		return Entry{}, fmt.Errorf("tokenizer %q isn't in this program: import _ \"microrwkv/tokenizer/%s\"", name, name)
+	}
+	return Entry{}, fmt.Errorf("no tokenizer %q: this program has %s", name, strings.Join(slices.Sorted(maps.Keys(registry)), ", "))
+}
+
+// Open returns the tokenizer that is registered under a name, or else the character vocabulary of the
+// file of that name.
+func Open(name string) (Tokenizer, error) {
+	e, err := Lookup(name)
+	if err == nil {
+		return e.Open()
+	}
+	if strings.HasSuffix(name, ".pkl") || strings.ContainsAny(name, `/\`) {
+		return Char(name)
+	}
+	return nil, err
+}
