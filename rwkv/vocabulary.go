@@ -21,10 +21,13 @@ func (m *Model) Tokenizer() (tokenizer.Tokenizer, error) {
 		meta := filepath.Join(filepath.Dir(m.path), "meta.pkl")
 		if _, err := os.Stat(meta); err == nil {
 			tok, err := tokenizer.Char(meta)
-			if err == nil && tok.VocabSize() > ids {
-				err = fmt.Errorf("%s has %d ids, the model %d", meta, tok.VocabSize(), ids)
+			if err != nil {
+				return nil, err
 			}
-			return tok, err
+			if !tokenizer.Padded(tok.VocabSize(), ids) {
+				return nil, fmt.Errorf("no tokenizer for a model of %d ids: %s has %d", ids, meta, tok.VocabSize())
+			}
+			return tok, nil
 		}
 	}
 	if err != nil {

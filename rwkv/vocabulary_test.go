@@ -32,7 +32,9 @@ func TestModelTokenizer(t *testing.T) {
 		{X051a, 65536, false, "65536 ids: gpt2 has 50257"},
 		{RWKV7, 50304, false, "50304 ids: world has 65530"},
 		{X051a, 100, true, "65"},
-		{X051a, 10, true, "meta.pkl has 65 ids, the model 10"},
+		{X051a, 10, true, "10 ids: "},
+		{RWKV7, 50304, true, "50304 ids: "},
+		{X051a, 1025, true, "1025 ids: "},
 	} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "m.safetensors")

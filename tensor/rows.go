@@ -12,7 +12,7 @@ type rowTask struct {
 	dst, a, b   matrix
 	e           matrix
 	c, d        []float32 // vectors that all rows share
-	x, y        float32
+	x           float32
 	n           int // length of a row
 	groups      int // parts of a row
 	split       int // length of a row of the second operand, if that is another
@@ -69,13 +69,6 @@ func Add(dst, a, b *Tensor) {
 func Mul(dst, a, b *Tensor) {
 	binary("Mul", func(t *rowTask, r int) {
 		kernel.Mul(t.dst.row(r, t.n), t.a.row(r, t.n), t.b.row(r, t.n))
-	}, dst, a, b)
-}
-
-// MulSigmoid computes dst = a ⊙ sigmoid(b), all of one shape; dst may be an operand.
-func MulSigmoid(dst, a, b *Tensor) {
-	binary("MulSigmoid", func(t *rowTask, r int) {
-		kernel.MulSigmoid(t.dst.row(r, t.n), t.a.row(r, t.n), t.b.row(r, t.n))
 	}, dst, a, b)
 }
 

@@ -20,10 +20,16 @@ type Entry struct {
 func (e Entry) Open() (Tokenizer, error) { return e.open() }
 
 // Fits reports whether a model with that many ids may be one of this vocabulary: as many ids as it
-// has, or more by padding to a multiple of up to 1024, as models are for speed.
+// has, or more by padding to a multiple of 64, up to that of 1024, as models are for speed.
 func (e Entry) Fits(ids int) bool {
+	return ids == e.VocabSize || ids%64 == 0 && Padded(e.VocabSize, ids)
+}
+
+// Padded reports whether a vocabulary of so many ids may have been padded to those of a model: to the
+// next multiple of 1024 at most.
+func Padded(vocabSize, ids int) bool {
 	const most = 1024
-	return ids >= e.VocabSize && ids <= (e.VocabSize+most-1)/most*most
+	return ids >= vocabSize && ids <= (vocabSize+most-1)/most*most
 }
 
 var (
