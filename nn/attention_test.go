@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"microrwkv/tensor"
+	"microrwkv/tensor/attention"
 )
 
 // flat returns all numbers, row by row, and cut cuts them into rows again.
@@ -216,7 +217,7 @@ func TestKVCacheRows(t *testing.T) {
 	x := random(rng, 11, 6)
 	for i := range 11 {
 		row := x.Rows(i, i+1)
-		tensor.CausalAttention(tensor.New(1, 6), row, row, row, nil, tensor.HeadColumns{PerGroup: 2}, 1, []int{0, 1}, func(int) *tensor.KVCache { return &c.KVCache })
+		attention.Causal(tensor.New(1, 6), row, row, row, nil, attention.HeadColumns{PerGroup: 2}, 1, []int{0, 1}, func(int) *attention.KVCache { return &c.KVCache })
 		rows := min(i+1, 3) // the next position attends to itself and three more
 		if c.Rows() != rows {
 			t.Fatalf("%d rows after %d positions, want %d", c.Rows(), i+1, rows)

@@ -1,6 +1,9 @@
 package nn
 
-import "microrwkv/tensor"
+import (
+	"microrwkv/tensor"
+	"microrwkv/tensor/shift"
+)
 
 // ChannelMix is the feed-forward half of an RWKV block (Peng et al., arXiv:2305.13048, with the
 // mixing of arXiv:2404.05892):
@@ -23,12 +26,12 @@ func (m *ChannelMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, state
 	xk, xr := s.New(rows, c), s.New(rows, c)
 	r, k := s.New(rows, c), s.New(rows, m.Key.Weight.Dim(0)) // [R, C], [R, F]
 
-	tensor.TokenShift(x, spans, func(i int) []float32 {
+	shift.Tokens(x, spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}
 		return states(i).Shift
-	}, tensor.Mixed{Dst: xk, Mix: m.MixK}, tensor.Mixed{Dst: xr, Mix: m.MixR})
+	}, shift.Mixed{Dst: xk, Mix: m.MixK}, shift.Mixed{Dst: xr, Mix: m.MixR})
 	kp, rp := m.Key.Product(k, xk), m.Receptance.Product(r, xr)
 	kp.Act, rp.Act = tensor.SquareReLU, tensor.Sigmoid
 	tensor.Linear(kp, rp)

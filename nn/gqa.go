@@ -1,6 +1,9 @@
 package nn
 
-import "microrwkv/tensor"
+import (
+	"microrwkv/tensor"
+	"microrwkv/tensor/attention"
+)
 
 // groups is the number of groups of GroupedQueryAttention; each has queries, keys, values and a
 // gate of a quarter of C.
@@ -31,7 +34,7 @@ func (a *GroupedQueryAttention) Forward(dst, x *tensor.Tensor, add bool, spans S
 	c := x.Dim(1)
 	z, y := s.New(x.Dim(0), 4*c), s.New(x.Dim(0), c)
 	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW})
-	tensor.HeadAttention(y, z, a.Heads, groups, a.scale(c), spans, false)
+	attention.Heads(y, z, a.Heads, groups, a.scale(c), spans, false)
 	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: add})
 }
 
@@ -47,7 +50,7 @@ func (a *GroupedQueryAttention) ForwardLast(dst, x *tensor.Tensor, add bool, spa
 	}
 	z, last := s.New(x.Dim(0), (groups-first)*c), s.New(spans.Len(), c)
 	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW.Rows(first*c, groups*c)})
-	tensor.HeadAttention(last, z, a.Heads, groups-first, a.scale(c), spans, true)
+	attention.Heads(last, z, a.Heads, groups-first, a.scale(c), spans, true)
 	tensor.Linear(tensor.Product{Dst: dst, X: last, W: a.Out, Add: add})
 }
 
@@ -65,7 +68,7 @@ func (a *GroupedQueryAttention) ForwardCausal(dst, x *tensor.Tensor, add bool, s
 	for j := range parts {
 		parts[j] = s.Cols(z, j*c/groups, (groups-1)*c+(j+1)*c/groups)
 	}
-	heads := tensor.HeadColumns{PerGroup: a.Heads, Stride: c}
-	tensor.CausalAttention(y, parts[0], parts[1], parts[2], parts[3], heads, a.scale(c), spans, func(i int) *tensor.KVCache { return &states(i).KVCache })
+	heads := attention.HeadColumns{PerGroup: a.Heads, Stride: c}
+	attention.Causal(y, parts[0], parts[1], parts[2], parts[3], heads, a.scale(c), spans, func(i int) *attention.KVCache { return &states(i).KVCache })
 	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: add})
 }

@@ -4,15 +4,16 @@ import (
 	"fmt"
 
 	"microrwkv/tensor"
+	"microrwkv/tensor/attention"
 )
 
 // KVCache is the state of an attention: the keys and values of a sequence's newest positions.
-type KVCache struct{ tensor.KVCache }
+type KVCache struct{ attention.KVCache }
 
 // NewKVCache returns an empty cache of heads with d values, for attention to window positions. With
 // a capacity above window, rows are moved down only once in capacity−window positions.
 func NewKVCache(heads, capacity, d, window int) KVCache {
-	return KVCache{tensor.KVCache{K: tensor.New(heads, capacity, d), V: tensor.New(heads, capacity, d), Window: window}}
+	return KVCache{attention.KVCache{K: tensor.New(heads, capacity, d), V: tensor.New(heads, capacity, d), Window: window}}
 }
 
 // Rows returns the number of positions that a later one can attend to.

@@ -1,6 +1,9 @@
 package nn
 
-import "microrwkv/tensor"
+import (
+	"microrwkv/tensor"
+	"microrwkv/tensor/moe"
+)
 
 // MoE is MicroRWKV's mixture of experts: linear experts without an activation, of which the
 // first len(Experts) are always used, however the gate ranks them:
@@ -37,7 +40,7 @@ func (m *MoE) Forward(dst, x *tensor.Tensor, add bool, spans Spans, aux []float6
 		n++
 	}
 	tensor.Linear(batch[:n]...)
-	tensor.Mixture(sum, h, gate)
+	moe.Sum(sum, h, gate)
 	fc := m.FC.Product(dst, sum)
 	fc.Add = add
 	tensor.Linear(fc)

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"microrwkv/tensor"
+	"microrwkv/tensor/attention"
 )
 
 // SlidingWindowAttention is multi-head attention over a window of positions (Beltagy et al.,
@@ -32,7 +33,7 @@ func (a *SlidingWindowAttention) Forward(dst, x *tensor.Tensor, add bool, spans 
 	qkv, y := s.New(x.Dim(0), 3*c), s.New(x.Dim(0), c)
 	tensor.Linear(tensor.Product{Dst: qkv, X: x, W: a.QKV})
 	q, k, v := s.Cols(qkv, 0, c), s.Cols(qkv, c, 2*c), s.Cols(qkv, 2*c, 3*c)
-	tensor.FoldedAttention(y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), spans)
+	attention.Folded(y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), spans)
 	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: add})
 }
 
@@ -44,8 +45,8 @@ func (a *SlidingWindowAttention) ForwardCausal(dst, x *tensor.Tensor, add bool, 
 	qkv, y := s.New(x.Dim(0), 3*c), s.New(x.Dim(0), c)
 	tensor.Linear(tensor.Product{Dst: qkv, X: x, W: a.QKV})
 	q, k, v := s.Cols(qkv, 0, c), s.Cols(qkv, c, 2*c), s.Cols(qkv, 2*c, 3*c)
-	heads := tensor.HeadColumns{PerGroup: a.Heads}
-	tensor.CausalAttention(y, q, k, v, nil, heads, invSqrt(c/a.Heads), spans, func(i int) *tensor.KVCache { return &states(i).KVCache })
+	heads := attention.HeadColumns{PerGroup: a.Heads}
+	attention.Causal(y, q, k, v, nil, heads, invSqrt(c/a.Heads), spans, func(i int) *attention.KVCache { return &states(i).KVCache })
 	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: add})
 }
 

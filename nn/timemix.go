@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"microrwkv/tensor"
+	"microrwkv/tensor/shift"
+	"microrwkv/tensor/wkv"
 )
 
 // TimeMix is the attention half of an RWKV x051a block (RWKV-5 with one decay and one bonus for
@@ -39,19 +41,19 @@ func (m *TimeMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states f
 	xk, xv, xr, xg := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
 	r, k, v, g := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
 
-	tensor.TokenShift(x, spans, func(i int) []float32 {
+	shift.Tokens(x, spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}
 		return states(i).Shift
-	}, tensor.Mixed{Dst: xk, Mix: m.MixK}, tensor.Mixed{Dst: xv, Mix: m.MixV}, tensor.Mixed{Dst: xr, Mix: m.MixR}, tensor.Mixed{Dst: xg, Mix: m.MixG})
+	}, shift.Mixed{Dst: xk, Mix: m.MixK}, shift.Mixed{Dst: xv, Mix: m.MixV}, shift.Mixed{Dst: xr, Mix: m.MixR}, shift.Mixed{Dst: xg, Mix: m.MixG})
 	gp := m.Gate.Product(g, xg)
 	gp.Act = tensor.SiLU
 	tensor.Linear(m.Receptance.Product(r, xr), m.Key.Product(k, xk), m.Value.Product(v, xv), gp)
 
 	y := xk // its input is done with
-	norm := tensor.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g}
-	tensor.WKV5(y, r, k, v, m.Decay, m.Bonus.Data(), &norm, spans, func(i int) []float32 {
+	norm := wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g}
+	wkv.V5(y, r, k, v, m.Decay, m.Bonus.Data(), &norm, spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}

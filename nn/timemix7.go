@@ -4,6 +4,8 @@ import (
 	"math"
 
 	"microrwkv/tensor"
+	"microrwkv/tensor/shift"
+	"microrwkv/tensor/wkv"
 )
 
 // TimeMix7 is the time mix of RWKV-7 "Goose" (Peng et al., arXiv:2503.14456), with m_j =
@@ -52,9 +54,9 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, add bool, vFirst *tensor.Tenso
 	rows, c := x.Dim(0), x.Dim(1)
 	xr, xw, xk := s.New(rows, c), s.New(rows, c), s.New(rows, c)
 	xv, xa, xg := s.New(rows, c), s.New(rows, c), s.New(rows, c)
-	tensor.TokenShift(x, spans, func(i int) []float32 { return states(i).Shift },
-		tensor.Mixed{Dst: xr, Mix: m.MixR}, tensor.Mixed{Dst: xw, Mix: m.MixW}, tensor.Mixed{Dst: xk, Mix: m.MixK},
-		tensor.Mixed{Dst: xv, Mix: m.MixV}, tensor.Mixed{Dst: xa, Mix: m.MixA}, tensor.Mixed{Dst: xg, Mix: m.MixG})
+	shift.Tokens(x, spans, func(i int) []float32 { return states(i).Shift },
+		shift.Mixed{Dst: xr, Mix: m.MixR}, shift.Mixed{Dst: xw, Mix: m.MixW}, shift.Mixed{Dst: xk, Mix: m.MixK},
+		shift.Mixed{Dst: xv, Mix: m.MixV}, shift.Mixed{Dst: xa, Mix: m.MixA}, shift.Mixed{Dst: xg, Mix: m.MixG})
 
 	// All products with x in one go, then the second halves of the narrow ones in another: they
 	// are too small to be worth a start of their own.
@@ -86,19 +88,19 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, add bool, vFirst *tensor.Tenso
 		tensor.Linear(seconds[:]...)
 		tensor.MixTensor(v, v, vFirst, xr)
 	}
-	tensor.ExpScaled(w, w, float32(-math.Exp(-0.5)))
+	wkv.ExpScaled(w, w, float32(-math.Exp(-0.5)))
 
 	kappa, b, y := xk, xv, s.New(rows, c)
 	tensor.MulVector(kappa, k, m.KK)
-	tensor.NormalizeHeads(kappa, kappa, m.Heads, 1e-12)
+	wkv.NormalizeHeads(kappa, kappa, m.Heads, 1e-12)
 	tensor.Mul(b, k, a)
 	tensor.Mix(k, k, b, m.KA) // k + (k⊙a − k) ⊙ KA
 	tensor.Mul(b, kappa, a)
-	tensor.WKV7(y, r, w, k, v, kappa, b, m.Heads, spans, func(i int) []float32 { return states(i).WKV })
+	wkv.V7(y, r, w, k, v, kappa, b, m.Heads, spans, func(i int) []float32 { return states(i).WKV })
 
 	m.LnX.Forward(y, y)
 	tensor.MulVector(r, r, m.RK)
-	tensor.AddHeadDots(y, r, k, v, m.Heads)
+	wkv.AddHeadDots(y, r, k, v, m.Heads)
 	tensor.Mul(y, y, g)
 	op := m.Output.Product(dst, y)
 	op.Add = add
@@ -124,7 +126,7 @@ func (m *ChannelMix7) Forward(dst, x *tensor.Tensor, add bool, spans Spans, stat
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	xk, k := s.New(rows, c), s.New(rows, m.Key.Weight.Dim(0))
-	tensor.TokenShift(x, spans, func(i int) []float32 { return states(i).Shift }, tensor.Mixed{Dst: xk, Mix: m.MixK})
+	shift.Tokens(x, spans, func(i int) []float32 { return states(i).Shift }, shift.Mixed{Dst: xk, Mix: m.MixK})
 	kp := m.Key.Product(k, xk)
 	kp.Act = tensor.SquareReLU
 	tensor.Linear(kp)

@@ -1,8 +1,9 @@
-package tensor
+package tensor_test
 
 import (
 	"fmt"
 	"math/rand/v2"
+	"microrwkv/tensor"
 	"strings"
 	"sync"
 	"testing"
@@ -15,10 +16,10 @@ import (
 
 // benchmarkKernels runs a benchmark with each set of kernels that this CPU has.
 func benchmarkKernels(b *testing.B, f func(b *testing.B)) {
-	before := Kernel()
-	defer SetKernel(before)
-	for _, name := range Kernels() {
-		if err := SetKernel(name); err != nil {
+	before := tensor.Kernel()
+	defer tensor.SetKernel(before)
+	for _, name := range tensor.Kernels() {
+		if err := tensor.SetKernel(name); err != nil {
 			b.Fatal(err)
 		}
 		b.Run("impl="+name, f)
@@ -57,8 +58,8 @@ func report(b *testing.B, rows, in, out, size int) {
 // BenchmarkLinear takes other weights each time, so that they come from memory.
 func BenchmarkLinear(b *testing.B) {
 	shapes := [][2]int{{768, 768}, {768, 2304}, {2304, 768}, {768, 50304}}
-	run := func(b *testing.B, f func(b *testing.B, dtype DType, rows, in, out int)) {
-		for _, dtype := range []DType{F32, BF16} {
+	run := func(b *testing.B, f func(b *testing.B, dtype tensor.DType, rows, in, out int)) {
+		for _, dtype := range []tensor.DType{tensor.F32, tensor.BF16} {
 			for _, rows := range []int{1, 8, 50, 256} {
 				for _, s := range shapes {
 					b.Run(fmt.Sprintf("weights=%v/rows=%d/shape=%dx%d", dtype, rows, s[0], s[1]), func(b *testing.B) {
@@ -69,27 +70,27 @@ func BenchmarkLinear(b *testing.B) {
 		}
 	}
 	benchmarkKernels(b, func(b *testing.B) {
-		run(b, func(b *testing.B, dtype DType, rows, in, out int) {
-			x, y := FromSlice(cold()[:rows*in], rows, in), New(rows, out)
-			var weights []*Weight
+		run(b, func(b *testing.B, dtype tensor.DType, rows, in, out int) {
+			x, y := tensor.FromSlice(cold()[:rows*in], rows, in), tensor.New(rows, out)
+			var weights []*tensor.Weight
 			for at := 0; at+in*out <= coldSize; at += in * out {
-				if dtype == F32 {
-					weights = append(weights, FromSlice(cold()[at:][:in*out], out, in).Weight())
+				if dtype == tensor.F32 {
+					weights = append(weights, tensor.FromSlice(cold()[at:][:in*out], out, in).Weight())
 				} else {
-					weights = append(weights, FromBits(dtype, coldBits()[at:][:in*out], out, in))
+					weights = append(weights, tensor.FromBits(dtype, coldBits()[at:][:in*out], out, in))
 				}
 			}
 			i := 0
 			for b.Loop() {
-				Linear(Product{Dst: y, X: x, W: weights[i%len(weights)]})
+				tensor.Linear(tensor.Product{Dst: y, X: x, W: weights[i%len(weights)]})
 				i++
 			}
 			report(b, rows, in, out, dtype.Bytes(1))
 		})
 	})
 	b.Run("impl=gonum", func(b *testing.B) {
-		run(b, func(b *testing.B, dtype DType, rows, in, out int) {
-			if dtype != F32 {
+		run(b, func(b *testing.B, dtype tensor.DType, rows, in, out int) {
+			if dtype != tensor.F32 {
 				b.Skip("gonum has float32 alone")
 			}
 			x, y := blas32.General{Rows: rows, Cols: in, Stride: in, Data: cold()[:rows*in]}, blas32.General{Rows: rows, Cols: out, Stride: out, Data: make([]float32, rows*out)}
@@ -121,7 +122,7 @@ func BenchmarkMatMul(b *testing.B) {
 	benchmarkKernels(b, func(b *testing.B) {
 		b.Run("n=1024", func(b *testing.B) {
 			for b.Loop() {
-				MatMul(FromSlice(z, n, n), FromSlice(x, n, n), FromSlice(y, n, n))
+				tensor.MatMul(tensor.FromSlice(z, n, n), tensor.FromSlice(x, n, n), tensor.FromSlice(y, n, n))
 			}
 			report(b, n, n, n, 4)
 		})
@@ -140,7 +141,7 @@ func (t *readTask) Run(i int) { kernel.Read(t.x[i*readPiece:][:readPiece]) }
 func BenchmarkReadBandwidth(b *testing.B) {
 	t := &readTask{x: cold()}
 	for b.Loop() {
-		Parallel(coldSize/readPiece, t)
+		tensor.Parallel(coldSize/readPiece, t)
 	}
 	b.ReportMetric(float64(b.N)*4*coldSize/b.Elapsed().Seconds()/1e9, "GB/s")
 }
@@ -154,9 +155,9 @@ func (t *peakTask) Run(i int) { t.flops[i] = kernel.PeakFMA(10_000) }
 // bound by, on all threads.
 func BenchmarkPeakFMA(b *testing.B) {
 	benchmarkKernels(b, func(b *testing.B) {
-		t := &peakTask{flops: make([]int, 8*Threads())}
+		t := &peakTask{flops: make([]int, 8*tensor.Threads())}
 		for b.Loop() {
-			Parallel(len(t.flops), t)
+			tensor.Parallel(len(t.flops), t)
 		}
 		total := 0
 		for _, n := range t.flops {
@@ -170,20 +171,20 @@ func BenchmarkPeakFMA(b *testing.B) {
 func BenchmarkOps(b *testing.B) {
 	const c = 768
 	for _, rows := range []int{1, 256} {
-		x, y, v := FromSlice(cold()[:rows*c], rows, c), New(rows, c), FromSlice(cold()[:c], c)
+		x, y, v := tensor.FromSlice(cold()[:rows*c], rows, c), tensor.New(rows, c), tensor.FromSlice(cold()[:c], c)
 		for _, op := range []struct {
 			name string
 			f    func()
 		}{
-			{"Add", func() { Add(y, x, x) }},
-			{"Mix", func() { Mix(y, x, x, v) }},
-			{"LayerNorm", func() { LayerNorm(y, x, v, v, 1e-5) }},
-			{"RMSNorm", func() { RMSNorm(y, x, 1e-8) }},
-			{"Softmax", func() { Softmax(y, x) }},
-			{"SiLU", func() { Apply(SiLU, y, x) }},
-			{"Tanh", func() { Apply(Tanh, y, x) }},
+			{"Add", func() { tensor.Add(y, x, x) }},
+			{"Mix", func() { tensor.Mix(y, x, x, v) }},
+			{"LayerNorm", func() { tensor.LayerNorm(y, x, v, v, 1e-5) }},
+			{"RMSNorm", func() { tensor.RMSNorm(y, x, 1e-8) }},
+			{"Softmax", func() { tensor.Softmax(y, x) }},
+			{"SiLU", func() { tensor.Apply(tensor.SiLU, y, x) }},
+			{"Tanh", func() { tensor.Apply(tensor.Tanh, y, x) }},
 		} {
-			b.Run(fmt.Sprintf("op=%s/impl=%s/rows=%d", strings.ToLower(op.name), Kernel(), rows), func(b *testing.B) {
+			b.Run(fmt.Sprintf("op=%s/impl=%s/rows=%d", strings.ToLower(op.name), tensor.Kernel(), rows), func(b *testing.B) {
 				for b.Loop() {
 					op.f()
 				}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
 )
 
 // Act is an elementwise function.
@@ -59,13 +60,13 @@ func Linear(ps ...Product) {
 		Linear(ps[maxProducts:]...)
 		return
 	}
-	t := linearTasks.get()
+	t := linearTasks.Get()
 	t.count, t.partPieces = 0, 0
 	parts, work := Threads(), 0
 	for i := range ps {
 		work += ps[i].work()
 	}
-	if work < minSpread {
+	if work < task.MinSpread {
 		parts = 1
 	}
 	for i := range ps {
@@ -76,14 +77,14 @@ func Linear(ps ...Product) {
 			t.count++
 		}
 	}
-	spread(parts*t.partPieces, work, t)
+	task.Spread(parts*t.partPieces, work, t)
 	for i := range t.count {
 		t.products[i] = product{} // keep no weights alive
 	}
-	linearTasks.put(t)
+	linearTasks.Put(t)
 }
 
-var linearTasks = newFreelist[linearTask]()
+var linearTasks = task.NewFreelist[linearTask]()
 
 // linearTask is some products. The columns of each are cut into as many parts as there are threads;
 // a thread's pieces are the first part of one product, of the next and so on.
@@ -95,7 +96,7 @@ type linearTask struct {
 
 // product is a Product of which each part is cut into pieces of rowBlock rows by colBlock columns.
 type product struct {
-	dst, x, gate         matrix
+	dst, x, gate         task.Matrix
 	w                    weights
 	bias                 []float32
 	act                  Act
@@ -133,20 +134,20 @@ func columnWork(rows, k int, dtype DType) int {
 func (l *product) set(p *Product, parts int) bool {
 	l.m, l.n, l.k = p.X.rows(), p.W.Dim(0), p.X.cols()
 	if p.W.ndim != 2 || p.W.Dim(1) != l.k || p.Dst.rows() != l.m || p.Dst.cols() != l.n {
-		panic(fmt.Sprintf("tensor: Linear: x %s, w %s, dst %s", formatShape(p.X.Shape()), formatShape(p.W.Shape()), formatShape(p.Dst.Shape())))
+		panic(fmt.Sprintf("tensor: Linear: x %s, w %s, dst %s", task.FormatShape(p.X.Shape()...), task.FormatShape(p.W.Shape()...), task.FormatShape(p.Dst.Shape()...)))
 	}
-	l.dst, l.x, l.w = p.Dst.matrix(), p.X.matrix(), weights{p.W.data, p.W.stride, p.W.dtype}
-	l.bias, l.gate = nil, matrix{}
+	l.dst, l.x, l.w = p.Dst.Matrix(), p.X.Matrix(), weights{p.W.data, p.W.stride, p.W.dtype}
+	l.bias, l.gate = nil, task.Matrix{}
 	if p.Bias != nil {
 		if l.bias = p.Bias.Data(); len(l.bias) != l.n {
-			panic(fmt.Sprintf("tensor: Linear: w %s, bias %s", formatShape(p.W.Shape()), formatShape(p.Bias.Shape())))
+			panic(fmt.Sprintf("tensor: Linear: w %s, bias %s", task.FormatShape(p.W.Shape()...), task.FormatShape(p.Bias.Shape()...)))
 		}
 	}
 	if p.Gate != nil {
 		if p.Gate.rows() != l.m || p.Gate.cols() != l.n {
-			panic(fmt.Sprintf("tensor: Linear: dst %s, gate %s", formatShape(p.Dst.Shape()), formatShape(p.Gate.Shape())))
+			panic(fmt.Sprintf("tensor: Linear: dst %s, gate %s", task.FormatShape(p.Dst.Shape()...), task.FormatShape(p.Gate.Shape()...)))
 		}
-		l.gate = p.Gate.matrix()
+		l.gate = p.Gate.Matrix()
 	}
 	l.act, l.add = p.Act, p.Add
 	if l.m == 0 || l.n == 0 {
@@ -186,19 +187,19 @@ func (t *linearTask) Run(piece int) {
 
 func (l *product) compute(r0, r1, c0, c1 int) {
 	switch {
-	case l.act == Identity && l.gate.f32 == nil && l.bias == nil:
-		l.gemm(l.dst.f32[r0*l.dst.stride+c0:], l.dst.stride, r0, r1, c0, c1, l.add)
+	case l.act == Identity && l.gate.Data == nil && l.bias == nil:
+		l.gemm(l.dst.Data[r0*l.dst.Stride+c0:], l.dst.Stride, r0, r1, c0, c1, l.add)
 	case !l.add:
 		for c := c0; c < c1; c += epilogueCol {
 			end := min(c+epilogueCol, c1)
-			dst := l.dst.f32[r0*l.dst.stride+c:]
-			if l.gate.same(l.dst) { // the gate would be overwritten before its use
+			dst := l.dst.Data[r0*l.dst.Stride+c:]
+			if l.gate.Same(l.dst) { // the gate would be overwritten before its use
 				l.throughBuffer(r0, r1, c, end)
 				continue
 			}
-			l.gemm(dst, l.dst.stride, r0, r1, c, end, false)
+			l.gemm(dst, l.dst.Stride, r0, r1, c, end, false)
 			for r := r0; r < r1; r++ {
-				d := dst[(r-r0)*l.dst.stride:][:end-c]
+				d := dst[(r-r0)*l.dst.Stride:][:end-c]
 				l.epilogue(d, r, c, end)
 			}
 		}
@@ -212,23 +213,23 @@ func (l *product) compute(r0, r1, c0, c1 int) {
 // throughBuffer computes a piece of at most maxRowBlock×epilogueCol beside dst, then stores it
 // there.
 func (l *product) throughBuffer(r0, r1, c0, c1 int) {
-	buf := productBuffers.get()
+	buf := productBuffers.Get()
 	n := c1 - c0
 	l.gemm(buf[:], n, r0, r1, c0, c1, false)
 	for r := r0; r < r1; r++ {
 		v := buf[(r-r0)*n:][:n]
 		l.epilogue(v, r, c0, c1)
-		d := l.dst.f32[r*l.dst.stride+c0:][:n]
+		d := l.dst.Data[r*l.dst.Stride+c0:][:n]
 		if l.add {
 			kernel.Add(d, d, v)
 		} else {
 			copy(d, v)
 		}
 	}
-	productBuffers.put(buf)
+	productBuffers.Put(buf)
 }
 
-var productBuffers = newFreelist[[maxRowBlock * epilogueCol]float32]()
+var productBuffers = task.NewFreelist[[maxRowBlock * epilogueCol]float32]()
 
 // epilogue applies bias, activation and gate to v, columns c0 to c1 of row r.
 func (l *product) epilogue(v []float32, r, c0, c1 int) {
@@ -236,8 +237,8 @@ func (l *product) epilogue(v []float32, r, c0, c1 int) {
 		kernel.Add(v, v, l.bias[c0:c1])
 	}
 	l.act.apply(v)
-	if l.gate.f32 != nil {
-		kernel.Mul(v, v, l.gate.f32[r*l.gate.stride+c0:][:c1-c0])
+	if l.gate.Data != nil {
+		kernel.Mul(v, v, l.gate.Data[r*l.gate.Stride+c0:][:c1-c0])
 	}
 }
 
@@ -248,7 +249,7 @@ func (l *product) gemm(dst []float32, ldd, r0, r1, c0, c1 int, acc bool) {
 		kernel.GemmNT(dst, ldd, nil, 0, nil, 0, m, n, 0, acc)
 		return
 	}
-	kernel.Product(l.w.dtype, dst, ldd, l.x.f32[r0*l.x.stride:], l.x.stride, l.w.data[c0*l.w.stride:], l.w.stride, m, n, l.k, acc)
+	kernel.Product(l.w.dtype, dst, ldd, l.x.Data[r0*l.x.Stride:], l.x.Stride, l.w.data[c0*l.w.stride:], l.w.stride, m, n, l.k, acc)
 }
 
 // weights is what a task keeps of a Weight.
@@ -256,45 +257,4 @@ type weights struct {
 	data   []byte
 	stride int
 	dtype  DType
-}
-
-// matrix is what a task keeps of a tensor: no pointer to the header, so that headers can live
-// on the caller's stack.
-type matrix struct {
-	f32    []float32
-	stride int
-}
-
-func (t *Tensor) matrix() matrix {
-	return matrix{f32: t.data, stride: t.stride}
-}
-
-// same reports whether two float32 matrices start at the same element.
-func (m matrix) same(o matrix) bool {
-	return len(m.f32) > 0 && len(o.f32) > 0 && &m.f32[0] == &o.f32[0]
-}
-
-// row returns n elements of row i of a float32 matrix.
-func (m *matrix) row(i, n int) []float32 { return m.f32[i*m.stride:][:n] }
-
-// freelist keeps objects that operations reuse. Unlike a sync.Pool it never drops them, so that
-// operations truly allocate nothing once warm; it holds at most as many as run at once.
-type freelist[T any] chan *T
-
-func newFreelist[T any]() freelist[T] { return make(chan *T, 64) }
-
-func (f freelist[T]) get() *T {
-	select {
-	case t := <-f:
-		return t
-	default:
-		return new(T)
-	}
-}
-
-func (f freelist[T]) put(t *T) {
-	select {
-	case f <- t:
-	default:
-	}
 }

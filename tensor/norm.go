@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
 )
 
 // LayerNorm normalizes each row of x to mean 0 and variance 1 (Ba et al., arXiv:1607.06450),
@@ -19,35 +20,28 @@ func LayerNorm(dst, x, gain, bias *Tensor, eps float32) {
 // GroupNorm is LayerNorm over each of groups equal parts of a row alone (Wu and He,
 // arXiv:1803.08494); gain and bias still have the row's length.
 func GroupNorm(dst, x *Tensor, groups int, gain, bias *Tensor, eps float32) {
-	sameShape("GroupNorm", dst, x)
+	SameShape("GroupNorm", dst, x)
 	n := dst.cols()
 	if groups <= 0 || n%groups != 0 {
-		panic("tensor: GroupNorm: rows of " + formatShape([]int{n}) + " in groups of " + formatShape([]int{groups}))
+		panic("tensor: GroupNorm: rows of " + task.FormatShape(n) + " in groups of " + task.FormatShape(groups))
 	}
-	overRows(dst.rows(), n, rowTask{op: normRow, dst: dst.matrix(), a: x.matrix(),
-		c: vector("GroupNorm", gain, n), d: vector("GroupNorm", bias, n), x: eps, groups: groups})
+	task.OverRows(task.Rows{Op: normRow, Dst: dst.Matrix(), A: x.Matrix(),
+		C: Vector("GroupNorm", gain, n), D: Vector("GroupNorm", bias, n), X: eps, Groups: groups})
 }
 
-func normRow(t *rowTask, r int) {
-	dst, x := t.dst.row(r, t.n), t.a.row(r, t.n)
-	size := t.n / t.groups
-	for i := 0; i < t.n; i += size {
+func normRow(t *task.Rows, r int) {
+	dst, x := t.Dst.Row(r), t.A.Row(r)
+	size := t.N / t.Groups
+	for i := 0; i < t.N; i += size {
 		var gain, bias []float32
-		if t.c != nil {
-			gain = t.c[i:][:size]
+		if t.C != nil {
+			gain = t.C[i:][:size]
 		}
-		if t.d != nil {
-			bias = t.d[i:][:size]
+		if t.D != nil {
+			bias = t.D[i:][:size]
 		}
-		normalize(dst[i:][:size], x[i:][:size], gain, bias, t.x)
+		task.Normalize(dst[i:][:size], x[i:][:size], gain, bias, t.X)
 	}
-}
-
-func normalize(dst, x, gain, bias []float32, eps float32) {
-	n := float32(len(x))
-	mean := kernel.Sum(x) / n
-	variance := kernel.SumSquares(x, mean) / n
-	kernel.Norm(dst, x, mean, float32(1/math.Sqrt(float64(variance+eps))), gain, bias)
 }
 
 // RMSNorm scales each row x [C] to
@@ -56,12 +50,12 @@ func normalize(dst, x, gain, bias []float32, eps float32) {
 //
 // with eps beside the norm, not under the root. dst may be x.
 func RMSNorm(dst, x *Tensor, eps float32) {
-	sameShape("RMSNorm", dst, x)
-	overRows(dst.rows(), dst.cols(), rowTask{op: rmsRow, dst: dst.matrix(), a: x.matrix(), x: eps})
+	SameShape("RMSNorm", dst, x)
+	task.OverRows(task.Rows{Op: rmsRow, Dst: dst.Matrix(), A: x.Matrix(), X: eps})
 }
 
-func rmsRow(t *rowTask, r int) {
-	x := t.a.row(r, t.n)
-	rms := math.Sqrt(float64(kernel.SumSquares(x, 0)) / float64(t.n))
-	kernel.Scale(t.dst.row(r, t.n), float32(1/(rms+float64(t.x))), x)
+func rmsRow(t *task.Rows, r int) {
+	x := t.A.Row(r)
+	rms := math.Sqrt(float64(kernel.SumSquares(x, 0)) / float64(t.N))
+	kernel.Scale(t.Dst.Row(r), float32(1/(rms+float64(t.X))), x)
 }

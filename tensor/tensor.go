@@ -9,16 +9,20 @@
 // concurrent use on different destinations, allocate nothing, and give the same bits at any number of
 // threads: each output element is computed by one goroutine in one order.
 //
+// The inner loops of one kind of layer are in a package of its own below this one, with its formula:
+// tensor/wkv (the recurrences of RWKV), tensor/attention, tensor/shift (the token shift) and tensor/moe
+// (the sum of experts). What all of them share is here.
+//
 // The inner loops are assembly chosen at run time by what the CPU has: see [Kernel].
 package tensor
 
 import (
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 
 	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
 )
 
 const maxDims = 4
@@ -59,7 +63,7 @@ func FromSlice(data []float32, shape ...int) *Tensor {
 
 func (t *Tensor) init(data []float32, shape []int) {
 	if n := numElements(shape); n != len(data) {
-		panic(fmt.Sprintf("tensor: %d elements for shape %s", len(data), formatShape(shape)))
+		panic(fmt.Sprintf("tensor: %d elements for shape %s", len(data), task.FormatShape(shape...)))
 	}
 	t.dims, t.data = newDims(shape), data
 	t.stride = t.cols()
@@ -72,24 +76,11 @@ func numElements(shape []int) int {
 	n := 1
 	for _, d := range shape {
 		if d < 0 || (d > 0 && n > math.MaxInt/d) {
-			panic("tensor: shape " + formatShape(shape))
+			panic("tensor: shape " + task.FormatShape(shape...))
 		}
 		n *= d
 	}
 	return n
-}
-
-// formatShape formats a shape without letting it escape to the heap, which would make views do
-// so as well.
-func formatShape(shape []int) string {
-	b := []byte{'['}
-	for i, d := range shape {
-		if i > 0 {
-			b = append(b, ' ')
-		}
-		b = strconv.AppendInt(b, int64(d), 10)
-	}
-	return string(append(b, ']'))
 }
 
 // Shape returns the sizes of the dimensions. The caller must not change them.
@@ -119,7 +110,7 @@ func (d *dims) rows() int {
 // checkSlice panics unless there are two dimensions with those rows and columns.
 func (d *dims) checkSlice(r0, r1, c0, c1 int) {
 	if d.ndim != 2 || r0 < 0 || r1 < r0 || r1 > d.shape[0] || c0 < 0 || c1 < c0 || c1 > d.shape[1] {
-		panic(fmt.Sprintf("tensor: rows %d:%d, columns %d:%d of %s", r0, r1, c0, c1, formatShape(d.Shape())))
+		panic(fmt.Sprintf("tensor: rows %d:%d, columns %d:%d of %s", r0, r1, c0, c1, task.FormatShape(d.Shape()...)))
 	}
 }
 
@@ -182,17 +173,17 @@ func (t *Tensor) reshape(shape []int) {
 
 // CopyFrom copies src into t, which has the same shape.
 func (t *Tensor) CopyFrom(src *Tensor) {
-	sameShape("CopyFrom", t, src)
+	SameShape("CopyFrom", t, src)
 	for i := range t.rows() {
 		copy(t.Row(i), src.Row(i))
 	}
 }
 
-// sameShape panics unless all shapes are equal.
-func sameShape(op string, a *Tensor, others ...*Tensor) {
+// SameShape panics unless all shapes are equal, naming the operation.
+func SameShape(op string, a *Tensor, others ...*Tensor) {
 	for _, b := range others {
 		if a.ndim != b.ndim || a.shape != b.shape {
-			panic(fmt.Sprintf("tensor: %s: shapes %s and %s", op, formatShape(a.Shape()), formatShape(b.Shape())))
+			panic(fmt.Sprintf("tensor: %s: shapes %s and %s", op, task.FormatShape(a.Shape()...), task.FormatShape(b.Shape()...)))
 		}
 	}
 }
@@ -206,7 +197,7 @@ func (t *Tensor) String() string {
 func (d *dims) format(dtype string, rowTo func(dst []float32, i int)) string {
 	const most = 100
 	if d.Len() > most {
-		return dtype + formatShape(d.Shape())
+		return dtype + task.FormatShape(d.Shape()...)
 	}
 	var b strings.Builder
 	row := make([]float32, d.cols())
@@ -229,6 +220,28 @@ func (d *dims) format(dtype string, rowTo func(dst []float32, i int)) string {
 	write(0, 0, d.rows())
 	return b.String()
 }
+
+// Matrix returns the tensor by its rows, for the operations of the packages below.
+func (t *Tensor) Matrix() task.Matrix {
+	return task.Matrix{Data: t.data, Stride: t.stride, Rows: t.rows(), Cols: t.cols()}
+}
+
+// Task is work that splits into independent pieces. Run is called once for each piece, from several
+// goroutines at once.
+type Task = task.Task
+
+// Parallel runs t.Run(0) … t.Run(n−1) on up to Threads goroutines, this one among them, and returns
+// when all are done. It may be called from many goroutines at once, and from within a piece, and
+// doesn't allocate. A panic of a piece on another goroutine ends the program, as any unrecovered
+// panic does.
+func Parallel(n int, t Task) { task.Parallel(n, t) }
+
+// Threads returns the number of goroutines that an operation may use.
+func Threads() int { return task.Threads() }
+
+// SetThreads limits the goroutines that one operation uses, the caller's own included; n ≤ 0 follows
+// GOMAXPROCS, as is the default. Results don't depend on it.
+func SetThreads(n int) { task.SetThreads(n) }
 
 // Kernel names the assembly kernels in use: "generic" (Go), "avx2", "avx512" or "neon". The
 // environment variable MICRORWKV_KERNEL picks one at start; else the fastest that the CPU can run

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
 )
 
 // Weight is what products read: a row-major array of up to four dimensions in any format, as a file
@@ -27,7 +28,7 @@ func NewWeight(dtype DType, data []byte, shape ...int) *Weight {
 	w := &Weight{dims: newDims(shape), dtype: dtype, data: data}
 	w.stride = dtype.Bytes(w.cols())
 	if w.rows()*w.stride != len(data) {
-		panic(fmt.Sprintf("tensor: %d bytes for a weight %s of type %v", len(data), formatShape(shape), dtype))
+		panic(fmt.Sprintf("tensor: %d bytes for a weight %s of type %v", len(data), task.FormatShape(shape...), dtype))
 	}
 	return w
 }
@@ -125,7 +126,7 @@ func (w *Weight) Float32() *Tensor {
 func (w *Weight) Transpose() *Weight {
 	block, size := w.dtype.Block()
 	if w.ndim != 2 || block != 1 {
-		panic(fmt.Sprintf("tensor: Transpose of %s, %v", formatShape(w.Shape()), w.dtype))
+		panic(fmt.Sprintf("tensor: Transpose of %s, %v", task.FormatShape(w.Shape()...), w.dtype))
 	}
 	rows, cols := w.shape[0], w.shape[1]
 	data := make([]byte, rows*cols*size)

@@ -1,7 +1,8 @@
-package tensor
+package tensor_test
 
 import (
 	"math"
+	"microrwkv/tensor"
 	"testing"
 )
 
@@ -27,24 +28,24 @@ func TestRoundToNearestEven(t *testing.T) {
 	bf16 := func(b uint16) float64 { return float64(math.Float32frombits(uint32(b) << 16)) }
 	f16 := func(b uint16) float64 {
 		row := make([]float32, 1)
-		FromBits(F16, []uint16{b}, 1).RowTo(row, 0)
+		tensor.FromBits(tensor.F16, []uint16{b}, 1).RowTo(row, 0)
 		return float64(row[0])
 	}
 	check := func(b uint32) {
 		x := math.Float32frombits(b)
 		if x != x {
-			if v := bf16(RoundBF16(x)); v == v {
+			if v := bf16(tensor.RoundBF16(x)); v == v {
 				t.Fatalf("bf16 of NaN %#x is %g", b, v)
 			}
-			if v := f16(RoundF16(x)); v == v {
+			if v := f16(tensor.RoundF16(x)); v == v {
 				t.Fatalf("f16 of NaN %#x is %g", b, v)
 			}
 			return
 		}
-		if got := RoundBF16(x); got&0x7fff != 0 && got&0x7fff < 0x7f7f {
+		if got := tensor.RoundBF16(x); got&0x7fff != 0 && got&0x7fff < 0x7f7f {
 			nearest(t, "bf16", x, got, bf16)
 		}
-		if got := RoundF16(x); got&0x7fff != 0 && got&0x7fff < 0x7bff {
+		if got := tensor.RoundF16(x); got&0x7fff != 0 && got&0x7fff < 0x7bff {
 			nearest(t, "f16", x, got, f16)
 		}
 	}
@@ -60,42 +61,42 @@ func TestRoundToNearestEven(t *testing.T) {
 		{math.MaxFloat32, 0x7f80, 0x7c00}, {float32(math.Inf(-1)), 0xff80, 0xfc00}, {1 + 0x1p-8, 0x3f80, 0x3c04},
 		{1 + 0x3p-8, 0x3f82, 0x3c0c}, {1 + 0x1p-11, 0x3f80, 0x3c00}, {1 + 0x3p-11, 0x3f80, 0x3c02}, {-1e-45, 0x8000, 0x8000},
 	} {
-		if got := RoundBF16(c.x); got != c.bf16 {
+		if got := tensor.RoundBF16(c.x); got != c.bf16 {
 			t.Errorf("RoundBF16(%g) = %#x, want %#x", c.x, got, c.bf16)
 		}
-		if got := RoundF16(c.x); got != c.f16 {
+		if got := tensor.RoundF16(c.x); got != c.f16 {
 			t.Errorf("RoundF16(%g) = %#x, want %#x", c.x, got, c.f16)
 		}
 	}
 }
 
 func TestConvert(t *testing.T) {
-	x := FromSlice([]float32{1, 2.5, -3, 0.1, 5, 6}, 2, 3)
-	if w := x.Weight(); w.Convert(F32) != w {
+	x := tensor.FromSlice([]float32{1, 2.5, -3, 0.1, 5, 6}, 2, 3)
+	if w := x.Weight(); w.Convert(tensor.F32) != w {
 		t.Error("converted to its own dtype")
 	}
-	for _, dtype := range []DType{BF16, F16} {
+	for _, dtype := range []tensor.DType{tensor.BF16, tensor.F16} {
 		y := x.Cols(1, 3).Weight().Convert(dtype)
 		if got, want := y.String(), "[[2.5 -3] [5 6]]"; got != want || y.DType() != dtype {
 			t.Errorf("%v %v, want %v %v", y.DType(), got, dtype, want)
 		}
-		if got, want := y.Convert(F32).String(), "[[2.5 -3] [5 6]]"; got != want {
+		if got, want := y.Convert(tensor.F32).String(), "[[2.5 -3] [5 6]]"; got != want {
 			t.Errorf("back to f32: %v, want %v", got, want)
 		}
 	}
 	// 0.1 in the two formats
-	if got := math.Float32bits(x.Weight().Convert(BF16).Float32().Data()[3]); got != 0x3dcd<<16 {
+	if got := math.Float32bits(x.Weight().Convert(tensor.BF16).Float32().Data()[3]); got != 0x3dcd<<16 {
 		t.Errorf("0.1 as bf16 is %#x", got)
 	}
 }
 
 // Rows, Transpose, Reshape and Packed of every type give what the same do to float32.
 func TestWeightViews(t *testing.T) {
-	x := FromSlice([]float32{1, 2.5, -3, 0.5, 5, 6, 7, 8}, 4, 2)
-	for _, dtype := range []DType{F32, BF16, F16} {
+	x := tensor.FromSlice([]float32{1, 2.5, -3, 0.5, 5, 6, 7, 8}, 4, 2)
+	for _, dtype := range []tensor.DType{tensor.F32, tensor.BF16, tensor.F16} {
 		w := x.Weight().Convert(dtype)
 		for _, c := range []struct {
-			got  *Weight
+			got  *tensor.Weight
 			want string
 		}{
 			{w.Rows(1, 3), "[[-3 0.5] [5 6]]"},

@@ -1,21 +1,24 @@
-package tensor
+// Package shift has the token shift of RWKV: each row of a sequence is blended with the one before it.
+package shift
 
 import (
 	"sort"
 
+	"microrwkv/tensor"
 	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
 )
 
-// Mixed is one blend that TokenShift makes.
+// Mixed is one blend that Tokens makes.
 type Mixed struct {
-	Dst *Tensor // [R, C]
-	Mix *Tensor // [C]
+	Dst *tensor.Tensor // [R, C]
+	Mix *tensor.Tensor // [C]
 }
 
-// maxMixed is how many blends one call of TokenShift makes.
+// maxMixed is how many blends one call of Tokens makes.
 const maxMixed = 6
 
-// TokenShift blends each row of x [R, C] with the row before it in its sequence, once for each of
+// Tokens blends each row of x [R, C] with the row before it in its sequence, once for each of
 // outs:
 //
 //	Dst = x + (x' − x) ⊙ Mix
@@ -23,46 +26,46 @@ const maxMixed = 6
 // Sequence i has rows spans[i] to spans[i+1]. Before its first row comes last(i) [C], which then
 // becomes its last row; nil stands for zeros that nobody keeps. The destinations must not overlap
 // x or each other.
-func TokenShift(x *Tensor, spans []int, last func(i int) []float32, outs ...Mixed) {
+func Tokens(x *tensor.Tensor, spans []int, last func(i int) []float32, outs ...Mixed) {
 	if len(outs) > maxMixed {
-		panic("tensor: TokenShift: too many outputs")
+		panic("shift: Tokens: too many outputs")
 	}
-	t := shiftTasks.get()
-	t.x, t.rows, t.n, t.outs = x.matrix(), x.rows(), x.cols(), len(outs)
+	t := shiftTasks.Get()
+	t.x, t.rows, t.n, t.outs = x.Matrix(), x.Matrix().Rows, x.Dim(-1), len(outs)
 	for i, o := range outs {
-		sameShape("TokenShift", o.Dst, x)
-		t.dst[i], t.mix[i] = o.Dst.matrix(), vector("TokenShift Mix", o.Mix, t.n)
+		tensor.SameShape("Tokens", o.Dst, x)
+		t.dst[i], t.mix[i] = o.Dst.Matrix(), tensor.Vector("Tokens Mix", o.Mix, t.n)
 	}
 	t.spans = append(t.spans[:0], spans...)
 	t.last = t.last[:0]
 	for i := range len(spans) - 1 {
 		l := last(i)
 		if l != nil && len(l) != t.n {
-			panic("tensor: TokenShift: a last row of " + formatShape([]int{len(l)}) + " for rows of " + formatShape([]int{t.n}))
+			panic("shift: Tokens: a last row of " + task.FormatShape(len(l)) + " for rows of " + task.FormatShape(t.n))
 		}
 		t.last = append(t.last, l)
 	}
 	if len(t.zeros) < t.n {
 		t.zeros = make([]float32, t.n)
 	}
-	t.block = max(minRowWork/max(t.n*len(outs), 1), (t.rows+4*Threads()-1)/(4*Threads()), 1)
-	Parallel((t.rows+t.block-1)/t.block, t)
+	t.block = max(task.MinRowWork/max(t.n*len(outs), 1), (t.rows+4*task.Threads()-1)/(4*task.Threads()), 1)
+	task.Parallel((t.rows+t.block-1)/t.block, t)
 	for i, l := range t.last {
 		if l != nil && spans[i] < spans[i+1] {
 			copy(l, x.Row(spans[i+1]-1))
 		}
 	}
 	clear(t.last)
-	t.x, t.dst, t.mix = matrix{}, [maxMixed]matrix{}, [maxMixed][]float32{}
-	shiftTasks.put(t)
+	t.x, t.dst, t.mix = task.Matrix{}, [maxMixed]task.Matrix{}, [maxMixed][]float32{}
+	shiftTasks.Put(t)
 }
 
-var shiftTasks = newFreelist[shiftTask]()
+var shiftTasks = task.NewFreelist[shiftTask]()
 
 type shiftTask struct {
-	x       matrix
+	x       task.Matrix
 	rows, n int
-	dst     [maxMixed]matrix
+	dst     [maxMixed]task.Matrix
 	mix     [maxMixed][]float32
 	outs    int
 	spans   []int
@@ -81,13 +84,13 @@ func (t *shiftTask) Run(piece int) {
 		}
 		prev := t.zeros[:t.n]
 		if r > t.spans[seq] {
-			prev = t.x.row(r-1, t.n)
+			prev = t.x.Row(r - 1)
 		} else if l := t.last[seq]; l != nil {
 			prev = l
 		}
-		x := t.x.row(r, t.n)
+		x := t.x.Row(r)
 		for i := range t.outs {
-			kernel.Mix(t.dst[i].row(r, t.n), x, prev, t.mix[i])
+			kernel.Mix(t.dst[i].Row(r), x, prev, t.mix[i])
 		}
 	}
 }

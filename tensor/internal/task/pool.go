@@ -1,4 +1,6 @@
-package tensor
+// Package task has what operations that run in pieces are made of: goroutines that share the pieces,
+// matrices without headers, rows, and what is kept between calls so that nothing is allocated.
+package task
 
 import (
 	"math"
@@ -48,13 +50,13 @@ func Parallel(n int, t Task) {
 	workers.run(n, t)
 }
 
-// minSpread is the multiplications, or what takes as long, that are worth a second goroutine: a few
+// MinSpread is the multiplications, or what takes as long, that are worth a second goroutine: a few
 // microseconds, some times what it takes to call one that spins.
-const minSpread = 1 << 16
+const MinSpread = 1 << 16
 
-// spread is Parallel for pieces of which all together are so many multiplications.
-func spread(n, work int, t Task) {
-	if work >= minSpread {
+// Spread is Parallel for pieces of which all together are so many multiplications.
+func Spread(n, work int, t Task) {
+	if work >= MinSpread {
 		Parallel(n, t)
 		return
 	}

@@ -1,13 +1,18 @@
-package tensor
+package attention
 
-import "microrwkv/tensor/internal/kernel"
+import (
+	"microrwkv/tensor"
+	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
+	"slices"
+)
 
 // KVCache keeps the keys and values of a sequence's newest positions, by head and in the order of
 // the positions, so that each head's attention reads two contiguous blocks.
 type KVCache struct {
-	K, V   *Tensor // [H, cap, d]
-	Window int     // positions that one attends to, its own included; at most cap
-	Len    int     // rows in use, from row 0
+	K, V   *tensor.Tensor // [H, cap, d]
+	Window int            // positions that one attends to, its own included; at most cap
+	Len    int            // rows in use, from row 0
 }
 
 // HeadColumns says where the heads lie in a row: head h's d values begin in column
@@ -16,7 +21,7 @@ type HeadColumns struct{ PerGroup, Stride int }
 
 func (c HeadColumns) at(h, d int) int { return h/c.PerGroup*c.Stride + h%c.PerGroup*d }
 
-// CausalAttention computes multi-head attention of R positions of several sequences, each over the
+// Causal computes multi-head attention of R positions of several sequences, each over the
 // newest Window positions of its sequence up to itself:
 //
 //	dst = softmax(scale · q·kᵀ)·v ⊙ gate
@@ -25,22 +30,22 @@ func (c HeadColumns) at(h, d int) int { return h/c.PerGroup*c.Stride + h%c.PerGr
 // cols says; a nil gate is 1. Sequence i has rows spans[i] to spans[i+1], which follow the
 // positions in cache(i) and are appended to it; what no later position attends to is dropped when
 // a cache is full. dst must not overlap the operands.
-func CausalAttention(dst, q, k, v, gate *Tensor, cols HeadColumns, scale float32, spans []int, cache func(i int) *KVCache) {
-	t := causalTasks.get()
-	t.dst, t.q, t.k, t.v, t.gate = dst.matrix(), q.matrix(), k.matrix(), v.matrix(), matrix{}
+func Causal(dst, q, k, v, gate *tensor.Tensor, cols HeadColumns, scale float32, spans []int, cache func(i int) *KVCache) {
+	t := causalTasks.Get()
+	t.dst, t.q, t.k, t.v, t.gate = dst.Matrix(), q.Matrix(), k.Matrix(), v.Matrix(), task.Matrix{}
 	if gate != nil {
-		t.gate = gate.matrix()
+		t.gate = gate.Matrix()
 	}
 	t.cols, t.scale = cols, scale
 	t.seqs = t.seqs[:0]
 	for i := range len(spans) - 1 {
 		c := cache(i)
 		if i == 0 {
-			t.heads, t.d = c.K.shape[0], c.K.shape[2]
+			t.heads, t.d = c.K.Dim(0), c.K.Dim(2)
 		}
 		end := cols.at(t.heads-1, t.d) + t.d
-		if c.K.ndim != 3 || c.K.shape != c.V.shape || c.K.shape[0] != t.heads || c.K.shape[2] != t.d || dst.cols() != t.heads*t.d || q.cols() < end || k.cols() < end || v.cols() < end || gate != nil && gate.cols() < end {
-			panic("tensor: CausalAttention: dst " + formatShape(dst.Shape()) + ", q " + formatShape(q.Shape()) + ", cache " + formatShape(c.K.Shape()))
+		if len(c.K.Shape()) != 3 || !slices.Equal(c.K.Shape(), c.V.Shape()) || c.K.Dim(0) != t.heads || c.K.Dim(2) != t.d || dst.Dim(-1) != t.heads*t.d || q.Dim(-1) < end || k.Dim(-1) < end || v.Dim(-1) < end || gate != nil && gate.Dim(-1) < end {
+			panic("attention: Causal: dst " + task.FormatShape(dst.Shape()...) + ", q " + task.FormatShape(q.Shape()...) + ", cache " + task.FormatShape(c.K.Shape()...))
 		}
 		t.seqs = append(t.seqs, causalSeq{cache: c, row: spans[i], end: spans[i+1]})
 	}
@@ -48,14 +53,14 @@ func CausalAttention(dst, q, k, v, gate *Tensor, cols HeadColumns, scale float32
 		t.run()
 	}
 	clear(t.seqs)
-	t.dst, t.q, t.k, t.v, t.gate = matrix{}, matrix{}, matrix{}, matrix{}, matrix{}
-	causalTasks.put(t)
+	t.dst, t.q, t.k, t.v, t.gate = task.Matrix{}, task.Matrix{}, task.Matrix{}, task.Matrix{}, task.Matrix{}
+	causalTasks.Put(t)
 }
 
-var causalTasks = newFreelist[causalTask]()
+var causalTasks = task.NewFreelist[causalTask]()
 
 type causalTask struct {
-	dst, q, k, v, gate matrix
+	dst, q, k, v, gate task.Matrix
 	cols               HeadColumns
 	heads, d           int
 	scale              float32
@@ -88,7 +93,7 @@ func (t *causalTask) plan() bool {
 			continue
 		}
 		s.cache.makeRoom()
-		s.n, s.first = min(s.end-s.row, s.cache.K.shape[1]-s.cache.Len), s.cache.Len
+		s.n, s.first = min(s.end-s.row, s.cache.K.Dim(1)-s.cache.Len), s.cache.Len
 		s.cache.Len += s.n
 		any = true
 	}
@@ -106,16 +111,16 @@ func (t *causalTask) run() {
 		work = max(work, min(s.n, attentionRows)*keys*t.d)
 		all += 4 * s.n * keys * t.d * t.heads // two products, the softmax and what is around them
 	}
-	most := max(len(t.seqs)*t.heads/(4*Threads()), 1)
+	most := max(len(t.seqs)*t.heads/(4*task.Threads()), 1)
 	t.headBlock = min(max(1<<15/max(work, 1), 1), most, t.heads)
 	heads := len(t.seqs) * ((t.heads + t.headBlock - 1) / t.headBlock)
 	t.blocks, t.appending = 1, false
 	if rows > attentionRows {
 		t.appending = true
-		spread(heads, all, t)
+		task.Spread(heads, all, t)
 		t.blocks, t.appending = (rows+attentionRows-1)/attentionRows, false
 	}
-	spread(heads*t.blocks, all, t)
+	task.Spread(heads*t.blocks, all, t)
 }
 
 // Run computes a block of rows of some heads of one sequence.
@@ -128,7 +133,7 @@ func (t *causalTask) Run(piece int) {
 	if r0 >= s.n {
 		return
 	}
-	buf := attentionBuffers.get()
+	buf := attentionBuffers.Get()
 	for h := h0; h < min(h0+t.headBlock, t.heads); h++ {
 		if t.appending || t.blocks == 1 {
 			t.append(s, h)
@@ -138,40 +143,40 @@ func (t *causalTask) Run(piece int) {
 		}
 		if r1-r0 < prefetchRows && h+1 < t.heads { // little work to hide the next head's fetching in
 			from, to := s.keys(h+1, t.d, r0, r1)
-			kernel.Prefetch(s.cache.K.data[from:to])
-			kernel.Prefetch(s.cache.V.data[from:to])
+			kernel.Prefetch(s.cache.K.Data()[from:to])
+			kernel.Prefetch(s.cache.V.Data()[from:to])
 		}
 		t.attend(buf, s, h, r0, r1)
 	}
-	attentionBuffers.put(buf)
+	attentionBuffers.Put(buf)
 }
 
 // keys returns where head h's keys are in the cache that rows r0 to r1 of the round attend to.
 func (s *causalSeq) keys(h, d, r0, r1 int) (from, to int) {
 	k0, k1 := max(0, s.first+r0-s.cache.Window+1), s.first+r1
-	row := h * s.cache.K.shape[1]
+	row := h * s.cache.K.Dim(1)
 	return (row + k0) * d, (row + k1) * d
 }
 
 // append puts a head's keys and values of the round into the cache.
 func (t *causalTask) append(s *causalSeq, h int) {
-	capacity, col := s.cache.K.shape[1], t.cols.at(h, t.d)
+	capacity, col := s.cache.K.Dim(1), t.cols.at(h, t.d)
 	to := (h*capacity + s.first) * t.d
-	k, v := s.cache.K.data[to:][:s.n*t.d], s.cache.V.data[to:][:s.n*t.d]
-	gather(k, t.k.f32[s.row*t.k.stride+col:], t.k.stride, s.n, t.d)
-	gather(v, t.v.f32[s.row*t.v.stride+col:], t.v.stride, s.n, t.d)
+	k, v := s.cache.K.Data()[to:][:s.n*t.d], s.cache.V.Data()[to:][:s.n*t.d]
+	gather(k, t.k.Data[s.row*t.k.Stride+col:], t.k.Stride, s.n, t.d)
+	gather(v, t.v.Data[s.row*t.v.Stride+col:], t.v.Stride, s.n, t.d)
 }
 
 // attend computes rows r0 to r1 of the round for head h.
 func (t *causalTask) attend(buf *attentionBuffer, s *causalSeq, h, r0, r1 int) {
 	rows, d := r1-r0, t.d
 	at, end := s.keys(h, d, r0, r1)
-	k, v, keys := s.cache.K.data[at:end], s.cache.V.data[at:end], (end-at)/d
+	k, v, keys := s.cache.K.Data()[at:end], s.cache.V.Data()[at:end], (end-at)/d
 	k0 := s.first + r1 - keys // position of the first key
-	buf.q, buf.scores = grown(buf.q, rows*d), grown(buf.scores, rows*keys)
+	buf.q, buf.scores = task.Grown(buf.q, rows*d), task.Grown(buf.scores, rows*keys)
 	q, scores := buf.q[:rows*d], buf.scores[:rows*keys]
 	col := t.cols.at(h, d)
-	gather(q, t.q.f32[(s.row+r0)*t.q.stride+col:], t.q.stride, rows, d)
+	gather(q, t.q.Data[(s.row+r0)*t.q.Stride+col:], t.q.Stride, rows, d)
 	kernel.Scale(q, t.scale, q)
 	// By dot products at any number of rows: a row's bits must not depend on the others of its block.
 	kernel.GemmNT(scores, keys, q, d, k, d, rows, keys, d, false)
@@ -179,31 +184,31 @@ func (t *causalTask) attend(buf *attentionBuffer, s *causalSeq, h, r0, r1 int) {
 		row := scores[i*keys:][:keys]
 		from, to := max(0, s.first+r0+i-s.cache.Window+1)-k0, s.first+r0+i+1-k0
 		clear(row[:from])
-		kernel.Scale(row[from:to], expRow(row[from:to], 0), row[from:to])
+		kernel.Scale(row[from:to], task.ExpRow(row[from:to], 0), row[from:to])
 		clear(row[to:])
 	}
-	dst := t.dst.f32[(s.row+r0)*t.dst.stride+h*d:]
-	kernel.GemmNN(dst, t.dst.stride, scores, keys, v, d, rows, d, keys, false)
-	if t.gate.f32 == nil {
+	dst := t.dst.Data[(s.row+r0)*t.dst.Stride+h*d:]
+	kernel.GemmNN(dst, t.dst.Stride, scores, keys, v, d, rows, d, keys, false)
+	if t.gate.Data == nil {
 		return
 	}
 	for i := range rows {
-		y := dst[i*t.dst.stride:][:d]
-		kernel.Mul(y, y, t.gate.f32[(s.row+r0+i)*t.gate.stride+col:][:d])
+		y := dst[i*t.dst.Stride:][:d]
+		kernel.Mul(y, y, t.gate.Data[(s.row+r0+i)*t.gate.Stride+col:][:d])
 	}
 }
 
 // makeRoom drops rows that no later position attends to, if the cache is full.
 func (c *KVCache) makeRoom() {
-	heads, capacity, d := c.K.shape[0], c.K.shape[1], c.K.shape[2]
+	heads, capacity, d := c.K.Dim(0), c.K.Dim(1), c.K.Dim(2)
 	if c.Len < capacity {
 		return
 	}
 	keep := min(c.Len, c.Window-1)
 	for h := range heads {
 		to, from := h*capacity*d, (h*capacity+c.Len-keep)*d
-		copy(c.K.data[to:][:keep*d], c.K.data[from:])
-		copy(c.V.data[to:][:keep*d], c.V.data[from:])
+		copy(c.K.Data()[to:][:keep*d], c.K.Data()[from:])
+		copy(c.V.Data()[to:][:keep*d], c.V.Data()[from:])
 	}
 	c.Len = keep
 }

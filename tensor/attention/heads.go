@@ -1,8 +1,12 @@
-package tensor
+package attention
 
-import "microrwkv/tensor/internal/kernel"
+import (
+	"microrwkv/tensor"
+	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
+)
 
-// HeadAttention computes attention between heads, for each sequence alone, by the rule of the
+// Heads computes attention between heads, for each sequence alone, by the rule of the
 // published MicroRWKV's grouped attention. z [R, G·C] has in each group of C columns four slices of
 // w = C/4: queries, keys, values and a gate. For a sequence of T rows each slice [T, w] is re-read in
 // row-major order as [H, T, d], d = w/H, and for each middle index the H rows attend to each other:
@@ -12,39 +16,39 @@ import "microrwkv/tensor/internal/kernel"
 // The results, T·w numbers for each group, one group's after another's, are re-read as [G·T·w/C, C].
 // dst gets all those rows of each sequence, one sequence after another, or only the last one of each if
 // last is set; then what the others need isn't computed. dst must not overlap z.
-func HeadAttention(dst, z *Tensor, heads, groups int, scale float32, spans []int, last bool) {
-	c := dst.cols()
+func Heads(dst, z *tensor.Tensor, heads, groups int, scale float32, spans []int, last bool) {
+	c := dst.Dim(-1)
 	n := spans[len(spans)-1]
 	rows := n * groups / 4
 	if last {
 		rows = len(spans) - 1
 	}
-	if heads <= 0 || c%(4*heads) != 0 || z.cols() != groups*c || z.rows() < n || dst.rows() != rows || !dst.Contiguous() {
-		panic("tensor: HeadAttention: dst " + formatShape(dst.Shape()) + ", z " + formatShape(z.Shape()) + " in heads of " + formatShape([]int{heads}))
+	if heads <= 0 || c%(4*heads) != 0 || z.Dim(-1) != groups*c || z.Matrix().Rows < n || dst.Matrix().Rows != rows || !dst.Contiguous() {
+		panic("attention: Heads: dst " + task.FormatShape(dst.Shape()...) + ", z " + task.FormatShape(z.Shape()...) + " in heads of " + task.FormatShape(heads))
 	}
-	t := headTasks.get()
-	t.dst, t.z, t.c, t.heads, t.groups, t.scale, t.last = dst.Data(), z.matrix(), c, heads, groups, scale, last
+	t := headTasks.Get()
+	t.dst, t.z, t.c, t.heads, t.groups, t.scale, t.last = dst.Data(), z.Matrix(), c, heads, groups, scale, last
 	t.spans = append(t.spans[:0], spans...)
 	index := heads * c / 4 // multiplications of a middle index in one of its two products
-	t.block = max(headWork/index, (n*groups+4*Threads()-1)/(4*Threads()), 1)
+	t.block = max(headWork/index, (n*groups+4*task.Threads()-1)/(4*task.Threads()), 1)
 	longest := 0
 	for i := range len(spans) - 1 {
 		longest = max(longest, spans[i+1]-spans[i])
 	}
 	t.blocks = (longest + t.block - 1) / t.block
-	spread((len(spans)-1)*groups*t.blocks, 4*n*groups*index, t)
-	t.dst, t.z = nil, matrix{}
-	headTasks.put(t)
+	task.Spread((len(spans)-1)*groups*t.blocks, 4*n*groups*index, t)
+	t.dst, t.z = nil, task.Matrix{}
+	headTasks.Put(t)
 }
 
 // headWork is the multiplications, in one of the two products, that are worth a piece.
 const headWork = 1 << 14
 
-var headTasks = newFreelist[headTask]()
+var headTasks = task.NewFreelist[headTask]()
 
 type headTask struct {
 	dst              []float32
-	z                matrix
+	z                task.Matrix
 	c, heads, groups int
 	scale            float32
 	last             bool
@@ -65,14 +69,14 @@ func (t *headTask) Run(piece int) {
 		at = seq*t.c + t.c - (t.groups-g)*n*w
 		least = seq*t.c - at
 	}
-	buf := attentionBuffers.get()
+	buf := attentionBuffers.Get()
 	size := t.heads * d
-	buf.q, buf.k, buf.v, buf.out = grown(buf.q, size), grown(buf.k, size), grown(buf.v, size), grown(buf.out, size)
-	buf.scores = grown(buf.scores, t.heads*t.heads)
+	buf.q, buf.k, buf.v, buf.out = task.Grown(buf.q, size), task.Grown(buf.k, size), task.Grown(buf.v, size), task.Grown(buf.out, size)
+	buf.scores = task.Grown(buf.scores, t.heads*t.heads)
 	for m := block * t.block; m < min((block+1)*t.block, n); m++ {
 		t.attend(buf, t.spans[seq], g, n, m, w, d, at, least)
 	}
-	attentionBuffers.put(buf)
+	attentionBuffers.Put(buf)
 }
 
 // attend computes middle index m of group g of the sequence of n rows from row first.
@@ -87,7 +91,7 @@ func (t *headTask) attend(buf *attentionBuffer, first, g, n, m, w, d, at, least 
 	heads := t.heads
 	for h := range heads {
 		i := (h*n + m) * d // number in the slice
-		row := t.z.f32[(first+i/w)*t.z.stride+g*t.c+i%w:]
+		row := t.z.Data[(first+i/w)*t.z.Stride+g*t.c+i%w:]
 		copy(buf.q[h*d:][:d], row)
 		copy(buf.k[h*d:][:d], row[w:])
 		copy(buf.v[h*d:][:d], row[2*w:])
@@ -113,7 +117,7 @@ func (t *headTask) attend(buf *attentionBuffer, first, g, n, m, w, d, at, least 
 			sum += e
 		}
 		i := ((h0+r)*n + m) * d
-		gate := t.z.f32[(first+i/w)*t.z.stride+g*t.c+3*w+i%w:][:d]
+		gate := t.z.Data[(first+i/w)*t.z.Stride+g*t.c+3*w+i%w:][:d]
 		y := t.dst[at+i:][:d]
 		for j, o := range out[r*d:][:d] {
 			y[j] = o / sum * gate[j]

@@ -1,9 +1,11 @@
-package tensor
+// Package attention has the attentions of MicroRWKV's layers: softmax(scale · q·kᵀ)·v by the rules of
+// the published model, [Folded] and [Heads], and by the causal ones, [Causal].
+package attention
 
 import (
-	"math"
-
+	"microrwkv/tensor"
 	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
 )
 
 // attentionRows is the queries that share one reading of the keys.
@@ -12,30 +14,9 @@ const attentionRows = 64
 // attentionBuffer is the scratch of one piece of an attention.
 type attentionBuffer struct{ q, k, v, scores, out []float32 }
 
-var attentionBuffers = newFreelist[attentionBuffer]()
+var attentionBuffers = task.NewFreelist[attentionBuffer]()
 
-func grown(s []float32, n int) []float32 {
-	if cap(s) < n {
-		return make([]float32, n+n/2)
-	}
-	return s[:cap(s)]
-}
-
-// expRow computes x = exp(x − max) and returns 1/Σ, the factor that would make it a softmax with
-// zeros more scores of zero.
-func expRow(x []float32, zeros int) float32 {
-	m := kernel.Max(x)
-	if zeros > 0 {
-		m = max(m, 0)
-	}
-	sum := kernel.ExpSum(x, x, m)
-	if zeros > 0 {
-		sum += float32(float64(zeros) * math.Exp(-float64(m)))
-	}
-	return 1 / sum
-}
-
-// FoldedAttention computes attention in heads, for each sequence alone, by the rule of the published
+// Folded computes attention in heads, for each sequence alone, by the rule of the published
 // MicroRWKV. q, k, v and dst are [R, H·d], q, k and v maybe with gaps; sequence i has rows spans[i]
 // to spans[i+1]. For each head the positions of a sequence are padded with zeros to a multiple of
 // width, then re-read in row-major order as width rows of as many positions each, and
@@ -44,31 +25,33 @@ func expRow(x []float32, zeros int) float32 {
 //
 // over those rows, re-read as positions. Padding takes part: its rows of zeros add to the softmax's
 // denominator, which is how they are computed. dst must not overlap the operands.
-func FoldedAttention(dst, q, k, v *Tensor, heads, width int, scale float32, spans []int) {
-	for _, t := range [...]*Tensor{dst, q, k, v} {
-		sameShape("FoldedAttention", dst, t)
+func Folded(dst, q, k, v *tensor.Tensor, heads, width int, scale float32, spans []int) {
+	for _, t := range [...]*tensor.Tensor{dst, q, k, v} {
+		tensor.SameShape("Folded", dst, t)
 	}
-	checkHeads("FoldedAttention", dst, heads)
-	t := foldedTasks.get()
-	t.dst, t.q, t.k, t.v = dst.matrix(), q.matrix(), k.matrix(), v.matrix()
-	t.heads, t.d, t.width, t.scale = heads, dst.cols()/heads, width, scale
+	if heads <= 0 || dst.Dim(-1)%heads != 0 {
+		panic("attention: Folded: " + task.FormatShape(dst.Shape()...) + " in heads of " + task.FormatShape(heads))
+	}
+	t := foldedTasks.Get()
+	t.dst, t.q, t.k, t.v = dst.Matrix(), q.Matrix(), k.Matrix(), v.Matrix()
+	t.heads, t.d, t.width, t.scale = heads, dst.Dim(-1)/heads, width, scale
 	t.spans = append(t.spans[:0], spans...)
 	// A head's rows are cut only if there are few heads: each block gathers all keys.
-	t.blocks = min((4*Threads()+heads-1)/heads, (width+attentionRows-1)/attentionRows)
+	t.blocks = min((4*task.Threads()+heads-1)/heads, (width+attentionRows-1)/attentionRows)
 	work := 0
 	for i := range len(spans) - 1 {
 		n := spans[i+1] - spans[i]
-		work += 4 * n * min(n, width) * dst.cols()
+		work += 4 * n * min(n, width) * dst.Dim(-1)
 	}
-	spread((len(spans)-1)*heads*t.blocks, work, t)
-	t.dst, t.q, t.k, t.v = matrix{}, matrix{}, matrix{}, matrix{}
-	foldedTasks.put(t)
+	task.Spread((len(spans)-1)*heads*t.blocks, work, t)
+	t.dst, t.q, t.k, t.v = task.Matrix{}, task.Matrix{}, task.Matrix{}, task.Matrix{}
+	foldedTasks.Put(t)
 }
 
-var foldedTasks = newFreelist[foldedTask]()
+var foldedTasks = task.NewFreelist[foldedTask]()
 
 type foldedTask struct {
-	dst, q, k, v    matrix
+	dst, q, k, v    task.Matrix
 	heads, d, width int
 	blocks          int // of a head's rows
 	scale           float32
@@ -84,12 +67,12 @@ func (t *foldedTask) Run(piece int) {
 	}
 	fold := (n + t.width - 1) / t.width // positions in a row
 	rows := (n + fold - 1) / fold       // that aren't all zeros
-	buf := attentionBuffers.get()
+	buf := attentionBuffers.Get()
 	d := fold * t.d
-	k, ldk := t.k.f32[first*t.k.stride+h*t.d:], t.k.stride
-	v, ldv := t.v.f32[first*t.v.stride+h*t.d:], t.v.stride
+	k, ldk := t.k.Data[first*t.k.Stride+h*t.d:], t.k.Stride
+	v, ldv := t.v.Data[first*t.v.Stride+h*t.d:], t.v.Stride
 	if fold > 1 {
-		buf.k, buf.v = grown(buf.k, rows*d), grown(buf.v, rows*d)
+		buf.k, buf.v = task.Grown(buf.k, rows*d), task.Grown(buf.v, rows*d)
 		gather(buf.k[:rows*d], k, ldk, n, t.d)
 		gather(buf.v[:rows*d], v, ldv, n, t.d)
 		k, v, ldk, ldv = buf.k, buf.v, d, d
@@ -97,21 +80,21 @@ func (t *foldedTask) Run(piece int) {
 	for r0 := block * attentionRows; r0 < rows; r0 += t.blocks * attentionRows {
 		r1 := min(r0+attentionRows, rows)
 		m, from, to := r1-r0, r0*fold, min(r1*fold, n) // rows and their positions
-		buf.q, buf.scores, buf.out = grown(buf.q, m*d), grown(buf.scores, m*rows), grown(buf.out, m*d)
+		buf.q, buf.scores, buf.out = task.Grown(buf.q, m*d), task.Grown(buf.scores, m*rows), task.Grown(buf.out, m*d)
 		q, scores, out := buf.q[:m*d], buf.scores[:m*rows], buf.out[:m*d]
-		gather(q, t.q.f32[(first+from)*t.q.stride+h*t.d:], t.q.stride, to-from, t.d)
+		gather(q, t.q.Data[(first+from)*t.q.Stride+h*t.d:], t.q.Stride, to-from, t.d)
 		kernel.Scale(q, t.scale, q)
 		kernel.GemmNT(scores, rows, q, d, k, ldk, m, rows, d, false)
 		for i := range m {
 			s := scores[i*rows:][:rows]
-			kernel.Scale(s, expRow(s, t.width-rows), s)
+			kernel.Scale(s, task.ExpRow(s, t.width-rows), s)
 		}
 		kernel.GemmNN(out, d, scores, rows, v, ldv, m, d, rows, false)
 		for p := from; p < to; p++ {
-			copy(t.dst.f32[(first+p)*t.dst.stride+h*t.d:][:t.d], out[(p-from)*t.d:])
+			copy(t.dst.Data[(first+p)*t.dst.Stride+h*t.d:][:t.d], out[(p-from)*t.d:])
 		}
 	}
-	attentionBuffers.put(buf)
+	attentionBuffers.Put(buf)
 }
 
 // gather copies n rows of d values, ld apart, next to each other, and fills the rest with zeros.

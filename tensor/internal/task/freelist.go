@@ -1,0 +1,34 @@
+package task
+
+// Freelist keeps objects that operations reuse. Unlike a sync.Pool it never drops them, so that
+// operations truly allocate nothing once warm; it holds at most as many as run at once.
+type Freelist[T any] chan *T
+
+// NewFreelist returns an empty list.
+func NewFreelist[T any]() Freelist[T] { return make(Freelist[T], 64) }
+
+// Get returns an object, as it was given back or zero.
+func (f Freelist[T]) Get() *T {
+	select {
+	case t := <-f:
+		return t
+	default:
+		return new(T)
+	}
+}
+
+// Put gives an object back.
+func (f Freelist[T]) Put(t *T) {
+	select {
+	case f <- t:
+	default:
+	}
+}
+
+// Grown returns a slice of at least n numbers, of any content, s itself if that is long enough.
+func Grown(s []float32, n int) []float32 {
+	if cap(s) < n {
+		return make([]float32, n+n/2)
+	}
+	return s[:cap(s)]
+}
