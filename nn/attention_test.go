@@ -73,7 +73,7 @@ func TestSlidingWindowAttention(t *testing.T) {
 			return cut(flat(y), c.n)[:len(q)]
 		})
 		t.Run(fmt.Sprint("published", c), func(t *testing.T) {
-			checkLayer(t, x, published, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { a.Forward(dst, x, add, spans, s) })
+			checkLayer(t, x, published, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { a.Forward(dst, x, Context{spans, add, s}) })
 		})
 		for _, capacity := range []int{c.window, c.window + 1, 2 * c.window} {
 			t.Run(fmt.Sprint("causal", c, capacity), func(t *testing.T) {
@@ -84,16 +84,16 @@ func TestSlidingWindowAttention(t *testing.T) {
 }
 
 // checkCaches is checkLayer and checkStates for layers whose states are caches.
-func checkCaches(t *testing.T, x *tensor.Tensor, spans Spans, want table, newCache func() KVCache, forward func(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *KVCache, s *tensor.Scratch)) {
+func checkCaches(t *testing.T, x *tensor.Tensor, spans Spans, want table, newCache func() KVCache, forward func(dst, x *tensor.Tensor, states func(i int) *KVCache, ctx Context)) {
 	t.Helper()
 	caches := make([]KVCache, spans.Len())
 	for i := range caches {
 		caches[i] = newCache()
 	}
 	empty := func(i int) *KVCache { Reset(&caches[i]); return &caches[i] }
-	checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { forward(dst, x, add, spans, empty, s) })
+	checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { forward(dst, x, empty, Context{spans, add, s}) })
 	checkStates(t, x, spans, want, newCache, func(dst, x *tensor.Tensor, spans Spans, states []KVCache, s *tensor.Scratch) {
-		forward(dst, x, false, spans, func(i int) *KVCache { return &states[i] }, s)
+		forward(dst, x, func(i int) *KVCache { return &states[i] }, Context{spans, false, s})
 	})
 }
 
@@ -126,7 +126,7 @@ func TestGroupedQueryAttention(t *testing.T) {
 			return times(each(cut(y, width), cut(gates, width), product), Linear{Weight: a.Out})
 		})
 		t.Run(fmt.Sprint("published", c), func(t *testing.T) {
-			checkLayer(t, x, published, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { a.Forward(dst, x, add, spans, s) })
+			checkLayer(t, x, published, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { a.Forward(dst, x, Context{spans, add, s}) })
 		})
 		t.Run(fmt.Sprint("last", c), func(t *testing.T) {
 			var rows []float32
@@ -140,7 +140,7 @@ func TestGroupedQueryAttention(t *testing.T) {
 				}
 			}
 			checkLayer(t, tensor.FromSlice(rows, len(rows)/width, width), want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) {
-				a.ForwardLast(dst, x, add, full, s)
+				a.ForwardLast(dst, x, Context{full, add, s})
 			})
 		})
 		t.Run(fmt.Sprint("causal", c), func(t *testing.T) {
@@ -195,9 +195,11 @@ func TestMoE(t *testing.T) {
 			wantAux = append(wantAux, 0.01*loss/float64(c.active*c.size))
 			return times(sum, m.FC)
 		})
-		checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { m.Forward(dst, x, add, spans, nil, s) })
+		checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) {
+			m.Forward(dst, x, nil, Context{spans, add, s})
+		})
 		var s tensor.Scratch
-		m.Forward(tensor.New(x.Shape()...), x, false, spans, aux, &s)
+		m.Forward(tensor.New(x.Shape()...), x, aux, Context{spans, false, &s})
 		aux = slices.DeleteFunc(aux, math.IsNaN) // of the sequence without rows, which has no mean
 		agree(t, fmt.Sprint("auxiliary losses", c), single(aux), table{wantAux})
 	}
@@ -298,12 +300,12 @@ func TestWrongShapesPanic(t *testing.T) {
 	gqa := GroupedQueryAttention{Heads: 1, QKVW: weight(rng, 16, 4), Out: weight(rng, 4, 4)}
 	moe := MoE{Gate: linear(rng, 2, 4, true), Experts: []Linear{linear(rng, 3, 4, true)}, FC: linear(rng, 4, 3, true)}
 	cmix := ChannelMix{MixK: random(rng, 4), MixR: random(rng, 4), Key: linear(rng, 6, 4, false), Value: linear(rng, 4, 6, false), Receptance: linear(rng, 4, 4, false)}
-	panics(t, "sliding x", func() { swa.Forward(five, five, false, spans, &s) }, "[2 5]", "[12 4]")
-	panics(t, "sliding dst", func() { swa.Forward(five, four, false, spans, &s) }, "[2 5]", "[4 4]")
-	panics(t, "grouped x", func() { gqa.Forward(five, five, false, spans, &s) }, "[2 5]", "[16 4]")
-	panics(t, "grouped dst", func() { gqa.Forward(five, four, false, spans, &s) }, "[2 5]", "[4 4]")
-	panics(t, "MoE x", func() { moe.Forward(five, five, false, spans, nil, &s) }, "[2 5]", "[2 4]")
-	panics(t, "MoE dst", func() { moe.Forward(five, four, false, spans, nil, &s) }, "[2 5]", "[4 3]")
-	panics(t, "ChannelMix x", func() { cmix.Forward(five, five, false, spans, nil, &s) }, "Mix", "[5]", "[4]")
-	panics(t, "ChannelMix dst", func() { cmix.Forward(five, four, false, spans, nil, &s) }, "[2 5]", "[4 6]")
+	panics(t, "sliding x", func() { swa.Forward(five, five, Context{spans, false, &s}) }, "[2 5]", "[12 4]")
+	panics(t, "sliding dst", func() { swa.Forward(five, four, Context{spans, false, &s}) }, "[2 5]", "[4 4]")
+	panics(t, "grouped x", func() { gqa.Forward(five, five, Context{spans, false, &s}) }, "[2 5]", "[16 4]")
+	panics(t, "grouped dst", func() { gqa.Forward(five, four, Context{spans, false, &s}) }, "[2 5]", "[4 4]")
+	panics(t, "MoE x", func() { moe.Forward(five, five, nil, Context{spans, false, &s}) }, "[2 5]", "[2 4]")
+	panics(t, "MoE dst", func() { moe.Forward(five, four, nil, Context{spans, false, &s}) }, "[2 5]", "[4 3]")
+	panics(t, "ChannelMix x", func() { cmix.Forward(five, five, nil, Context{spans, false, &s}) }, "Mix", "[5]", "[4]")
+	panics(t, "ChannelMix dst", func() { cmix.Forward(five, four, nil, Context{spans, false, &s}) }, "[2 5]", "[4 6]")
 }

@@ -19,14 +19,15 @@ type ChannelMix struct {
 	Receptance Linear         // [C, C]
 }
 
-// Forward computes the layer; see the package's comment for add, spans and states.
-func (m *ChannelMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *ChannelMixState, s *tensor.Scratch) {
+// Forward computes the layer; see Context.
+func (m *ChannelMix) Forward(dst, x *tensor.Tensor, states func(i int) *ChannelMixState, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	xk, xr := s.New(rows, c), s.New(rows, c)
 	r, k := s.New(rows, c), s.New(rows, m.Key.Weight.Dim(0)) // [R, C], [R, F]
 
-	shift.Tokens(x, spans, func(i int) []float32 {
+	shift.Tokens(x, ctx.Spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}
@@ -36,6 +37,6 @@ func (m *ChannelMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, state
 	kp.Act, rp.Act = tensor.SquareReLU, tensor.Sigmoid
 	tensor.Linear(kp, rp)
 	vp := m.Value.Product(dst, k)
-	vp.Gate, vp.Add = r, add
+	vp.Gate, vp.Add = r, ctx.Add
 	tensor.Linear(vp)
 }

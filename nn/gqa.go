@@ -22,44 +22,47 @@ type GroupedQueryAttention struct {
 	Out   *tensor.Weight // [C, C]
 }
 
-// Forward computes the layer by the published rule; see the package's comment for add and spans.
+// Forward computes the layer by the published rule; see Context.
 //
 // sic: Q_g, K_g and V_g [T, C/4] are re-read in row-major order as [H, T, d], and for each middle
 // index the H rows attend to each other: the softmax is over heads, not positions. The result
 // [H, T, d] is re-read as T·C/4 numbers; the four groups' numbers follow each other and are
 // re-read as [T, C], so that the first quarter of the positions comes from group 0 and so on, and
 // so are the gates. Published logits need it.
-func (a *GroupedQueryAttention) Forward(dst, x *tensor.Tensor, add bool, spans Spans, s *tensor.Scratch) {
+func (a *GroupedQueryAttention) Forward(dst, x *tensor.Tensor, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	c := x.Dim(1)
 	z, y := s.New(x.Dim(0), 4*c), s.New(x.Dim(0), c)
 	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW})
-	attention.Heads(y, z, a.Heads, groups, a.scale(c), spans, false)
-	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: add})
+	attention.Heads(y, z, a.Heads, groups, a.scale(c), ctx.Spans, false)
+	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: ctx.Add})
 }
 
 // ForwardLast is Forward for the last row of each sequence alone: dst is [len(spans)−1, C]. Only
 // the groups that end up in those rows are computed. No sequence may be empty.
-func (a *GroupedQueryAttention) ForwardLast(dst, x *tensor.Tensor, add bool, spans Spans, s *tensor.Scratch) {
+func (a *GroupedQueryAttention) ForwardLast(dst, x *tensor.Tensor, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	c := x.Dim(1)
 	first := groups - 1 // group that the last row of a sequence begins in, the first of them
-	for i := range spans.Len() {
-		t := spans[i+1] - spans[i]
+	for i := range ctx.Spans.Len() {
+		t := ctx.Spans[i+1] - ctx.Spans[i]
 		first = min(first, (t-1)*groups/t)
 	}
-	z, last := s.New(x.Dim(0), (groups-first)*c), s.New(spans.Len(), c)
+	z, last := s.New(x.Dim(0), (groups-first)*c), s.New(ctx.Spans.Len(), c)
 	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW.Rows(first*c, groups*c)})
-	attention.Heads(last, z, a.Heads, groups-first, a.scale(c), spans, true)
-	tensor.Linear(tensor.Product{Dst: dst, X: last, W: a.Out, Add: add})
+	attention.Heads(last, z, a.Heads, groups-first, a.scale(c), ctx.Spans, true)
+	tensor.Linear(tensor.Product{Dst: dst, X: last, W: a.Out, Add: ctx.Add})
 }
 
 // scale is d^−½.
 func (a *GroupedQueryAttention) scale(c int) float32 { return invSqrt(c / (groups * a.Heads)) }
 
 // ForwardCausal computes the layer with each head of each group attending to the position itself
-// and all before it that the cache holds; see the package's comment for add, spans and states.
-func (a *GroupedQueryAttention) ForwardCausal(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *KVCache, s *tensor.Scratch) {
+// and all before it that the cache holds; see Context.
+func (a *GroupedQueryAttention) ForwardCausal(dst, x *tensor.Tensor, states func(i int) *KVCache, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	z, y := s.New(rows, 4*c), s.New(rows, c)
@@ -69,6 +72,6 @@ func (a *GroupedQueryAttention) ForwardCausal(dst, x *tensor.Tensor, add bool, s
 		parts[j] = s.Cols(z, j*c/groups, (groups-1)*c+(j+1)*c/groups)
 	}
 	heads := attention.HeadColumns{PerGroup: a.Heads, Stride: c}
-	attention.Causal(y, parts[0], parts[1], parts[2], parts[3], heads, a.scale(c), spans, func(i int) *attention.KVCache { return &states(i).KVCache })
-	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: add})
+	attention.Causal(y, parts[0], parts[1], parts[2], parts[3], heads, a.scale(c), ctx.Spans, func(i int) *attention.KVCache { return &states(i).KVCache })
+	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: ctx.Add})
 }

@@ -73,14 +73,16 @@ func TestTimeMix(t *testing.T) {
 		}
 		x, spans := sequences(rng, d)
 		want := eachSequence(x, spans, formula)
-		checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { m.Forward(dst, x, add, spans, nil, s) })
+		checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) {
+			m.Forward(dst, x, nil, Context{spans, add, s})
+		})
 		checkStates(t, x, spans, want, func() TimeMixState { return NewTimeMixState(d, c.heads) },
 			func(dst, x *tensor.Tensor, spans Spans, states []TimeMixState, s *tensor.Scratch) {
-				m.Forward(dst, x, false, spans, func(i int) *TimeMixState { return &states[i] }, s)
+				m.Forward(dst, x, func(i int) *TimeMixState { return &states[i] }, Context{spans, false, s})
 			})
 		panics(t, "x too wide", func() {
 			var s tensor.Scratch
-			m.Forward(tensor.New(1, d+1), tensor.New(1, d+1), false, Spans{0, 1}, nil, &s)
+			m.Forward(tensor.New(1, d+1), tensor.New(1, d+1), nil, Context{Spans{0, 1}, false, &s})
 		}, "tensor: ")
 	}
 }
@@ -98,10 +100,12 @@ func TestChannelMix(t *testing.T) {
 		want := eachSequence(x, spans, func(x table) table {
 			return each(times(mixed(x, m.MixR), m.Receptance), value(x), func(r, v float64) float64 { return sigmoid(r) * v })
 		})
-		checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { m.Forward(dst, x, add, spans, nil, s) })
+		checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) {
+			m.Forward(dst, x, nil, Context{spans, add, s})
+		})
 		newState := func() ChannelMixState { return NewChannelMixState(c.c) }
 		checkStates(t, x, spans, want, newState, func(dst, x *tensor.Tensor, spans Spans, states []ChannelMixState, s *tensor.Scratch) {
-			m.Forward(dst, x, false, spans, func(i int) *ChannelMixState { return &states[i] }, s)
+			m.Forward(dst, x, func(i int) *ChannelMixState { return &states[i] }, Context{spans, false, s})
 		})
 
 		want = eachSequence(x, spans, value)
@@ -110,10 +114,10 @@ func TestChannelMix(t *testing.T) {
 			states[i] = newState()
 		}
 		checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) {
-			seven.Forward(dst, x, add, spans, func(i int) *ChannelMixState { clear(states[i].Shift); return &states[i] }, s)
+			seven.Forward(dst, x, func(i int) *ChannelMixState { clear(states[i].Shift); return &states[i] }, Context{spans, add, s})
 		})
 		checkStates(t, x, spans, want, newState, func(dst, x *tensor.Tensor, spans Spans, states []ChannelMixState, s *tensor.Scratch) {
-			seven.Forward(dst, x, false, spans, func(i int) *ChannelMixState { return &states[i] }, s)
+			seven.Forward(dst, x, func(i int) *ChannelMixState { return &states[i] }, Context{spans, false, s})
 		})
 	}
 }
@@ -202,7 +206,7 @@ func TestTimeMix7(t *testing.T) {
 		vFirst := tensor.New(given.Shape()...)
 		vFirst.CopyFrom(given)
 		checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) {
-			m.Forward(dst, x, add, vFirst, c.first, spans, func(i int) *TimeMixState { Reset(&states[i]); return &states[i] }, s)
+			m.Forward(dst, x, vFirst, func(i int) *TimeMixState { Reset(&states[i]); return &states[i] }, Context{spans, add, s})
 		})
 		agree(t, "first v", vFirst, wantFirst)
 	}

@@ -17,11 +17,12 @@ type MoE struct {
 	FC      Linear   // [C, S]
 }
 
-// Forward computes the layer; see the package's comment for add. If aux is not nil, aux[i]
+// Forward computes the layer; see Context. If aux is not nil, aux[i]
 // becomes the auxiliary loss of sequence i:
 //
 //	0.01 · mean over j and S of (mean over the sequence's rows of h_j)²
-func (m *MoE) Forward(dst, x *tensor.Tensor, add bool, spans Spans, aux []float64, s *tensor.Scratch) {
+func (m *MoE) Forward(dst, x *tensor.Tensor, aux []float64, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	rows, size := x.Dim(0), m.FC.Weight.Dim(1)
 	gate, h := s.New(rows, m.Gate.Weight.Dim(0)), s.New(rows, len(m.Experts)*size) // [R, E], [R, A·S]
@@ -42,11 +43,11 @@ func (m *MoE) Forward(dst, x *tensor.Tensor, add bool, spans Spans, aux []float6
 	tensor.Linear(batch[:n]...)
 	moe.Sum(sum, h, gate)
 	fc := m.FC.Product(dst, sum)
-	fc.Add = add
+	fc.Add = ctx.Add
 	tensor.Linear(fc)
 
 	for i := range aux {
-		aux[i] = auxLoss(s.Rows(h, spans[i], spans[i+1]))
+		aux[i] = auxLoss(s.Rows(h, ctx.Spans[i], ctx.Spans[i+1]))
 	}
 }
 

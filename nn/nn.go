@@ -8,11 +8,20 @@
 // sequence is computed as if it were alone. A sequence that goes on from earlier rows has a
 // state, which Forward updates; without states every sequence begins at its first row.
 //
-// All Forwards write the layer's output to dst or, if add is set, add it to what dst holds: the
-// residual step. dst and x have the same shape and may be the same tensor, for x is read before
-// dst is written. Temporaries come from s and are given back on return. Wrong shapes panic: they
-// are the caller's bug.
+// What a Forward works with beside its input is in a [Context]. dst and x have the same shape and may
+// be the same tensor, for x is read before dst is written. Wrong shapes panic: they are the caller's
+// bug.
 package nn
+
+import "microrwkv/tensor"
+
+// Context is what a Forward works with beside its input. states, where a Forward has them, gives the
+// state of sequence i of Spans; nil begins every sequence at its first row.
+type Context struct {
+	Spans   Spans           // the sequences in the rows
+	Add     bool            // add the layer's output to what dst holds: the residual step
+	Scratch *tensor.Scratch // for temporaries, which are given back on return
+}
 
 // Spans are the bounds of the sequences in a batch of rows: sequence i has rows Spans[i] to
 // Spans[i+1] (excluded). n sequences have n+1 bounds, the first of them 0.

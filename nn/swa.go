@@ -21,33 +21,35 @@ type SlidingWindowAttention struct {
 }
 
 // Forward computes the layer by the published rule, which is neither causal nor a sliding window;
-// see the package's comment for add and spans.
+// see Context.
 //
 // sic: per head, q, k and v [T, N] are padded with zero rows to a multiple T' of Window, then
 // re-read in row-major order as Window rows of T'/Window·N numbers, which all attend to each
 // other; published logits need it. The zero rows take part: each adds exp(0) to the denominators.
 // They are counted, not computed.
-func (a *SlidingWindowAttention) Forward(dst, x *tensor.Tensor, add bool, spans Spans, s *tensor.Scratch) {
+func (a *SlidingWindowAttention) Forward(dst, x *tensor.Tensor, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	c := x.Dim(1)
 	qkv, y := s.New(x.Dim(0), 3*c), s.New(x.Dim(0), c)
 	tensor.Linear(tensor.Product{Dst: qkv, X: x, W: a.QKV})
 	q, k, v := s.Cols(qkv, 0, c), s.Cols(qkv, c, 2*c), s.Cols(qkv, 2*c, 3*c)
-	attention.Folded(y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), spans)
-	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: add})
+	attention.Folded(y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), ctx.Spans)
+	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: ctx.Add})
 }
 
 // ForwardCausal computes the layer with each position attending to itself and the Window−1
-// before it; see the package's comment for add, spans and states.
-func (a *SlidingWindowAttention) ForwardCausal(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *KVCache, s *tensor.Scratch) {
+// before it; see Context.
+func (a *SlidingWindowAttention) ForwardCausal(dst, x *tensor.Tensor, states func(i int) *KVCache, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	c := x.Dim(1)
 	qkv, y := s.New(x.Dim(0), 3*c), s.New(x.Dim(0), c)
 	tensor.Linear(tensor.Product{Dst: qkv, X: x, W: a.QKV})
 	q, k, v := s.Cols(qkv, 0, c), s.Cols(qkv, c, 2*c), s.Cols(qkv, 2*c, 3*c)
 	heads := attention.HeadColumns{PerGroup: a.Heads}
-	attention.Causal(y, q, k, v, nil, heads, invSqrt(c/a.Heads), spans, func(i int) *attention.KVCache { return &states(i).KVCache })
-	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: add})
+	attention.Causal(y, q, k, v, nil, heads, invSqrt(c/a.Heads), ctx.Spans, func(i int) *attention.KVCache { return &states(i).KVCache })
+	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: ctx.Add})
 }
 
 func invSqrt(n int) float32 { return float32(1 / math.Sqrt(float64(n))) }

@@ -34,14 +34,15 @@ func (m *TimeMix) Derive() {
 	}
 }
 
-// Forward computes the layer; see the package's comment for add, spans and states.
-func (m *TimeMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *TimeMixState, s *tensor.Scratch) {
+// Forward computes the layer; see Context.
+func (m *TimeMix) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixState, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	xk, xv, xr, xg := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
 	r, k, v, g := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
 
-	shift.Tokens(x, spans, func(i int) []float32 {
+	shift.Tokens(x, ctx.Spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}
@@ -53,13 +54,13 @@ func (m *TimeMix) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states f
 
 	y := xk // its input is done with
 	norm := wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g}
-	wkv.V5(y, r, k, v, m.Decay, m.Bonus.Data(), &norm, spans, func(i int) []float32 {
+	wkv.V5(y, r, k, v, m.Decay, m.Bonus.Data(), &norm, ctx.Spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}
 		return states(i).WKV // rows by key element, columns by value element
 	})
 	op := m.Output.Product(dst, y)
-	op.Add = add
+	op.Add = ctx.Add
 	tensor.Linear(op)
 }

@@ -47,14 +47,15 @@ func (m *TimeMix7) Derive() {
 	}
 }
 
-// Forward computes the layer; see the package's comment for add, spans and states. vFirst [R, C]
-// is the first block's v: written if first is set, else read.
-func (m *TimeMix7) Forward(dst, x *tensor.Tensor, add bool, vFirst *tensor.Tensor, first bool, spans Spans, states func(i int) *TimeMixState, s *tensor.Scratch) {
+// Forward computes the layer; see Context. vFirst [R, C] is the first block's v: written by the layer
+// without a ValueMix, read by the others.
+func (m *TimeMix7) Forward(dst, x *tensor.Tensor, vFirst *tensor.Tensor, states func(i int) *TimeMixState, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	xr, xw, xk := s.New(rows, c), s.New(rows, c), s.New(rows, c)
 	xv, xa, xg := s.New(rows, c), s.New(rows, c), s.New(rows, c)
-	shift.Tokens(x, spans, func(i int) []float32 { return states(i).Shift },
+	shift.Tokens(x, ctx.Spans, func(i int) []float32 { return states(i).Shift },
 		shift.Mixed{Dst: xr, Mix: m.MixR}, shift.Mixed{Dst: xw, Mix: m.MixW}, shift.Mixed{Dst: xk, Mix: m.MixK},
 		shift.Mixed{Dst: xv, Mix: m.MixV}, shift.Mixed{Dst: xa, Mix: m.MixA}, shift.Mixed{Dst: xg, Mix: m.MixG})
 
@@ -76,7 +77,7 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, add bool, vFirst *tensor.Tenso
 		{Dst: g, X: g1, W: m.Gate.Up},
 		{},
 	}
-	if first {
+	if m.ValueMix.Down == nil {
 		tensor.Linear(products[:6]...)
 		tensor.Linear(seconds[:3]...)
 		vFirst.CopyFrom(v)
@@ -96,14 +97,14 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, add bool, vFirst *tensor.Tenso
 	tensor.Mul(b, k, a)
 	tensor.Mix(k, k, b, m.KA) // k + (k⊙a − k) ⊙ KA
 	tensor.Mul(b, kappa, a)
-	wkv.V7(y, r, w, k, v, kappa, b, m.Heads, spans, func(i int) []float32 { return states(i).WKV })
+	wkv.V7(y, r, w, k, v, kappa, b, m.Heads, ctx.Spans, func(i int) []float32 { return states(i).WKV })
 
 	m.LnX.Forward(y, y)
 	tensor.MulVector(r, r, m.RK)
 	wkv.AddHeadDots(y, r, k, v, m.Heads)
 	tensor.Mul(y, y, g)
 	op := m.Output.Product(dst, y)
-	op.Add = add
+	op.Add = ctx.Add
 	tensor.Linear(op)
 }
 
@@ -121,16 +122,17 @@ type ChannelMix7 struct {
 	Value Linear         // [C, F]
 }
 
-// Forward computes the layer; see the package's comment for add, spans and states.
-func (m *ChannelMix7) Forward(dst, x *tensor.Tensor, add bool, spans Spans, states func(i int) *ChannelMixState, s *tensor.Scratch) {
+// Forward computes the layer; see Context.
+func (m *ChannelMix7) Forward(dst, x *tensor.Tensor, states func(i int) *ChannelMixState, ctx Context) {
+	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	xk, k := s.New(rows, c), s.New(rows, m.Key.Weight.Dim(0))
-	shift.Tokens(x, spans, func(i int) []float32 { return states(i).Shift }, shift.Mixed{Dst: xk, Mix: m.MixK})
+	shift.Tokens(x, ctx.Spans, func(i int) []float32 { return states(i).Shift }, shift.Mixed{Dst: xk, Mix: m.MixK})
 	kp := m.Key.Product(k, xk)
 	kp.Act = tensor.SquareReLU
 	tensor.Linear(kp)
 	vp := m.Value.Product(dst, k)
-	vp.Add = add
+	vp.Add = ctx.Add
 	tensor.Linear(vp)
 }

@@ -128,7 +128,7 @@ func describeMicro(c Config, p *params) *stack {
 
 // forward implements block.
 func (m *microBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
-	i, h, s := b.block, b.norm, &b.scratch
+	i, h := b.block, b.norm
 	causal := m.config.Kind == Causal
 	var first, second func(q int) *nn.TimeMixState
 	var cmix func(q int) *nn.ChannelMixState
@@ -139,23 +139,23 @@ func (m *microBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
 	m.norm.Forward(h, x)
 	b.show(b.name("ln_1"), h)
 	b.residual("tmix", x, func(dst *tensor.Tensor, add bool) {
-		m.tmix.Forward(dst, h, add, b.spans, first, s)
+		m.tmix.Forward(dst, h, first, b.context(add))
 	})
 	m.norm.Forward(h, x)
 	b.show(b.name("ln_2"), h)
 	b.residual("cmix", x, func(dst *tensor.Tensor, add bool) {
-		m.cmix.Forward(dst, h, add, b.spans, cmix, s)
+		m.cmix.Forward(dst, h, cmix, b.context(add))
 	})
 	b.residual("sliding_attn", x, func(dst *tensor.Tensor, add bool) {
 		if causal {
-			m.sliding.ForwardCausal(dst, x, add, b.spans, func(q int) *nn.KVCache { return &b.states[q].blocks[i].sliding }, s)
+			m.sliding.ForwardCausal(dst, x, func(q int) *nn.KVCache { return &b.states[q].blocks[i].sliding }, b.context(add))
 		} else {
-			m.sliding.Forward(dst, x, add, b.spans, s)
+			m.sliding.Forward(dst, x, b.context(add))
 		}
 	})
 
 	// sic: the same TimeMix a second time, on what isn't normalized
-	m.tmix.Forward(h, x, false, b.spans, second, s)
+	m.tmix.Forward(h, x, second, b.context(false))
 	b.show(b.name("tmix.call2"), h)
 	last := b.last && b.final && !causal && b.trace == nil
 	spans := b.spans
@@ -166,11 +166,11 @@ func (m *microBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
 	b.residual("grouped_attn", x, func(dst *tensor.Tensor, add bool) {
 		switch {
 		case causal:
-			m.grouped.ForwardCausal(dst, h, add, b.spans, func(q int) *nn.KVCache { return &b.states[q].blocks[i].grouped }, s)
+			m.grouped.ForwardCausal(dst, h, func(q int) *nn.KVCache { return &b.states[q].blocks[i].grouped }, b.context(add))
 		case last:
-			m.grouped.ForwardLast(dst, h, add, b.spans, s)
+			m.grouped.ForwardLast(dst, h, b.context(add))
 		default:
-			m.grouped.Forward(dst, h, add, b.spans, s)
+			m.grouped.Forward(dst, h, b.context(add))
 		}
 	})
 	b.residual("moe", x, func(dst *tensor.Tensor, add bool) {
@@ -178,7 +178,7 @@ func (m *microBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
 		if b.aux != nil {
 			aux = b.aux[i]
 		}
-		m.moe.Forward(dst, x, add, spans, aux, s)
+		m.moe.Forward(dst, x, aux, nn.Context{Spans: spans, Add: add, Scratch: &b.scratch})
 	})
 	return x
 }

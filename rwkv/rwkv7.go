@@ -124,17 +124,17 @@ func lowRank(d int, power, factor float64) int {
 
 // forward implements block.
 func (m *gooseBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
-	h, first := b.norm, b.block == 0
-	if first {
+	h := b.norm
+	if b.block == 0 {
 		b.firstValue = b.scratch.New(x.Shape()...)
 	}
 	m.ln1.Forward(h, x)
 	b.residual("att", x, func(dst *tensor.Tensor, add bool) {
-		m.att.Forward(dst, h, add, b.firstValue, first, b.spans, b.tmix(0), &b.scratch)
+		m.att.Forward(dst, h, b.firstValue, b.tmix(0), b.context(add))
 	})
 	m.ln2.Forward(h, x)
 	b.residual("ffn", x, func(dst *tensor.Tensor, add bool) {
-		m.ffn.Forward(dst, h, add, b.spans, b.cmix(), &b.scratch)
+		m.ffn.Forward(dst, h, b.cmix(), b.context(add))
 	})
 	return x
 }

@@ -134,6 +134,11 @@ type batch struct {
 	firstValue *tensor.Tensor // [R, C], RWKV-7's v of the first block
 }
 
+// context returns what a layer works with; add is for the residual step.
+func (b *batch) context(add bool) nn.Context {
+	return nn.Context{Spans: b.spans, Add: add, Scratch: &b.scratch}
+}
+
 // tmix returns the states of call 0 or 1 of the running block's time mix, by sequence.
 func (b *batch) tmix(call int) func(q int) *nn.TimeMixState {
 	i := b.block

@@ -52,12 +52,12 @@ func (m *nanoBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
 	m.ln1.Forward(h, x)
 	b.show(b.name("ln_1"), h)
 	b.residual("tmix", x, func(dst *tensor.Tensor, add bool) {
-		m.tmix.Forward(dst, h, add, b.spans, b.tmix(0), &b.scratch)
+		m.tmix.Forward(dst, h, b.tmix(0), b.context(add))
 	})
 	m.ln2.Forward(h, x)
 	b.show(b.name("ln_2"), h)
 	b.residual("cmix", x, func(dst *tensor.Tensor, add bool) {
-		m.cmix.Forward(dst, h, add, b.spans, b.cmix(), &b.scratch)
+		m.cmix.Forward(dst, h, b.cmix(), b.context(add))
 	})
 	return x
 }

@@ -28,7 +28,7 @@ func attention64(q []float32, keys, values [][]float32, scale float64, zeros int
 	return out
 }
 
-// The definition pads with rows of zeros and re-reads; see FoldedAttention.
+// The definition pads with rows of zeros and re-reads; see Folded.
 func TestFolded(t *testing.T) {
 	tensortest.EachKernel(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(7, 8))
@@ -65,7 +65,7 @@ func TestFolded(t *testing.T) {
 	})
 }
 
-// The definition re-reads each slice of z as [H, T, d]; see HeadAttention.
+// The definition re-reads each slice of z as [H, T, d]; see Heads.
 func TestHeads(t *testing.T) {
 	tensortest.EachKernel(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(17, 18))
