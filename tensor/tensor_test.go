@@ -7,6 +7,7 @@ import (
 	"microrwkv/tensor"
 	"microrwkv/tensor/internal/tensortest"
 	"slices"
+	"strconv"
 	"testing"
 
 	"gonum.org/v1/gonum/mat"
@@ -235,6 +236,8 @@ func TestShapesThatDontFitPanic(t *testing.T) {
 		"Linear bias":   func() { tensor.Linear(tensor.Product{Dst: b, X: a, W: w, Bias: tensor.New(3)}) },
 		"Linear gate":   func() { tensor.Linear(tensor.Product{Dst: b, X: a, W: w, Gate: a}) },
 		"NewWeight":     func() { tensor.NewWeight(tensor.F32, make([]byte, 8), 3) },
+		"weight's size": func() { tensor.NewWeight(tensor.F32, nil, 1<<(strconv.IntSize-2)) },
+		"weight's rows": func() { tensor.NewWeight(tensor.F32, nil, 1<<(strconv.IntSize-4), 4) },
 		"weight's type": func() { tensor.NewWeight(tensor.Int32, make([]byte, 8), 2) },
 		"weight's Rows": func() { w.Rows(1, 5) },
 		"MatMul":        func() { tensor.MatMul(a, a, b) },

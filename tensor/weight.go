@@ -19,15 +19,19 @@ type Weight struct {
 	data   []byte
 }
 
-// NewWeight returns a weight over data, which it aliases and which must be aligned as the type's
-// numbers are. It panics unless data has exactly the bytes of shape.
+// NewWeight returns a weight over data, which it aliases and which must lie where the machine can read
+// the type's numbers. It panics unless data has exactly the bytes of shape.
 func NewWeight(dtype DType, data []byte, shape ...int) *Weight {
 	if !dtype.Weight() {
 		panic(fmt.Sprintf("tensor: a weight of type %v", dtype))
 	}
 	w := &Weight{dims: newDims(shape), dtype: dtype, data: data}
 	w.stride = dtype.Bytes(w.cols())
-	if w.rows()*w.stride != len(data) {
+	fits := len(data) == 0
+	if w.stride > 0 { // by division, which can't overflow
+		fits = len(data)%w.stride == 0 && len(data)/w.stride == w.rows()
+	}
+	if !fits {
 		panic(fmt.Sprintf("tensor: %d bytes for a weight %s of type %v", len(data), task.FormatShape(shape...), dtype))
 	}
 	return w

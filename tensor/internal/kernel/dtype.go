@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 )
 
@@ -102,10 +103,10 @@ func (d DType) String() string {
 // a number for all but quantized formats.
 func (d DType) Block() (numbers, bytes int) { return dtypes[d].block, dtypes[d].bytes }
 
-// Bytes returns the bytes of n numbers, which must be whole blocks.
+// Bytes returns the bytes of n numbers. It panics unless they are whole blocks and their bytes an int.
 func (d DType) Bytes(n int) int {
 	r := &dtypes[d]
-	if r.block != 1 && n%r.block != 0 {
+	if blocks := n / r.block; blocks*r.block != n || blocks > math.MaxInt/r.bytes {
 		panic(fmt.Sprintf("kernel: %d numbers of %v, which has blocks of %d", n, d, r.block))
 	}
 	return n / r.block * r.bytes
@@ -172,7 +173,7 @@ func (im *impl) product(d DType, dst []float32, ldd int, x []float32, ldx int, w
 		return
 	}
 	// Rows of w are widened some at a time, so that they stay in a cache for all rows of x.
-	rows := min(max(wideNumbers/k, 1), n)
+	rows := min(max(wideNumbers/k/16, 1)*16, n) // whole tiles of every kernel
 	b := getBuffer(rows * k)
 	defer b.put()
 	wide, row := b.data[:rows*k], d.Bytes(k)
