@@ -91,7 +91,9 @@ func checkCaches(t *testing.T, x *tensor.Tensor, spans Spans, want table, newCac
 		caches[i] = newCache()
 	}
 	empty := func(i int) *KVCache { Reset(&caches[i]); return &caches[i] }
-	checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) { forward(dst, x, empty, Context{spans, add, s}) })
+	checkLayer(t, x, want, func(dst, x *tensor.Tensor, add bool, s *tensor.Scratch) {
+		forward(dst, x, empty, Context{spans, add, s})
+	})
 	checkStates(t, x, spans, want, newCache, func(dst, x *tensor.Tensor, spans Spans, states []KVCache, s *tensor.Scratch) {
 		forward(dst, x, func(i int) *KVCache { return &states[i] }, Context{spans, false, s})
 	})

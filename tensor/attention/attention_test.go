@@ -2,6 +2,7 @@ package attention
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -186,4 +187,20 @@ func TestShapesThatDontFitPanic(t *testing.T) {
 	} {
 		tensortest.Panics(t, name, f)
 	}
+}
+
+// Scores of −80 to −90 beside the padding's zeros: the weights are tiny, the values large, and the products
+// must be right.
+func TestFoldedBesideZeros(t *testing.T) {
+	tensortest.EachKernel(t, func(t *testing.T) {
+		for _, score := range []float64{-80, -86, -90} {
+			q, k, v, dst := tensor.New(1, 1), tensor.New(1, 1), tensor.New(1, 1), tensor.New(1, 1)
+			q.Row(0)[0], k.Row(0)[0], v.Row(0)[0] = float32(score), 1, 1e30
+			Folded(dst, q, k, v, 1, 4, 1, []int{0, 1})
+			want := 1e30 * math.Exp(score) / (3 + math.Exp(score))
+			if got := float64(dst.Row(0)[0]); math.Abs(got-want) > 1e-4*want {
+				t.Errorf("score %g: %g, want %g", score, got, want)
+			}
+		}
+	})
 }

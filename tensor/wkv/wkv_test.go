@@ -82,3 +82,29 @@ func TestV5(t *testing.T) {
 		}
 	})
 }
+
+// A chunk's powers of the decay are rounded once each, not at every step: with a single key a result
+// is such a power, off by half a unit in the last place.
+func TestV5Powers(t *testing.T) {
+	tensortest.EachKernel(t, func(t *testing.T) {
+		const heads, rows = 40, 64
+		w, u := make([]float32, heads), make([]float32, heads)
+		r, k, v, y := tensor.New(rows, heads), tensor.New(rows, heads), tensor.New(rows, heads), tensor.New(rows, heads)
+		for h := range w {
+			w[h] = 1 - float32(h+1)/1000
+			k.Row(0)[h] = 1
+			for i := range rows {
+				r.Row(i)[h], v.Row(i)[h] = 1, 1
+			}
+		}
+		V5(y, r, k, v, w, u, nil, []int{0, rows}, func(int) []float32 { return nil })
+		for i := 1; i < rows; i++ {
+			for h := range w {
+				want := math.Pow(float64(w[h]), float64(i-1))
+				if got := float64(y.Row(i)[h]); math.Abs(got-want) > 1.01*tensortest.Eps32*want {
+					t.Fatalf("w=%g: power %d is %g, want %g", w[h], i-1, got, want)
+				}
+			}
+		}
+	})
+}
