@@ -1,6 +1,7 @@
 package tensor_test
 
 import (
+	"fmt"
 	"math"
 	"microrwkv/tensor"
 	"testing"
@@ -114,4 +115,16 @@ func TestWeightViews(t *testing.T) {
 	if v := x.Weight().Float32(); &v.Data()[0] != &x.Data()[0] {
 		t.Error("Float32 of a float32 weight is a copy")
 	}
+}
+
+// A weight in bfloat16, as a file has it, multiplies float32 rows.
+func ExampleWeight() {
+	w := tensor.FromBits(tensor.BF16, []uint16{0x3f80, 0x4000, 0x4040, 0x4080}, 2, 2) // [out, in]
+	x, y := tensor.FromSlice([]float32{1, 10}, 1, 2), tensor.New(1, 2)
+	tensor.Linear(tensor.Product{Dst: y, X: x, W: w})
+	fmt.Println(w, w.DType())
+	fmt.Println(y)
+	// Output:
+	// [[1 2] [3 4]] bf16
+	// [[21 43]]
 }
