@@ -56,17 +56,34 @@ func WriteSafetensors(path string, tensors []Named, values map[string]any, opts 
 	return writeNamed(path, tensors, values, opts, writeSafe)
 }
 
+// Write is WritePT for a name that ends in .pt, .pth or .bin, and WriteSafetensors for .safetensors.
+func Write(path string, tensors []Named, values map[string]any, opts ...WriteOption) error {
+	write, err := writerFor(path)
+	if err != nil {
+		return err
+	}
+	return writeNamed(path, tensors, values, opts, write)
+}
+
+// writerFor returns what writes the format that a name ends in.
+func writerFor(path string) (writeFunc, error) {
+	switch ext := strings.ToLower(filepath.Ext(path)); ext {
+	case ".pt", ".pth", ".bin":
+		return writeZip, nil
+	case ".safetensors":
+		return writeSafe, nil
+	default:
+		return nil, fmt.Errorf("%s: can't tell the format from %q, want .pt, .pth, .bin or .safetensors", path, ext)
+	}
+}
+
 // Convert writes the tensors of f to another file, of the format that its name ends in: .pt, .pth,
 // .bin or .safetensors. What lies beside the tensors goes along (model_args, config …), except
 // what holds tensors itself, as an optimizer's state does. A bare state_dict stays one.
 func Convert(path string, f *File, opts ...WriteOption) error {
-	write := writeZip
-	switch ext := strings.ToLower(filepath.Ext(path)); ext {
-	case ".pt", ".pth", ".bin":
-	case ".safetensors":
-		write = writeSafe
-	default:
-		return fmt.Errorf("%s: can't tell the format from %q, want .pt, .pth, .bin or .safetensors", path, ext)
+	write, err := writerFor(path)
+	if err != nil {
+		return err
 	}
 	var items []*item
 	for _, name := range f.names {

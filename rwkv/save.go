@@ -1,15 +1,9 @@
 package rwkv
 
-import (
-	"fmt"
-	"path/filepath"
-	"strings"
-
-	"microrwkv/checkpoint"
-)
+import "microrwkv/checkpoint"
 
 // Tensors returns the model's weights by their names in a checkpoint, in the order of the names, a
-// tied head under the embedding's name alone: what checkpoint.WritePT takes. They are the model's
+// tied head under the embedding's name alone: what checkpoint.Write takes. They are the model's
 // own and must not be changed.
 func (m *Model) Tensors() []checkpoint.Named {
 	list := make([]checkpoint.Named, len(m.tensors))
@@ -26,11 +20,5 @@ func (m *Model) Save(path string, opts ...checkpoint.WriteOption) error {
 	if m.family.writeArgs != nil {
 		beside = m.family.writeArgs(m.config)
 	}
-	switch strings.ToLower(filepath.Ext(path)) {
-	case ".pt", ".pth", ".bin":
-		return checkpoint.WritePT(path, m.Tensors(), beside, opts...)
-	case ".safetensors":
-		return checkpoint.WriteSafetensors(path, m.Tensors(), beside, opts...)
-	}
-	return fmt.Errorf("%s: want a name that ends in .pt, .pth, .bin or .safetensors", path)
+	return checkpoint.Write(path, m.Tensors(), beside, opts...)
 }
