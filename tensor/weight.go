@@ -3,7 +3,6 @@ package tensor
 import (
 	"fmt"
 	"math"
-	"unsafe"
 
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
@@ -43,20 +42,12 @@ func FromBits(dtype DType, bits []uint16, shape ...int) *Weight {
 	if dtype != BF16 && dtype != F16 {
 		panic(fmt.Sprintf("tensor: FromBits of %v", dtype))
 	}
-	return NewWeight(dtype, memory(bits), shape...)
+	return NewWeight(dtype, kernel.BytesOf(bits), shape...)
 }
 
 // Weight returns t as a weight of type F32, which aliases it.
 func (t *Tensor) Weight() *Weight {
-	return &Weight{dims: t.dims, stride: 4 * t.stride, dtype: F32, data: memory(t.data)}
-}
-
-// memory returns the bytes of x.
-func memory[E float32 | uint16](x []E) []byte {
-	if len(x) == 0 {
-		return nil
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(&x[0])), len(x)*int(unsafe.Sizeof(x[0])))
+	return &Weight{dims: t.dims, stride: 4 * t.stride, dtype: F32, data: kernel.BytesOf(t.data)}
 }
 
 // DType returns the format of the numbers.
@@ -114,9 +105,8 @@ func (w *Weight) Packed() *Weight {
 // Float32 returns the numbers as a tensor: a view of a weight of type F32 without gaps, else a
 // widened copy.
 func (w *Weight) Float32() *Tensor {
-	if w.dtype == F32 && w.Contiguous() && w.Len() > 0 {
-		b := w.Bytes()
-		return FromSlice(unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4), w.Shape()...)
+	if w.dtype == F32 && w.Contiguous() {
+		return FromSlice(kernel.View[float32](w.Bytes()), w.Shape()...)
 	}
 	t := New(w.Shape()...)
 	for i := range w.rows() {

@@ -71,8 +71,8 @@ func TestBounds(t *testing.T) {
 				im.sum(o.a)
 				im.sumSquares(o.a, 1)
 				im.max(o.a)
-				im.widen[BF16](d, bytesOf(x.bits(n)))
-				im.widen[F16](d, bytesOf(x.bits(n)))
+				im.widen[BF16](d, BytesOf(x.bits(n)))
+				im.widen[F16](d, BytesOf(x.bits(n)))
 			})
 		}
 		for _, n := range []int{1, 3, 4, 6, 8, 16, 17, 32} {
@@ -89,9 +89,9 @@ func TestBounds(t *testing.T) {
 					what = fmt.Sprintf("products of m=%d n=%d k=%d", m, n, k)
 					call(t, func() {
 						d, x := dst.floats(m*n), x.floats(m*k)
-						im.product(F32, d, n, x, k, bytesOf(y.floats(n*k)), 4*k, m, n, k, false)
-						im.product(BF16, d, n, x, k, bytesOf(y.bits(n*k)), 2*k, m, n, k, true)
-						im.product(F16, d, n, x, k, bytesOf(y.bits(n*k)), 2*k, m, n, k, false)
+						im.product(F32, d, n, x, k, BytesOf(y.floats(n*k)), 4*k, m, n, k, false)
+						im.product(BF16, d, n, x, k, BytesOf(y.bits(n*k)), 2*k, m, n, k, true)
+						im.product(F16, d, n, x, k, BytesOf(y.bits(n*k)), 2*k, m, n, k, false)
 						im.gemmNN(d, n, x, k, y.floats(k*n), n, m, n, k, true)
 					})
 				}

@@ -60,7 +60,7 @@ var dtypes = [numDTypes]struct {
 	block, bytes int
 	widen        widening
 }{
-	F32:        {"f32", 1, 4, func(dst []float32, src []byte) { copy(dst, view[float32](src)) }},
+	F32:        {"f32", 1, 4, func(dst []float32, src []byte) { copy(dst, View[float32](src)) }},
 	BF16:       {"bf16", 1, 2, halves(widenBF16Generic)},
 	F16:        {"f16", 1, 2, halves(widenF16Generic)},
 	F64:        {"f64", 1, 8, nil},
@@ -121,8 +121,8 @@ func (d DType) Weight() bool { return d < numDTypes && dtypes[d].widen != nil }
 // size returns the bytes of one number of a format without blocks.
 func (d DType) size() int { return dtypes[d].bytes }
 
-// view returns the numbers that are stored in b, whose start must be aligned for them.
-func view[E any](b []byte) []E {
+// View returns the numbers that are stored in b, whose start must be aligned for them.
+func View[E any](b []byte) []E {
 	if len(b) == 0 {
 		return nil
 	}
@@ -130,8 +130,8 @@ func view[E any](b []byte) []E {
 	return unsafe.Slice((*E)(unsafe.Pointer(&b[0])), len(b)/int(unsafe.Sizeof(e)))
 }
 
-// bytesOf returns the memory of x.
-func bytesOf[E any](x []E) []byte {
+// BytesOf returns the memory of x.
+func BytesOf[E any](x []E) []byte {
 	if len(x) == 0 {
 		return nil
 	}
@@ -140,7 +140,7 @@ func bytesOf[E any](x []E) []byte {
 
 // halves makes a widening of a function over bit patterns.
 func halves(f func(dst []float32, src []uint16)) widening {
-	return func(dst []float32, src []byte) { f(dst, view[uint16](src)) }
+	return func(dst []float32, src []byte) { f(dst, View[uint16](src)) }
 }
 
 // Widen converts len(dst) numbers of a weight's type d to float32, exactly. src has at least their
@@ -182,7 +182,7 @@ func (im *impl) product(d DType, dst []float32, ldd int, x []float32, ldx int, w
 		for r := range cols {
 			im.widen[d](wide[r*k:][:k], w[(j+r)*ldw:][:row])
 		}
-		im.products[F32](dst[j:], ldd, x, ldx, bytesOf(wide), 4*k, m, cols, k, acc)
+		im.products[F32](dst[j:], ldd, x, ldx, BytesOf(wide), 4*k, m, cols, k, acc)
 	}
 }
 

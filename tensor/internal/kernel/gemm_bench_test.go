@@ -56,7 +56,7 @@ func benchmarkNT(b *testing.B, im *impl, kind, m, n, k int, cold bool) {
 		}
 	}
 	next, copies := 0, 1
-	weights, dtype := bytesOf(benchmarkWeights), weightKinds[kind].dtype
+	weights, dtype := BytesOf(benchmarkWeights), weightKinds[kind].dtype
 	row := dtype.Bytes(k)
 	if cold {
 		copies = len(weights) / (n * row)

@@ -96,7 +96,7 @@ var weightKinds = []struct {
 func productNT(im *impl, kind int, dst, x, w *matrix32, k int, acc bool) {
 	wk := &weightKinds[kind]
 	if wk.shorten == nil {
-		im.product(F32, dst.slice(), dst.ld, x.slice(), x.ld, bytesOf(w.slice()), 4*w.ld, dst.rows, dst.cols, k, acc)
+		im.product(F32, dst.slice(), dst.ld, x.slice(), x.ld, BytesOf(w.slice()), 4*w.ld, dst.rows, dst.cols, k, acc)
 		return
 	}
 	bits := make([]uint16, len(w.data))
@@ -111,7 +111,7 @@ func productNT(im *impl, kind int, dst, x, w *matrix32, k int, acc bool) {
 		}
 	}
 	end := w.off + (w.rows-1)*w.ld + w.cols
-	im.product(wk.dtype, dst.slice(), dst.ld, x.slice(), x.ld, bytesOf(bits[w.off:end:end]), 2*w.ld, dst.rows, dst.cols, k, acc)
+	im.product(wk.dtype, dst.slice(), dst.ld, x.slice(), x.ld, BytesOf(bits[w.off:end:end]), 2*w.ld, dst.rows, dst.cols, k, acc)
 }
 
 // checkProduct compares dst with before + Σ x·y in float64. k+1 roundings of sums no larger than
@@ -340,7 +340,7 @@ func TestGemmDenormals(t *testing.T) {
 				x[i], w[i], half[i] = tiny, 1, 0x3f80
 			}
 			want := float32(k) * tiny
-			im.product(F32, dst, 1, x, k, bytesOf(w), 4*k, 1, 1, k, false)
+			im.product(F32, dst, 1, x, k, BytesOf(w), 4*k, 1, 1, k, false)
 			if dst[0] != want {
 				t.Errorf("k=%d: gemmNT = %g, want %g", k, dst[0], want)
 			}
@@ -348,18 +348,18 @@ func TestGemmDenormals(t *testing.T) {
 			if dst[0] != want {
 				t.Errorf("k=%d: gemmNN = %g, want %g", k, dst[0], want)
 			}
-			im.product(BF16, dst, 1, x, k, bytesOf(half), 2*k, 1, 1, k, false)
+			im.product(BF16, dst, 1, x, k, BytesOf(half), 2*k, 1, 1, k, false)
 			if dst[0] != want {
 				t.Errorf("k=%d: gemmNTBF16 = %g, want %g", k, dst[0], want)
 			}
 			for i := range x {
 				x[i], half[i] = 0x1p24, 1 // 2⁻²⁴ in half precision, 2⁻¹³³ in bfloat16
 			}
-			im.product(F16, dst, 1, x, k, bytesOf(half), 2*k, 1, 1, k, false)
+			im.product(F16, dst, 1, x, k, BytesOf(half), 2*k, 1, 1, k, false)
 			if dst[0] != float32(k) {
 				t.Errorf("k=%d: gemmNTF16 = %g, want %d", k, dst[0], k)
 			}
-			im.product(BF16, dst, 1, x, k, bytesOf(half), 2*k, 1, 1, k, false)
+			im.product(BF16, dst, 1, x, k, BytesOf(half), 2*k, 1, 1, k, false)
 			if want := float32(k) * 0x1p-109; dst[0] != want {
 				t.Errorf("k=%d: gemmNTBF16 of denormals = %g, want %g", k, dst[0], want)
 			}
@@ -374,9 +374,9 @@ func TestGemmAllocs(t *testing.T) {
 		for _, m := range []int{1, 5, 40} {
 			dst, x, w, bits := make([]float32, m*n), randoms(r, m*k), randoms(r, n*k), make([]uint16, n*k)
 			for name, f := range map[string]func(){
-				"gemmNT":     func() { im.product(F32, dst, n, x, k, bytesOf(w), 4*k, m, n, k, false) },
-				"gemmNTBF16": func() { im.product(BF16, dst, n, x, k, bytesOf(bits), 2*k, m, n, k, true) },
-				"gemmNTF16":  func() { im.product(F16, dst, n, x, k, bytesOf(bits), 2*k, m, n, k, false) },
+				"gemmNT":     func() { im.product(F32, dst, n, x, k, BytesOf(w), 4*k, m, n, k, false) },
+				"gemmNTBF16": func() { im.product(BF16, dst, n, x, k, BytesOf(bits), 2*k, m, n, k, true) },
+				"gemmNTF16":  func() { im.product(F16, dst, n, x, k, BytesOf(bits), 2*k, m, n, k, false) },
 				"gemmNN":     func() { im.gemmNN(dst, n, x, k, w, n, m, n, k, true) },
 			} {
 				if allocs := testing.AllocsPerRun(3, f); allocs != 0 {
@@ -398,12 +398,12 @@ func TestProductThroughWidening(t *testing.T) {
 					for i := range bits {
 						bits[i] = uint16(0x3f00 + r.IntN(256))
 					}
-					im.widen[BF16](wide, bytesOf(bits))
+					im.widen[BF16](wide, BytesOf(bits))
 					without := *im
 					without.products[BF16] = nil
 					want, got := make([]float32, m*n), make([]float32, m*n)
-					im.product(F32, want, n, x, k, bytesOf(wide), 4*k, m, n, k, false)
-					without.product(BF16, got, n, x, k, bytesOf(bits), 2*k, m, n, k, false)
+					im.product(F32, want, n, x, k, BytesOf(wide), 4*k, m, n, k, false)
+					without.product(BF16, got, n, x, k, BytesOf(bits), 2*k, m, n, k, false)
 					if !slices.Equal(got, want) {
 						t.Fatalf("m=%d n=%d k=%d: other bits", m, n, k)
 					}

@@ -72,7 +72,7 @@ func gemmNTGeneric(dst []float32, ldd int, x []float32, ldx int, w []float32, ld
 // productsGeneric has the product of float32 numbers; all others go through it.
 var productsGeneric = [numDTypes]func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool){
 	F32: func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
-		gemmNTGeneric(dst, ldd, x, ldx, view[float32](w), ldw/4, m, n, k, acc)
+		gemmNTGeneric(dst, ldd, x, ldx, View[float32](w), ldw/4, m, n, k, acc)
 	},
 }
 

@@ -142,7 +142,7 @@ func emptyProduct(op string, dst []float32, ldd, m, n, k int, acc bool) bool {
 
 // GemmNT is Product of float32 numbers. ldd, ldx and ldw are the distances between rows.
 func GemmNT(dst []float32, ldd int, x []float32, ldx int, w []float32, ldw int, m, n, k int, acc bool) {
-	Product(F32, dst, ldd, x, ldx, bytesOf(w), 4*ldw, m, n, k, acc)
+	Product(F32, dst, ldd, x, ldx, BytesOf(w), 4*ldw, m, n, k, acc)
 }
 
 // GemmNN computes dst[m,n] = a[m,k] · b[k,n], or adds the product to dst if acc. dst must not

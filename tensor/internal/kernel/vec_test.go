@@ -363,8 +363,8 @@ func TestWiden(t *testing.T) {
 			bits[i] = uint16(i)
 		}
 		bf16, f16 := make([]float32, len(bits)), make([]float32, len(bits))
-		im.widen[BF16](bf16, bytesOf(bits))
-		im.widen[F16](f16, bytesOf(bits))
+		im.widen[BF16](bf16, BytesOf(bits))
+		im.widen[F16](f16, BytesOf(bits))
 		for i := range bits {
 			if got, want := math.Float32bits(bf16[i]), uint32(i)<<16; got != want {
 				t.Fatalf("bf16 %#x is %#x, want %#x", i, got, want)
@@ -392,7 +392,7 @@ func TestWiden(t *testing.T) {
 			check := func(what string, widen widening, want []float32) {
 				t.Helper()
 				all, dst := guarded(n, n%4)
-				widen(dst, bytesOf(bits[from:][:n]))
+				widen(dst, BytesOf(bits[from:][:n]))
 				checkGuards(t, what, all, n, n%4)
 				for i := range dst {
 					if dst[i] != want[from+i] {
