@@ -157,7 +157,7 @@ func (m *microBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
 	// sic: the same TimeMix a second time, on what isn't normalized
 	m.tmix.Forward(h, x, second, b.context(false))
 	b.show(b.name("tmix.call2"), h)
-	last := b.last && b.final && !causal && b.trace == nil
+	last := b.last && i == m.config.NumLayers-1 && !causal && b.trace == nil
 	spans := b.spans
 	if last {
 		x = b.lastRows(x)

@@ -83,7 +83,7 @@ func (n *stack) forward(b *batch) *tensor.Tensor {
 	x := n.embed(b)
 	b.norm = b.scratch.New(x.Shape()...)
 	for i, m := range n.blocks {
-		b.block, b.final = i, i == len(n.blocks)-1
+		b.block = i
 		x = m.forward(b, x)
 		b.show(b.name(""), x)
 	}
@@ -129,7 +129,6 @@ type batch struct {
 	trace   func(name string, x *tensor.Tensor) // shows every layer's output, in tests
 
 	block      int            // that runs
-	final      bool           // it is the last one
 	norm       *tensor.Tensor // [R, C], see block.forward
 	firstValue *tensor.Tensor // [R, C], RWKV-7's v of the first block
 }

@@ -43,8 +43,9 @@ var DTypes = [...]struct {
 // Size returns the bytes of one element.
 func Size(d DType) int64 { return int64(d.Bytes(1)) }
 
-// IsWeight reports whether weights may have the type.
-func IsWeight(d DType) bool { return d >= tensor.F32 && d <= tensor.F64 }
+// IsWeight reports whether weights of files may have the type: what products read, and float64, which
+// is converted.
+func IsWeight(d DType) bool { return d.Weight() || d == tensor.F64 }
 
 // dtypeBy returns the DType with a name in one of the columns of dtypes.
 func dtypeBy(name string, column func(d DType) string) (DType, bool) {
