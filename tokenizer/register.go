@@ -58,7 +58,11 @@ func Lookup(name string) (Entry, error) {
 	if slices.Contains([]string{"gpt2", "world"}, name) {
 		return Entry{}, fmt.Errorf("tokenizer %q isn't in this program: import _ \"microrwkv/tokenizer/%s\"", name, name)
 	}
-	return Entry{}, fmt.Errorf("no tokenizer %q: this program has %s", name, strings.Join(slices.Sorted(maps.Keys(registry)), ", "))
+	known := "none"
+	if len(registry) > 0 {
+		known = strings.Join(slices.Sorted(maps.Keys(registry)), ", ")
+	}
+	return Entry{}, fmt.Errorf("no tokenizer %q: this program has %s", name, known)
 }
 
 // Open returns the tokenizer that is registered under a name, or else the character vocabulary of the
