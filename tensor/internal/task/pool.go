@@ -5,6 +5,7 @@ package task
 import (
 	"math"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,8 +39,9 @@ func SetThreads(n int) { maxThreads.Store(int32(max(n, 0))) }
 // first range is this goroutine's, so that operations that cut their rows or columns alike find
 // them in the same cache again. Who is done with its own takes pieces from the end of another's.
 // Parallel may be called from many goroutines at once, and from within a piece: a caller works on its
-// own pieces and never waits for a free worker. It doesn't allocate. A panic of a piece on another
-// goroutine ends the program, as any unrecovered panic does.
+// own pieces and never waits for a free worker. It doesn't allocate. If pieces panic, on whichever
+// goroutine, Parallel panics with the value of one of them when all are done; reading memory that can't
+// be read is such a panic if the caller's goroutine has set debug.SetPanicOnFault.
 func Parallel(n int, t Task) {
 	if n <= 1 || Threads() == 1 {
 		for i := range n {
@@ -94,6 +96,7 @@ type job struct {
 	quota  atomic.Int32 // workers that may still join
 	parts  atomic.Int32 // ranges in use
 	task   Task         // written before the ranges, read only by who owns a piece
+	failed atomic.Pointer[any] // what a piece panicked with
 	wait   atomic.Bool  // the caller is parked
 	done   chan struct{}
 	_      [64]byte
@@ -173,7 +176,9 @@ func (p *pool) run(n int, t Task) {
 		}
 	}
 
-	j.work(0)
+	for j.open() { // again only after a panic
+		j.help(0)
+	}
 	for spin := (spinner{}); j.left.Load() > 0; {
 		if spin.again() {
 			continue
@@ -185,7 +190,35 @@ func (p *pool) run(n int, t Task) {
 	}
 	j.wait.Store(false)
 	j.task = nil
+	failed := j.failed.Swap(nil)
 	j.taken.Store(false)
+	if failed != nil {
+		panic(*failed)
+	}
+}
+
+// help is work until a piece panics, which it notes.
+func (j *job) help(own int) {
+	defer j.note()
+	j.work(own)
+}
+
+// note, deferred, recovers a piece's panic.
+func (j *job) note() {
+	if r := recover(); r != nil {
+		j.failed.CompareAndSwap(nil, &r)
+		j.finish()
+	}
+}
+
+// finish counts a piece as done.
+func (j *job) finish() {
+	if j.left.Add(-1) == 0 && j.wait.Load() {
+		select {
+		case j.done <- struct{}{}:
+		default: // a token is there already
+		}
+	}
 }
 
 // work runs pieces until none is left to take, those of a range of its own first.
@@ -198,12 +231,7 @@ func (j *job) work(own int) {
 			}
 		}
 		j.task.Run(piece)
-		if j.left.Add(-1) == 0 && j.wait.Load() {
-			select {
-			case j.done <- struct{}{}:
-			default: // a token is there already
-			}
-		}
+		j.finish()
 	}
 }
 
@@ -250,12 +278,13 @@ func (p *pool) start(n int) {
 
 // worker is the goroutine of number id, from 1.
 func (p *pool) worker(id int) {
+	debug.SetPanicOnFault(true)
 	for {
 		seen := p.published.Load()
 		for i := range p.jobs {
 			j := &p.jobs[i]
 			if j.open() && j.quota.Add(-1) >= 0 {
-				j.work(id % int(max(j.parts.Load(), 1)))
+				j.help(id % int(max(j.parts.Load(), 1)))
 			}
 		}
 		for spin := (spinner{}); p.published.Load() == seen; {
