@@ -19,6 +19,9 @@ func NewKVCache(heads, capacity, d, window int) KVCache {
 // Rows returns the number of positions that a later one can attend to.
 func (c *KVCache) Rows() int { return min(c.Len, c.Window-1) }
 
+// MaxRows returns the most positions that the cache holds between two calls.
+func (c *KVCache) MaxRows() int { return c.Window - 1 }
+
 // SetRows makes the cache hold n positions, whose keys and values Parts then yields.
 func (c *KVCache) SetRows(n int) error {
 	if _, err := c.Size(n); err != nil {

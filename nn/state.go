@@ -11,6 +11,8 @@ type State interface {
 	SetRows(n int) error
 	// Size returns how many numbers Parts yields with n rows. It returns an error if SetRows would.
 	Size(n int) (int, error)
+	// MaxRows returns the largest number of rows.
+	MaxRows() int
 	// Parts yields the numbers that make up the state, at any two calls with the same number of
 	// rows in the same order and sizes.
 	Parts(yield func([]float32) bool)
@@ -29,6 +31,9 @@ type fixed struct{}
 
 // Rows returns 0.
 func (fixed) Rows() int { return 0 }
+
+// MaxRows returns 0.
+func (fixed) MaxRows() int { return 0 }
 
 // SetRows accepts only 0.
 func (fixed) SetRows(n int) error {

@@ -1,6 +1,8 @@
 package rwkv
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -12,15 +14,19 @@ import (
 // alone. A Batch belongs to one goroutine.
 type Batch struct {
 	model  *Model
+	budget int
 	active []*Sequence
-	states []*State // of active, and what each is fed
+	fed    []*Sequence // in the present step, with their states and what each is fed
+	states []*State
 	feed   [][]int
 }
 
 // Sequence is one text of a Batch.
 type Sequence struct {
 	g      *generation
-	feed   []int // to append before the next token is sampled
+	prompt []int // of it, what isn't read yet
+	last   Token // sampled, and not appended to the state if unfed
+	unfed  bool
 	tokens []Token
 	text   []byte
 	piece  string
@@ -31,28 +37,62 @@ type Sequence struct {
 // NewBatch returns a batch without sequences.
 func (m *Model) NewBatch() *Batch { return &Batch{model: m} }
 
+// SetPromptBudget limits the tokens of prompts that one Step reads, for all sequences together, so that
+// those that write aren't kept waiting: prompts are read in the order of joining, at least one chunk
+// of 256 tokens a step. 0, the default, is no limit.
+func (b *Batch) SetPromptBudget(tokens int) { b.budget = tokens }
+
 // Add lets a sequence join that begins with prompt, of at least one id. With a tokenizer it makes
 // text; tok may be nil. The conditions are those of Generate.
 func (b *Batch) Add(prompt []int, tok tokenizer.Tokenizer, opts ...Option) (*Sequence, error) {
-	if len(prompt) == 0 {
+	s := b.model.NewState()
+	o, err := newOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.setRule(o); err != nil {
+		return nil, err
+	}
+	return b.AddState(s, prompt, tok, opts...)
+}
+
+// AddState lets a sequence join that goes on from a state, which belongs to it then, after reading
+// prompt; that may be empty if the state isn't. Else it is as Add.
+func (b *Batch) AddState(s *State, prompt []int, tok tokenizer.Tokenizer, opts ...Option) (*Sequence, error) {
+	switch {
+	case s.model != b.model:
+		return nil, errors.New("rwkv: the state is of another model")
+	case slices.ContainsFunc(b.active, func(q *Sequence) bool { return q.g.state == s }):
+		return nil, errors.New("rwkv: the state is in the batch already")
+	case s.total+len(prompt) == 0:
 		return nil, fmt.Errorf("rwkv: the prompt is empty: %w", ErrEmpty)
 	}
 	if err := b.model.CheckIDs(prompt); err != nil {
 		return nil, err
 	}
-	g, err := newGeneration(b.model.NewState(), tok, opts)
+	g, err := newGeneration(s, tok, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := g.state.setRule(g.options); err != nil {
+	if g.fullSet {
+		if err := s.SetFullRule(g.full); err != nil {
+			return nil, err
+		}
+	}
+	q := &Sequence{g: g}
+	if q.prompt, err = s.newest(prompt); err != nil {
 		return nil, err
 	}
-	for _, id := range prompt {
-		g.sampler.observe(id)
+	q.prompt = slices.Clone(q.prompt)
+	told := g.onToken
+	g.onToken = func(t Token) {
+		q.tokens = append(q.tokens, t)
+		if told != nil {
+			told(t)
+		}
 	}
-	q := &Sequence{g: g, feed: slices.Clone(b.model.newest(prompt))}
-	if g.maxTokens == 0 {
-		q.done = true
+	if g.maxTokens == 0 && len(q.prompt) == 0 {
+		q.finish(Length)
 		return q, nil
 	}
 	b.active = append(b.active, q)
@@ -63,25 +103,56 @@ func (b *Batch) Add(prompt []int, tok tokenizer.Tokenizer, opts ...Option) (*Seq
 func (b *Batch) Remove(q *Sequence) {
 	if i := slices.Index(b.active, q); i >= 0 {
 		b.active = slices.Delete(b.active, i, i+1)
-		q.done = true
+		q.finish(Interrupted)
 	}
 }
 
 // Len returns the number of sequences that aren't done.
 func (b *Batch) Len() int { return len(b.active) }
 
-// Step makes one token of every sequence, and lets those leave that are done with it. An error of
-// a single sequence ends that one alone: see Sequence.Err.
-func (b *Batch) Step() error {
-	b.states, b.feed = b.states[:0], b.feed[:0]
+// Step reads the next 256 tokens of the prompts of sequences that have some left, makes one token of
+// every other sequence and of those that have read theirs, and lets leave those that are done. An
+// error of a single sequence ends that one alone: see Sequence.Err. An error of Step is of the model:
+// nothing is known of the sequences' states then.
+func (b *Batch) Step() error { return b.StepContext(context.Background()) }
+
+// StepContext is Step that ends with ctx between passes of the model, with ctx's error.
+func (b *Batch) StepContext(ctx context.Context) error {
+	b.fed, b.states, b.feed = b.fed[:0], b.states[:0], b.feed[:0]
+	left := b.budget
 	for _, q := range b.active {
-		b.states, b.feed = append(b.states, q.g.state), append(b.feed, q.feed)
+		q.piece = ""
+		var feed []int
+		switch {
+		case len(q.prompt) > 0:
+			if b.budget > 0 && left <= 0 {
+				continue
+			}
+			feed = q.prompt[:min(len(q.prompt), prefillChunk)]
+			left -= len(feed)
+		case q.unfed:
+			q.g.next[0] = q.last.ID
+			feed = q.g.next[:]
+		}
+		if err := q.g.state.room(len(feed)); err != nil {
+			q.fail(err)
+			continue
+		}
+		q.g.state.sampled = q.unfed && len(q.prompt) == 0
+		b.fed, b.states, b.feed = append(b.fed, q), append(b.states, q.g.state), append(b.feed, feed)
 	}
-	if err := b.model.AppendBatch(b.states, b.feed); err != nil {
+	if err := b.model.AppendBatchContext(ctx, b.states, b.feed); err != nil {
 		return err
 	}
-	for _, q := range b.active {
-		q.step()
+	for i, q := range b.fed {
+		if n := len(b.feed[i]); len(q.prompt) > 0 {
+			q.prompt = q.prompt[n:]
+		} else {
+			q.unfed = false
+		}
+		if len(q.prompt) == 0 {
+			q.step()
+		}
 	}
 	b.active = slices.DeleteFunc(b.active, func(q *Sequence) bool { return q.done })
 	return nil
@@ -89,38 +160,80 @@ func (b *Batch) Step() error {
 
 // step samples a token after the state's logits.
 func (q *Sequence) step() {
-	q.piece = ""
-	t, stop, err := q.g.sample()
-	if err != nil {
-		q.err, stop = err, true
+	g := q.g
+	if g.made >= g.maxTokens {
+		q.finish(Length)
+		return
 	}
-	if !stop {
-		q.tokens = append(q.tokens, t)
-		q.feed = append(q.feed[:0], t.ID)
-		if q.g.decoder != nil {
-			if q.piece, q.done = q.g.piece(t); q.done {
-				q.text = append(q.text, q.piece...)
-				return
-			}
+	t, err := g.sample()
+	switch {
+	case err != nil:
+		q.fail(err)
+	case g.reason != "":
+		q.rest(g.reason)
+	case g.decoder == nil:
+		g.tell(t)
+		q.wrote(t)
+	default:
+		text, stop := g.push(t)
+		q.say(text)
+		if stop {
+			q.stopped()
+			return
 		}
-		q.done = q.g.made >= q.g.maxTokens || q.full()
-	} else {
-		q.done = true
+		q.wrote(t)
 	}
-	if q.done && q.g.decoder != nil {
-		q.piece += q.g.rest()
-	}
-	q.text = append(q.text, q.piece...)
 }
 
-// full reports, and notes as the sequence's error, that its rule leaves no room for another token.
-func (q *Sequence) full() bool {
-	s := q.g.state
-	if s.full != Refuse || s.model.config.BlockSize == 0 || s.pos < s.model.config.BlockSize {
-		return false
+// wrote notes a token that the state doesn't have, and ends the sequence if there is no room for more.
+func (q *Sequence) wrote(t Token) {
+	q.last, q.unfed = t, true
+	if q.g.made >= q.g.maxTokens {
+		q.rest(Length)
+	} else if err := q.g.state.room(1); err != nil {
+		q.fail(err)
 	}
-	q.err = ErrFull
-	return true
+}
+
+// fail ends the sequence with an error.
+func (q *Sequence) fail(err error) {
+	q.err = err
+	q.rest(reasonOf(err))
+}
+
+// rest ends the sequence after the text that was held back.
+func (q *Sequence) rest(r Reason) {
+	if q.g.decoder != nil {
+		text, stop := q.g.rest()
+		q.say(text)
+		if stop {
+			q.err = nil
+			q.stopped()
+			return
+		}
+	}
+	q.finish(r)
+}
+
+// stopped ends the sequence before a stop string.
+func (q *Sequence) stopped() {
+	q.unfed = false // cut feeds what is to stay
+	if err := q.g.cut(); err != nil {
+		q.err = err
+		q.finish(reasonOf(err))
+		return
+	}
+	q.finish(Stop)
+}
+
+func (q *Sequence) finish(r Reason) {
+	q.done = true
+	q.g.ended(r)
+}
+
+func (q *Sequence) say(text string) {
+	q.piece += text
+	q.text = append(q.text, text...)
 }
 
 // Piece returns the text that the last Step made certain, as Generate would have yielded it.
@@ -129,11 +242,35 @@ func (q *Sequence) Piece() string { return q.piece }
 // Text returns all text so far.
 func (q *Sequence) Text() string { return string(q.text) }
 
-// Tokens returns the tokens so far, without one that ended the text.
+// Tokens returns the tokens of the text so far, without one that ended it, and without those that may
+// belong to a stop string.
 func (q *Sequence) Tokens() []Token { return q.tokens }
+
+// PromptLeft returns how many tokens of the prompt aren't read yet.
+func (q *Sequence) PromptLeft() int { return len(q.prompt) }
 
 // Done reports whether the sequence has ended.
 func (q *Sequence) Done() bool { return q.done }
 
+// Reason returns why the sequence has ended, "" while it hasn't. Of one that was removed it is
+// Interrupted.
+func (q *Sequence) Reason() Reason { return q.g.reason }
+
 // Err returns what ended the sequence before its time, or nil.
 func (q *Sequence) Err() error { return q.err }
+
+// State returns the state of a sequence that has ended: as State.Generate would leave it, with the
+// last token of the text. Under the rule Refuse a full context is ErrFull and lacks that token. With
+// the option Discard the state is any.
+func (q *Sequence) State() (*State, error) {
+	if !q.done {
+		return nil, errors.New("rwkv: the sequence hasn't ended")
+	}
+	if q.unfed {
+		if err := q.g.feed(context.Background(), q.last); err != nil {
+			return q.g.state, err
+		}
+		q.unfed = false
+	}
+	return q.g.state, nil
+}

@@ -5,78 +5,92 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"microrwkv/tokenizer"
 )
 
-// Token is a generated token.
-type Token struct {
-	ID      int
-	LogProb float32 // natural logarithm of its probability by the model's own softmax, before any option
-}
-
 // Generate continues prompt and returns pieces of text as they are made: whole UTF-8, whatever the
 // tokens' borders. The loop may be left at any time. An error ends it: a prompt that is empty or
 // that the tokenizer can't encode, options that make no sense, or ctx's error when ctx ends, which
-// is looked at between tokens.
+// is looked at between tokens and between chunks of 256 tokens of the prompt.
 //
-// The model sees the newest block_size tokens of the prompt.
+// The model sees the newest block_size tokens of the prompt; under the rule Refuse a longer one is
+// ErrFull.
 func (m *Model) Generate(ctx context.Context, tok tokenizer.Tokenizer, prompt string, opts ...Option) iter.Seq2[string, error] {
+	check(ctx, tok)
 	return func(yield func(string, error) bool) {
 		ids, err := tok.Encode(prompt)
 		if err != nil {
 			yield("", err)
 			return
 		}
-		g, err := m.start(ids, tok, opts)
+		g, err := m.start(ctx, ids, tok, opts)
 		if err != nil {
 			yield("", err)
 			return
 		}
-		g.text(ctx, false, yield)
+		g.text(ctx, yield)
 	}
 }
 
 // GenerateTokens continues ids and returns the tokens as they are sampled; stop strings need text,
 // and are an error here. Else it is as Generate.
 func (m *Model) GenerateTokens(ctx context.Context, ids []int, opts ...Option) iter.Seq2[Token, error] {
+	checkContext(ctx)
 	return func(yield func(Token, error) bool) {
-		g, err := m.start(ids, nil, opts)
+		g, err := m.start(ctx, ids, nil, opts)
 		if err != nil {
 			yield(Token{}, err)
 			return
 		}
-		g.tokens(ctx, false, yield)
+		g.tokens(ctx, yield)
 	}
 }
 
-// Generate continues the state's sequence and appends to it what is generated, but not a token
-// that ends the text. Else it is as Model.Generate. The state must have at least one token, and
-// must not be used in another way until the loop ends; then it can be used at once.
+// Generate continues the state's sequence and appends to it the text that is generated: not a token
+// that ends it, and nothing of a stop string. If a token has the last of the text and the first of a
+// stop string, that last piece of the text is appended as the tokenizer encodes it. Else it is as
+// Model.Generate. The state must have at least one token, and must not be used in another way until
+// the loop ends; then it can be used at once.
 //
 // A text may be made in parts, by several calls with the same options, with the state saved and
-// restored between them: it is the same text. Only the penalties have to be told what the state
-// forgets: see Seen.
+// restored between them: it is the same text.
 func (s *State) Generate(ctx context.Context, tok tokenizer.Tokenizer, opts ...Option) iter.Seq2[string, error] {
+	check(ctx, tok)
 	return func(yield func(string, error) bool) {
 		g, err := s.start(tok, opts)
 		if err != nil {
 			yield("", err)
 			return
 		}
-		g.text(ctx, !g.discard, yield)
+		g.text(ctx, yield)
 	}
 }
 
 // GenerateTokens is Generate for tokens.
 func (s *State) GenerateTokens(ctx context.Context, opts ...Option) iter.Seq2[Token, error] {
+	checkContext(ctx)
 	return func(yield func(Token, error) bool) {
 		g, err := s.start(nil, opts)
 		if err != nil {
 			yield(Token{}, err)
 			return
 		}
-		g.tokens(ctx, !g.discard, yield)
+		g.tokens(ctx, yield)
+	}
+}
+
+func check(ctx context.Context, tok tokenizer.Tokenizer) {
+	checkContext(ctx)
+	if tok == nil {
+		panic("rwkv: the tokenizer is nil: generate text with one, or tokens with GenerateTokens")
+	}
+}
+
+func checkContext(ctx context.Context) {
+	if ctx == nil {
+		panic("rwkv: the context is nil: use context.Background()")
 	}
 }
 
@@ -85,14 +99,18 @@ type generation struct {
 	*options
 	state   *State
 	sampler *sampler
-	decoder *tokenizer.Decoder // nil without a tokenizer
+	tok     tokenizer.Tokenizer // nil without a tokenizer, as the two below
+	decoder *tokenizer.Decoder
 	stopper *stopper
+	undo    undo
+	end     int // the tokenizer's end of text, if that ends the text, or -1
 	made    int // tokens
+	reason  Reason
 	next    [1]int
 }
 
 // start begins a generation after a prompt.
-func (m *Model) start(ids []int, tok tokenizer.Tokenizer, opts []Option) (*generation, error) {
+func (m *Model) start(ctx context.Context, ids []int, tok tokenizer.Tokenizer, opts []Option) (*generation, error) {
 	if len(ids) == 0 {
 		return nil, fmt.Errorf("rwkv: the prompt is empty: %w", ErrEmpty)
 	}
@@ -104,31 +122,46 @@ func (m *Model) start(ids []int, tok tokenizer.Tokenizer, opts []Option) (*gener
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range ids {
-		g.sampler.observe(id)
+	g.discard = true
+	if err := s.prompt(ctx, ids, g.options); err != nil {
+		g.ended(reasonOf(err))
+		return nil, err
 	}
-	return g, s.prompt(ids, g.options)
+	return g, nil
 }
 
 // Prompt appends ids as the prompt of a generation with these options: it sets the rule for full
-// contexts, and of a prompt longer than block_size it appends the newest block_size tokens.
+// contexts, and of a prompt longer than block_size it appends the newest block_size tokens, or under
+// the rule Refuse returns ErrFull.
 func (s *State) Prompt(ids []int, opts ...Option) error {
+	return s.PromptContext(context.Background(), ids, opts...)
+}
+
+// PromptContext is Prompt that ends with ctx, as AppendContext.
+func (s *State) PromptContext(ctx context.Context, ids []int, opts ...Option) error {
+	checkContext(ctx)
 	o, err := newOptions(opts)
 	if err != nil {
 		return err
 	}
-	return s.prompt(ids, o)
+	return s.prompt(ctx, ids, o)
 }
 
-func (s *State) prompt(ids []int, o *options) error {
+func (s *State) prompt(ctx context.Context, ids []int, o *options) error {
 	if s.total+len(ids) == 0 {
 		return fmt.Errorf("rwkv: the prompt is empty: %w", ErrEmpty)
+	}
+	if err := s.model.CheckIDs(ids); err != nil {
+		return err
 	}
 	if err := s.setRule(o); err != nil {
 		return err
 	}
-	_, err := s.Append(s.model.newest(ids))
-	return err
+	rest, err := s.newest(ids)
+	if err != nil {
+		return err
+	}
+	return s.append(ctx, rest)
 }
 
 // setRule sets the rule for full contexts that the options ask for, or the kind's.
@@ -139,12 +172,21 @@ func (s *State) setRule(o *options) error {
 	return s.SetFullRule(s.model.family.kinds[s.model.config.Kind])
 }
 
-// newest returns the newest ids of a prompt that the model has positions for.
-func (m *Model) newest(ids []int) []int {
-	if n := m.config.BlockSize; n > 0 && len(ids) > n {
-		return ids[len(ids)-n:]
+// newest returns the newest ids of a prompt that the model has positions for. The others are counted
+// for the penalties alone. Under the rule Refuse there are no others.
+func (s *State) newest(ids []int) ([]int, error) {
+	n := s.model.config.BlockSize
+	if n == 0 || len(ids) <= n {
+		return ids, nil
 	}
-	return ids
+	if s.full == Refuse {
+		return nil, fmt.Errorf("%w: a prompt of %d tokens, and %d have room", ErrFull, len(ids), n)
+	}
+	for _, id := range ids[:len(ids)-n] {
+		s.seen.add(id, false)
+		s.total++
+	}
+	return ids[len(ids)-n:], nil
 }
 
 // CheckOptions returns the error that generating with these options would give.
@@ -167,9 +209,6 @@ func (s *State) start(tok tokenizer.Tokenizer, opts []Option) (*generation, erro
 			return nil, err
 		}
 	}
-	for _, id := range s.ids {
-		g.sampler.observe(id)
-	}
 	return g, nil
 }
 
@@ -178,122 +217,168 @@ func newGeneration(s *State, tok tokenizer.Tokenizer, opts []Option) (*generatio
 	if err != nil {
 		return nil, err
 	}
+	vocab := s.model.config.VocabSize
+	if err := o.checkIDs(vocab); err != nil {
+		return nil, err
+	}
 	if err := s.model.CheckIDs(o.seen); err != nil {
 		return nil, fmt.Errorf("seen before: %w", err)
 	}
-	g := &generation{options: o, state: s, sampler: newSampler(o.sampling, s.model.config.VocabSize)}
-	for _, id := range o.seen {
-		g.sampler.observe(id)
-	}
-	if tok == nil {
-		if len(o.stopStrings) > 0 {
-			return nil, fmt.Errorf("rwkv: stop strings need a tokenizer")
+	g := &generation{options: o, state: s, end: -1}
+	var uncounted func(id int32) bool
+	if tok != nil {
+		g.tok = tok
+		g.decoder = tokenizer.NewDecoder(tok)
+		g.stopper = newStopper(o.stopStrings)
+		if o.stopAtEnd {
+			g.end = tok.EndOfText()
 		}
-		return g, nil
+		if o.Sampler == Official {
+			var text []byte
+			uncounted = func(id int32) bool {
+				text = tok.AppendToken(text[:0], int(id))
+				return strings.Contains(" \t0123456789", string(text))
+			}
+		}
+	} else if len(o.stopStrings) > 0 {
+		return nil, fmt.Errorf("rwkv: stop strings need a tokenizer")
 	}
-	if end := tok.EndOfText(); o.stopAtEnd && end >= 0 {
-		o.stopTokens = append(o.stopTokens, end)
-	}
-	g.decoder = tokenizer.NewDecoder(tok)
-	g.stopper = newStopper(o.stopStrings)
+	g.sampler = newSampler(o.sampling, vocab, newPenalty(&o.sampling, vocab, &s.seen, o.seen, uncounted))
 	return g, nil
 }
 
-// tokens runs the loop. keep appends the last token to the state too.
-func (g *generation) tokens(ctx context.Context, keep bool, yield func(Token, error) bool) {
+// tokens runs the loop for tokens.
+func (g *generation) tokens(ctx context.Context, yield func(Token, error) bool) {
 	for g.made < g.maxTokens {
-		if err := ctx.Err(); err != nil {
-			yield(Token{}, err)
-			return
-		}
-		t, stop, err := g.sample()
+		t, err := g.step(ctx)
 		if err != nil {
-			yield(Token{}, err)
+			g.fail(err, func(err error) { yield(Token{}, err) })
 			return
 		}
-		if stop {
+		if g.reason != "" {
+			g.ended(g.reason)
 			return
 		}
-		more := yield(t, nil) && g.made < g.maxTokens
-		if more || keep {
-			if err := g.feed(t); err != nil {
-				if more {
-					yield(Token{}, err)
-				}
+		g.tell(t)
+		left := !yield(t, nil)
+		if more := !left && g.made < g.maxTokens; more || !g.discard {
+			if err := g.feed(ctx, t); err != nil && more {
+				g.fail(err, func(err error) { yield(Token{}, err) })
 				return
 			}
 		}
-		if !more {
+		if left {
 			return
 		}
 	}
+	g.ended(Length)
 }
 
-// sample picks the next token, and reports whether it ends the text instead.
-func (g *generation) sample() (t Token, stop bool, err error) {
-	g.sampler.skipTo(g.state.Len())
-	id, logProb, err := g.sampler.next(g.state.Logits())
-	if err != nil {
-		return Token{}, false, fmt.Errorf("rwkv: after %d tokens: %w", g.state.Len(), err)
-	}
-	if slices.Contains(g.stopTokens, id) {
-		return Token{}, true, nil
-	}
-	g.sampler.observe(id)
-	g.made++
-	t = Token{ID: id, LogProb: logProb}
-	if g.onToken != nil {
-		g.onToken(t)
-	}
-	return t, false, nil
-}
-
-// feed appends a sampled token to the state.
-func (g *generation) feed(t Token) error {
-	g.next[0] = t.ID
-	_, err := g.state.Append(g.next[:])
-	return err
-}
-
-// text runs the loop and yields text.
-func (g *generation) text(ctx context.Context, keep bool, yield func(string, error) bool) {
+// text runs the loop for text.
+func (g *generation) text(ctx context.Context, yield func(string, error) bool) {
 	g.sampler.SkipLogProb = g.onToken == nil // nobody sees them
-	var failed error
-	done := false
-	for t, err := range func(y func(Token, error) bool) { g.tokens(ctx, keep, y) } {
-		if err != nil {
-			failed = err
+	err := error(nil)
+	for g.made < g.maxTokens {
+		var t Token
+		if t, err = g.step(ctx); err != nil || g.reason != "" {
 			break
 		}
-		piece, stop := g.piece(t)
+		piece, stop := g.push(t)
 		if piece != "" && !yield(piece, nil) {
+			if !stop && !g.discard {
+				_ = g.feed(ctx, t) // the caller has left: what the state lacks then, its length tells
+			}
 			return
 		}
 		if stop {
-			done = true
-			break
-		}
-	}
-	if !done {
-		if piece := g.rest(); piece != "" && !yield(piece, nil) {
+			g.stopped(yield)
 			return
 		}
+		if more := g.made < g.maxTokens; more || !g.discard {
+			if err = g.feed(ctx, t); err != nil {
+				if !more {
+					err = nil // the text is whole
+				}
+				break
+			}
+		}
 	}
-	if failed != nil {
-		yield("", failed)
+	piece, stop := g.rest()
+	if piece != "" && !yield(piece, nil) {
+		return
+	}
+	switch {
+	case stop:
+		g.stopped(yield)
+	case err != nil:
+		g.fail(err, func(err error) { yield("", err) })
+	case g.reason != "":
+		g.ended(g.reason)
+	default:
+		g.ended(Length)
 	}
 }
 
-// piece returns the text that is certain with a token, and whether a stop string ended it.
-func (g *generation) piece(t Token) (text string, stop bool) {
-	return g.stopper.push(g.decoder.Push(t.ID))
+// stopped ends the text at a stop string.
+func (g *generation) stopped(yield func(string, error) bool) {
+	if err := g.cut(); err != nil {
+		g.fail(err, func(err error) { yield("", err) })
+		return
+	}
+	g.ended(Stop)
 }
 
-// rest returns the text that was held back.
-func (g *generation) rest() string {
-	text, stop := g.stopper.push(g.decoder.Flush())
-	if !stop {
-		text += g.stopper.flush()
+// fail ends the text with an error.
+func (g *generation) fail(err error, yield func(error)) {
+	g.ended(reasonOf(err))
+	yield(err)
+}
+
+// step samples the next token, unless ctx has ended.
+func (g *generation) step(ctx context.Context) (Token, error) {
+	if err := ctx.Err(); err != nil {
+		return Token{}, err
 	}
-	return text
+	return g.sample()
+}
+
+// sample picks the next token; if it ends the text, reason says so.
+func (g *generation) sample() (Token, error) {
+	g.sampler.skipTo(g.state.Len())
+	id, logProb, err := g.sampler.next(g.state.Logits())
+	if err != nil {
+		return Token{}, fmt.Errorf("rwkv: after %d tokens: %w", g.state.Len(), err)
+	}
+	switch {
+	case slices.Contains(g.stopTokens, id):
+		g.reason = Stop
+		return Token{}, nil
+	case id == g.end:
+		g.reason = End
+		return Token{}, nil
+	}
+	g.made++
+	return Token{id, logProb, topLogProbs(g.state.Logits(), g.topLogProbs)}, nil
+}
+
+// ended notes why the text ended, and tells it.
+func (g *generation) ended(r Reason) {
+	g.reason = r
+	if g.onEnd != nil {
+		g.onEnd(r)
+	}
+}
+
+// tell calls OnToken.
+func (g *generation) tell(t Token) {
+	if g.onToken != nil {
+		g.onToken(t)
+	}
+}
+
+// feed appends a sampled token to the state.
+func (g *generation) feed(ctx context.Context, t Token) error {
+	g.next[0] = t.ID
+	g.state.sampled = true
+	return g.state.append(ctx, g.next[:])
 }

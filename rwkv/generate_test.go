@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -89,6 +90,8 @@ func TestGenerateIsRepeatable(t *testing.T) {
 			{TopK(1)},
 			{Seed(7), TopP(0.95)},
 			{Seed(8), Temperature(1.5), RepetitionPenalty(1.3), FrequencyPenalty(0.2), PenaltyDecay(0.98)},
+			{Seed(9), PresencePenalty(0.5), FrequencyPenalty(0.5)},
+			{Seed(10), OfficialSampler(), PresencePenalty(2), FrequencyPenalty(2), PenaltyDecay(0.9), TopP(0.8)},
 		} {
 			with := func(more ...Option) []Option { return append(slices.Clip(opts), more...) }
 			var whole, parts []int
@@ -98,11 +101,7 @@ func TestGenerateIsRepeatable(t *testing.T) {
 			s := m.NewState()
 			must(t, s, 1, 2, 3)
 			for _, n := range []int{5, 0, 9} {
-				now := with(MaxTokens(n))
-				if m.Config().BlockSize == 0 {
-					now = append(now, Seen(1, 2, 3), Seen(parts...))
-				}
-				for tok, err := range s.GenerateTokens(t.Context(), now...) {
+				for tok, err := range s.GenerateTokens(t.Context(), with(MaxTokens(n))...) {
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -158,7 +157,7 @@ func TestBatchGeneratesTheSame(t *testing.T) {
 			}
 		}
 		for i, q := range seqs {
-			if !q.Done() || q.Err() != nil || !slices.Equal(q.Tokens(), alone[i]) {
+			if !q.Done() || q.Err() != nil || !reflect.DeepEqual(q.Tokens(), alone[i]) {
 				t.Errorf("sequence %d: %v (%v), alone %v", i, q.Tokens(), q.Err(), alone[i])
 			}
 		}
@@ -173,10 +172,10 @@ func TestGenerateRefuses(t *testing.T) {
 		want   string
 	}{
 		"empty prompt":     {"", nil, "prompt is empty"},
-		"temperature 0":    {"a", []Option{Temperature(0)}, "temperature"},
+		"temperature -1":   {"a", []Option{Temperature(-1)}, "temperature"},
 		"temperature NaN":  {"a", []Option{Temperature(math.NaN())}, "temperature"},
 		"top_k":            {"a", []Option{TopK(-1)}, "top_k"},
-		"top_p":            {"a", []Option{TopP(0)}, "top_p"},
+		"top_p":            {"a", []Option{TopP(-1)}, "top_p"},
 		"min_p":            {"a", []Option{MinP(1)}, "min_p"},
 		"max tokens":       {"a", []Option{MaxTokens(-1)}, "max tokens"},
 		"stop string":      {"a", []Option{StopStrings("x", "")}, "stop string"},
@@ -310,7 +309,7 @@ func TestOnToken(t *testing.T) {
 	}
 	plain := text(t, m, tok, "One day", MaxTokens(10), Seed(3))
 	seen := text(t, m, tok, "One day", MaxTokens(10), Seed(3), OnToken(func(t Token) { got = append(got, t) }))
-	if len(want) == 0 || !slices.Equal(got, want) || plain != seen {
+	if len(want) == 0 || !reflect.DeepEqual(got, want) || plain != seen {
 		t.Errorf("%v with %q, want %v with %q", got, seen, want, plain)
 	}
 }

@@ -201,7 +201,10 @@ func TestGoldenActivations(t *testing.T) {
 			if len(want) == 0 {
 				continue
 			}
-			b := m.acquire()
+			b, err := m.acquire()
+			if err != nil {
+				t.Fatal(err)
+			}
 			b.add(g.ids[fmt.Sprintf("T%d.tokens", l.T)], 0, m.net.newState())
 			b.trace = func(layer string, x *tensor.Tensor) {
 				w, ok := want[layer]

@@ -1,13 +1,16 @@
 package rwkv
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"math"
+	"runtime/debug"
 	"unsafe"
 
 	"microrwkv/tensor"
@@ -16,17 +19,18 @@ import (
 // A saved State, all numbers little-endian:
 //
 //	"RWKVSTAT"           8 bytes
-//	version              uint32, 2
+//	version              uint32, 3
 //	rule when full       uint32
 //	model's fingerprint  32 bytes
 //	tokens, context      uint64 each
 //	ids kept             uint32, then that many uint32
-//	logits               V float32
+//	logits, hidden row   V and C float32
 //	per layer state      rows uint32, then its parts as float32
+//	history              see history.size
 //	checksum             CRC-32 (IEEE) of the CRC-32s, each a uint32, of every 256 KiB of all before it
 const (
 	stateMagic   = "RWKVSTAT"
-	stateVersion = 2
+	stateVersion = 3
 	stateHeader  = len(stateMagic) + 4 + 4 + 32 + 8 + 8 + 4
 )
 
@@ -36,32 +40,52 @@ var (
 	ErrStateModel  = errors.New("saved by another model")
 )
 
-// Fingerprint tells models apart: a hash of the kind, the shapes, and samples of every weight,
-// computed once. A model has the same one whichever file format it was read from.
-func (m *Model) Fingerprint() [32]byte {
+// Fingerprint tells models apart: a hash of the kind, the shapes and all weights, computed once, on
+// all threads. A model has the same one whichever file format it was read from. It can't be told of a
+// closed model, or of one whose file changed, that wasn't asked before.
+func (m *Model) Fingerprint() ([32]byte, error) {
 	m.fingerprintOnce.Do(func() {
+		err := m.enter()
+		if err != nil {
+			m.fingerprintErr = err
+			return
+		}
+		defer m.leave()
+		defer m.catchFault(debug.SetPanicOnFault(true), &m.fingerprintErr)
 		h := sha256.New()
 		c := m.config
 		c.Dropout, c.Dim, c.ExpertDim = 0, 0, 0 // nothing is computed from these
 		json.NewEncoder(h).Encode(c)
 		for _, t := range m.tensors {
 			fmt.Fprintln(h, t.name, t.DType(), t.Shape())
-			// Training changes all of a tensor, so samples tell: 256 bytes in some 16 places.
-			const sample, places = 256, 16
 			b := t.Weight.Bytes()
-			step := max(len(b)/places, sample)
-			for at := 0; at < len(b); at += step {
-				h.Write(b[at:min(at+sample, len(b))])
+			blocks := hashes{b: b, sums: make([][32]byte, (len(b)+hashBlock-1)/hashBlock)}
+			tensor.Parallel(len(blocks.sums), &blocks)
+			for _, s := range blocks.sums {
+				h.Write(s[:])
 			}
 		}
 		h.Sum(m.fingerprint[:0])
 	})
-	return m.fingerprint
+	return m.fingerprint, m.fingerprintErr
+}
+
+const hashBlock = 1 << 20
+
+// hashes is the SHA-256 of every hashBlock bytes of b.
+type hashes struct {
+	b    []byte
+	sums [][32]byte
+}
+
+// Run hashes a block.
+func (h *hashes) Run(i int) {
+	h.sums[i] = sha256.Sum256(h.b[i*hashBlock : min((i+1)*hashBlock, len(h.b))])
 }
 
 // Size returns the bytes that MarshalBinary would return now.
 func (s *State) Size() int {
-	n := stateHeader + 4*len(s.ids) + 4*len(s.logits) + 4
+	n := stateHeader + 4*len(s.ids) + 4*len(s.logits) + 4*len(s.hidden) + s.seen.size() + 4
 	for _, l := range s.layers.states() {
 		size, err := l.Size(l.Rows())
 		if err != nil {
@@ -78,6 +102,12 @@ func (s *State) MarshalBinary() ([]byte, error) { return s.AppendBinary(nil) }
 
 // AppendBinary appends what MarshalBinary returns to b.
 func (s *State) AppendBinary(b []byte) ([]byte, error) {
+	s.use()
+	defer s.done()
+	fp, err := s.model.Fingerprint()
+	if err != nil {
+		return nil, err
+	}
 	le := binary.LittleEndian
 	start := len(b)
 	if cap(b)-len(b) < s.Size() {
@@ -86,7 +116,6 @@ func (s *State) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, stateMagic...)
 	b = le.AppendUint32(b, stateVersion)
 	b = le.AppendUint32(b, uint32(s.full))
-	fp := s.model.Fingerprint()
 	b = append(b, fp[:]...)
 	b = le.AppendUint64(b, uint64(s.total))
 	b = le.AppendUint64(b, uint64(s.pos))
@@ -94,7 +123,7 @@ func (s *State) AppendBinary(b []byte) ([]byte, error) {
 	for _, id := range s.ids {
 		b = le.AppendUint32(b, uint32(id))
 	}
-	b = appendFloats(b, s.logits)
+	b = appendFloats(appendFloats(b, s.logits), s.hidden)
 	var parts transfer
 	for _, l := range s.layers.states() {
 		b = le.AppendUint32(b, uint32(l.Rows()))
@@ -104,34 +133,98 @@ func (s *State) AppendBinary(b []byte) ([]byte, error) {
 		}
 	}
 	parts.run(save)
+	b = s.seen.append(b)
 	return le.AppendUint32(b, checksum(b[start:])), nil
 }
 
 // UnmarshalBinary makes s the state that was saved. If the data is no saved state, damaged or
 // another model's, it returns an error and s is unchanged.
 func (s *State) UnmarshalBinary(data []byte) error {
+	s.use()
+	defer s.done()
 	if err := s.decode(data); err != nil {
 		return fmt.Errorf("rwkv: state: %w", err)
 	}
 	return nil
 }
 
-// decode reads what AppendBinary wrote. It changes s only after it has checked everything.
-func (s *State) decode(data []byte) error {
-	if len(data) < stateHeader+4 || string(data[:len(stateMagic)]) != stateMagic {
+// WriteTo writes what MarshalBinary returns.
+func (s *State) WriteTo(w io.Writer) (int64, error) {
+	b, err := s.MarshalBinary()
+	if err != nil {
+		return 0, err
+	}
+	n, err := w.Write(b)
+	return int64(n), err
+}
+
+// ReadFrom makes s the state that r has, up to its end, as UnmarshalBinary does. It reads no more than a
+// state of this model can have: a file that isn't one is refused by its first bytes.
+func (s *State) ReadFrom(r io.Reader) (int64, error) {
+	head := make([]byte, stateHeader)
+	n, err := io.ReadFull(r, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return int64(n), fmt.Errorf("rwkv: state: %w", err)
+	}
+	if err := s.checkHead(head[:n]); err != nil {
+		return int64(n), fmt.Errorf("rwkv: state: %w", err)
+	}
+	limit := s.maxSize()
+	b := bytes.NewBuffer(head)
+	m, err := b.ReadFrom(io.LimitReader(r, int64(limit-n+1)))
+	if err != nil {
+		return int64(n) + m, fmt.Errorf("rwkv: state: %w", err)
+	}
+	return int64(n) + m, s.UnmarshalBinary(b.Bytes())
+}
+
+// maxSize returns the largest size of a saved state of the model, or one byte more for those
+// that are too large to be true.
+func (s *State) maxSize() int {
+	n := stateHeader + 4*s.model.config.BlockSize + 4*len(s.logits) + 4*len(s.hidden) + maxHistorySize(s.model.config.VocabSize) + 4
+	for _, l := range s.layers.states() {
+		size, err := l.Size(l.MaxRows())
+		if err != nil {
+			panic("rwkv: " + err.Error()) // it is its own number
+		}
+		n += 4 + 4*size
+	}
+	return n
+}
+
+// checkHead checks the first stateHeader bytes of a saved state.
+func (s *State) checkHead(head []byte) error {
+	if len(head) < stateHeader || string(head[:len(stateMagic)]) != stateMagic {
 		return ErrStateFormat
 	}
-	data, want := data[:len(data)-4], binary.LittleEndian.Uint32(data[len(data)-4:])
-	r := &reader{b: data[len(stateMagic):]}
-	if v := r.uint32(); v != stateVersion {
+	if v := binary.LittleEndian.Uint32(head[len(stateMagic):]); v != stateVersion {
 		return fmt.Errorf("%w: version %d, want %d", ErrStateFormat, v, stateVersion)
 	}
+	fp, err := s.model.Fingerprint()
+	if err == nil && [32]byte(head[len(stateMagic)+8:]) != fp {
+		return ErrStateModel
+	}
+	return err
+}
+
+// decode reads what AppendBinary wrote. It changes s only after it has checked everything.
+func (s *State) decode(data []byte) error {
+	if len(data) < stateHeader+4 {
+		return ErrStateFormat
+	}
+	head := s.checkHead(data[:stateHeader])
+	if head != nil && !errors.Is(head, ErrStateModel) {
+		return head
+	}
+	data, want := data[:len(data)-4], binary.LittleEndian.Uint32(data[len(data)-4:])
+	r := &reader{b: data[len(stateMagic)+4:]}
 	if checksum(data) != want {
 		return fmt.Errorf("%w: the checksum doesn't match", ErrStateFormat)
 	}
 	rule := r.uint32()
-	if fp := s.model.Fingerprint(); [32]byte(r.take(32)) != fp {
-		return ErrStateModel
+	r.take(32)
+	if head != nil { // damage is told first
+		return head
 	}
 	if rule > uint32(Refuse) || (s.layers == nil && FullRule(rule) == KeepHalf) {
 		return fmt.Errorf("%w: rule %d", ErrStateFormat, rule)
@@ -148,15 +241,26 @@ func (s *State) decode(data []byte) error {
 	if err := s.model.CheckIDs(ids); err != nil {
 		return fmt.Errorf("%w: %w", ErrStateFormat, err)
 	}
-	logits := r.take(4 * len(s.logits))
+	logits, hidden := r.take(4*len(s.logits)), r.take(4*len(s.hidden))
 	saved, err := s.layersOf(r)
 	if err != nil {
 		return err
 	}
+	seen, ok := readHistory(r, s.model.config.VocabSize)
+	switch {
+	case r.err != nil:
+		return fmt.Errorf("%w: %w", ErrStateFormat, r.err)
+	case !ok || total < uint64(seen.total()):
+		return fmt.Errorf("%w: no history of %d tokens", ErrStateFormat, total)
+	case len(r.b) > 0:
+		return fmt.Errorf("%w: %d bytes too many", ErrStateFormat, len(r.b))
+	}
 
+	s.seen = seen
 	s.full, s.total, s.pos, s.ids = FullRule(rule), int(total), int(pos), ids
 	parts := transfer{}
 	parts.add(s.logits, logits)
+	parts.add(s.hidden, hidden)
 	for i, l := range s.layers.states() {
 		if err := l.SetRows(saved[i].rows); err != nil {
 			panic("rwkv: " + err.Error()) // layersOf asked
@@ -176,7 +280,7 @@ type savedLayer struct {
 	parts []byte
 }
 
-// layersOf takes what is left in r, and checks it against the sizes of the layers' states.
+// layersOf takes the layers' states from r, and checks them against the sizes of the layers' states.
 func (s *State) layersOf(r *reader) (saved []savedLayer, err error) {
 	for _, l := range s.layers.states() {
 		rows := int(r.uint32())
@@ -191,9 +295,6 @@ func (s *State) layersOf(r *reader) (saved []savedLayer, err error) {
 	}
 	if err == nil {
 		err = r.err
-	}
-	if err == nil && len(r.b) > 0 {
-		err = fmt.Errorf("%d bytes too many", len(r.b))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrStateFormat, err)

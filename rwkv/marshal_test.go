@@ -60,7 +60,7 @@ func TestUnmarshalRefusesEveryDamage(t *testing.T) {
 			refuse("an id outside the vocabulary", forge(stateHeader, uint32(m.config.VocabSize)), ErrStateFormat)
 		}
 		if m.Streams() {
-			rows := stateHeader + 4*len(s.ids) + 4*m.config.VocabSize
+			rows := stateHeader + 4*len(s.ids) + 4*m.config.VocabSize + 4*m.config.EmbedDim
 			for _, n := range []uint32{1, 1 << 31, 1<<32 - 1} {
 				refuse(fmt.Sprintf("a state of fixed size with %d rows", n), forge(rows, n), ErrStateFormat)
 			}

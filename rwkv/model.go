@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -22,8 +23,12 @@ type Model struct {
 	file       io.Closer     // what the weights are views of; nil for weights in memory
 	workspaces chan *batch
 
+	use    sync.RWMutex // held for reading by calls that read weights
+	closed bool
+
 	fingerprintOnce sync.Once
 	fingerprint     [32]byte
+	fingerprintErr  error
 }
 
 type namedTensor struct {
@@ -56,20 +61,65 @@ func newModel(f *family, c Config, net *stack, p *params) *Model {
 // Config returns the model's shape.
 func (m *Model) Config() Config { return m.config }
 
-// Close gives back the file that the weights are mapped from. The model must not be used then.
+// ErrClosed is returned by the calls of a model that Close has closed.
+var ErrClosed = errors.New("rwkv: the model is closed")
+
+// ErrFileChanged is returned when weights can't be read from their file any more: it was cut short
+// while the model was in use, or its disk fails. Of a file that is written to, the model computes what
+// it happens to read.
+var ErrFileChanged = errors.New("rwkv: the model's file can't be read any more: has it been cut short?")
+
+// Close gives back the file that the weights are mapped from. It waits for calls that are running;
+// later ones return ErrClosed. What Tensors returned must not be used then.
 func (m *Model) Close() error {
-	if m.file == nil {
+	m.use.Lock()
+	defer m.use.Unlock()
+	if m.closed || m.file == nil {
+		m.closed = true
 		return nil
 	}
+	m.closed = true
 	return m.file.Close()
+}
+
+// enter keeps the model from being closed until leave.
+func (m *Model) enter() error {
+	m.use.RLock()
+	if m.closed {
+		m.use.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+func (m *Model) leave() { m.use.RUnlock() }
+
+// catchFault, deferred, makes an error of a fault in reading the mapped file, on this goroutine or on
+// those that help it, and restores what debug.SetPanicOnFault was before.
+func (m *Model) catchFault(before bool, err *error) {
+	debug.SetPanicOnFault(before)
+	switch r := recover().(type) {
+	case nil:
+	case interface{ Addr() uintptr }: // only of faults
+		if m.file == nil {
+			panic(r)
+		}
+		*err = fmt.Errorf("%s: %w", m.path, ErrFileChanged)
+	default:
+		panic(r)
+	}
 }
 
 // Streams reports whether a token costs the same however many came before it: true for all kinds
 // but Reference, which computes the whole sequence again.
 func (m *Model) Streams() bool { return m.net.streams }
 
-// acquire returns a workspace for one forward pass, its scratch empty.
-func (m *Model) acquire() *batch {
+// acquire returns a workspace for forward passes, its scratch empty. The model isn't closed until
+// release.
+func (m *Model) acquire() (*batch, error) {
+	if err := m.enter(); err != nil {
+		return nil, err
+	}
 	var b *batch
 	select {
 	case b = <-m.workspaces:
@@ -77,11 +127,12 @@ func (m *Model) acquire() *batch {
 		b = &batch{}
 	}
 	b.reset()
-	return b
+	return b, nil
 }
 
-// release keeps the workspace for the next forward pass.
+// release keeps the workspace for the next forward passes.
 func (m *Model) release(b *batch) {
+	defer m.leave()
 	b.reset()
 	select {
 	case m.workspaces <- b:
@@ -125,14 +176,18 @@ func (m *Model) Forward(ids []int) (*tensor.Tensor, error) {
 
 // ForwardBatch is Forward for several sequences, of any lengths, each computed as if it were
 // alone; together they read each weight once.
-func (m *Model) ForwardBatch(seqs [][]int) ([]*tensor.Tensor, error) {
+func (m *Model) ForwardBatch(seqs [][]int) (logits []*tensor.Tensor, err error) {
 	for i, ids := range seqs {
 		if err := m.checkSequence(ids); err != nil {
 			return nil, fmt.Errorf("sequence %d: %w", i, err)
 		}
 	}
-	b := m.acquire()
+	b, err := m.acquire()
+	if err != nil {
+		return nil, err
+	}
 	defer m.release(b)
+	defer m.catchFault(debug.SetPanicOnFault(true), &err)
 	for _, ids := range seqs {
 		b.add(ids, 0, m.net.newState())
 	}

@@ -15,6 +15,8 @@ type options struct {
 	full        FullRule
 	fullSet     bool
 	onToken     func(Token)
+	onEnd       func(Reason)
+	topLogProbs int
 	seen        []int
 	discard     bool
 }
@@ -23,8 +25,11 @@ type options struct {
 const defaultMaxTokens = 100
 
 func newOptions(opts []Option) (*options, error) {
-	o := &options{sampling: sampling{Temperature: 1, TopP: 1, Repetition: 1, PenaltyDecay: 1}, maxTokens: defaultMaxTokens, stopAtEnd: true}
-	for _, set := range opts {
+	o := &options{sampling: sampling{Sampling: DefaultSampling()}, maxTokens: defaultMaxTokens, stopAtEnd: true}
+	for i, set := range opts {
+		if set == nil {
+			panic(fmt.Sprintf("rwkv: option %d is nil", i))
+		}
 		set(o)
 	}
 	if o.maxTokens < 0 {
@@ -33,8 +38,11 @@ func newOptions(opts []Option) (*options, error) {
 	if err := checkStops(o.stopStrings); err != nil {
 		return nil, fmt.Errorf("rwkv: %w", err)
 	}
-	if err := o.sampling.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("rwkv: %w", err)
+	}
+	if o.topLogProbs < 0 {
+		return nil, fmt.Errorf("rwkv: top log-probabilities = %d, want 0 or more", o.topLogProbs)
 	}
 	return o, nil
 }
@@ -42,16 +50,23 @@ func newOptions(opts []Option) (*options, error) {
 // MaxTokens limits the tokens to generate; the default is 100.
 func MaxTokens(n int) Option { return func(o *options) { o.maxTokens = n } }
 
-// Temperature divides the logits: below 1 makes likely tokens likelier. It must be above 0; the
-// default is 1.
+// WithSampling sets all that a Sampling holds.
+func WithSampling(s Sampling) Option { return func(o *options) { o.Sampling = s } }
+
+// OfficialSampler picks tokens as the official package rwkv does, for settings that are meant for it:
+// see Sampling.
+func OfficialSampler() Option { return func(o *options) { o.Sampler = Official } }
+
+// Temperature divides the logits: below 1 makes likely tokens likelier, and 0 is greedy. The default
+// is 1.
 func Temperature(t float64) Option { return func(o *options) { o.Temperature = t } }
 
 // TopK samples from the k likeliest tokens, and from all that are as likely as the k-th. 1 is
-// greedy, 0 (the default) is off.
+// greedy: of equally likely tokens the one with the lowest id. 0 (the default) is off.
 func TopK(k int) Option { return func(o *options) { o.TopK = k } }
 
 // TopP samples from the fewest likeliest tokens whose probabilities add up to p (Holtzman et al.,
-// arXiv:1904.09751); 1 (the default) is off.
+// arXiv:1904.09751); 1 (the default) is off, 0 is greedy.
 func TopP(p float64) Option { return func(o *options) { o.TopP = p } }
 
 // MinP samples from tokens at least p times as likely as the likeliest (Nguyen et al.,
@@ -79,12 +94,16 @@ func FrequencyPenalty(p float64) Option { return func(o *options) { o.Frequency 
 // forgotten; 1 (the default) keeps them.
 func PenaltyDecay(d float64) Option { return func(o *options) { o.PenaltyDecay = d } }
 
-// Seen counts ids as occurrences for the penalties, older than the tokens of the prompt. A State
-// remembers its newest block_size tokens for that; a kind without a block_size remembers none, and
-// has to be told what it read or wrote before this generation.
+// Seen counts ids as occurrences for the penalties, older than all that the State has read or written.
 func Seen(ids ...int) Option {
 	return func(o *options) { o.seen = append(o.seen, ids...) }
 }
+
+// LogitBias adds to the logits of tokens.
+func LogitBias(bias map[int]float64) Option { return func(o *options) { o.LogitBias = bias } }
+
+// Ban keeps tokens from being sampled.
+func Ban(ids ...int) Option { return func(o *options) { o.Ban = append(o.Ban, ids...) } }
 
 // Bias calls f before each token is sampled, with the logits to change in place: −Inf forbids a
 // token. The logits are f's only for that call.
@@ -108,8 +127,16 @@ func StopStrings(s ...string) Option {
 // published programs exist for, follow Recompute as those do, and Causal follows KeepHalf.
 func WhenFull(r FullRule) Option { return func(o *options) { o.full, o.fullSet = r, true } }
 
-// OnToken calls f with each token as it is sampled, before its text comes.
+// OnToken calls f with each token of the text, before its text comes. That is as soon as it is
+// sampled, unless its text may begin a stop string: then it is when it turns out not to.
 func OnToken(f func(Token)) Option { return func(o *options) { o.onToken = f } }
+
+// TopLogProbs gives each Token the n likeliest tokens in its place.
+func TopLogProbs(n int) Option { return func(o *options) { o.topLogProbs = n } }
+
+// OnEnd calls f when the text ends, with why it does, after its last piece. It isn't called for a loop
+// that is left early.
+func OnEnd(f func(Reason)) Option { return func(o *options) { o.onEnd = f } }
 
 // Discard says that the state won't be used after a State's Generate, which then saves computing
 // the last token.

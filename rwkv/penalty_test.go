@@ -6,6 +6,20 @@ import (
 	"testing"
 )
 
+// observedPenalty is a penalty with a history of its own.
+type observedPenalty struct {
+	*penalty
+	h *history
+}
+
+func testPenalty(p *sampling, vocab int) observedPenalty {
+	h := new(history)
+	return observedPenalty{newPenalty(p, vocab, h, nil, nil), h}
+}
+
+// observe adds a generated token to the history.
+func (p observedPenalty) observe(id int) { p.h.add(id, true) }
+
 // TestPenalty compares with the definition, computed from the whole sequence.
 func TestPenalty(t *testing.T) {
 	r := rand.New(rand.NewPCG(17, 18))
@@ -18,7 +32,7 @@ func TestPenalty(t *testing.T) {
 		if r.IntN(2) == 0 {
 			p.PenaltyDecay = []float64{0.999, 0.9, 0.5, 1e-5, 5e-324, r.Float64() + 1e-9}[r.IntN(6)]
 		}
-		pen := newPenalty(&p, vocab)
+		pen := testPenalty(&p, vocab)
 		var seq []int
 		for range r.IntN(400) {
 			id := r.IntN(1 + r.IntN(vocab))
@@ -66,7 +80,7 @@ func TestPenaltyLong(t *testing.T) {
 	const n = 200_000
 	for _, decay := range []float64{1, 0.999, 0.9} {
 		p := with(func(p *sampling) { p.Frequency, p.PenaltyDecay = 1, decay })
-		pen := newPenalty(&p, 1000)
+		pen := testPenalty(&p, 1000)
 		for i := range n {
 			pen.observe(i % 2)
 			if i < 900 {
@@ -95,17 +109,17 @@ func TestPenaltyLong(t *testing.T) {
 
 func TestPenaltyOff(t *testing.T) {
 	p := neutral
-	if newPenalty(&p, 10) != nil {
+	if testPenalty(&p, 10).penalty != nil {
 		t.Error("a penalty without an effect")
 	}
-	newSampler(p, 10).observe(3)
+	testSampler(p, 10).observe(3)
 }
 
 // TestPenaltyMasks leaves masked and certain tokens as they are.
 func TestPenaltyMasks(t *testing.T) {
 	inf := float32(math.Inf(1))
 	p := with(func(p *sampling) { p.Repetition, p.Presence, p.Frequency = 1.5, 1, 1 })
-	pen := newPenalty(&p, 3)
+	pen := testPenalty(&p, 3)
 	for id := range 3 {
 		pen.observe(id)
 	}

@@ -5,51 +5,81 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 )
 
-// sampling says how a token is picked from logits. The steps, in their order:
+// Names of the ways to pick a token, for Sampling.Sampler.
+const (
+	Standard = "standard"
+	Official = "official"
+)
+
+// Sampling says how a token is picked from logits; it is what the options set, in a form that JSON
+// can carry. There are two orders of steps. Standard, also "", is that of most programs:
 //
-//  1. Bias changes the logits as it likes.
-//  2. The penalties change the logits of tokens that occurred; see penalty.
+//  1. LogitBias, Ban and the option Bias change the logits.
+//  2. The penalties change the logits of tokens that occurred in the prompt or the text.
 //  3. The logits are divided by Temperature.
 //  4. TopK > 0 keeps the tokens whose logits are at least the k-th largest: more than k if there
-//     are ties there. 1 is greedy: the likeliest token, or one of the likeliest.
+//     are ties there.
 //  5. Softmax makes probabilities of what is left.
 //  6. TopP < 1 keeps the fewest tokens whose probabilities add up to TopP or more: likelier ones
 //     first, of equal ones those with the lower id first, and at least one.
 //  7. MinP > 0 drops tokens less than MinP times as likely as the likeliest.
 //  8. One token is drawn from what is left, in proportion to the probabilities.
 //
+// Official is that of the official package rwkv (PIPELINE.generate, version 0.8):
+//
+//  1. As above.
+//  2. Presence is subtracted from the logits of tokens that were generated, and Frequency times the
+//     number of times that they were. Only that number decays, by PenaltyDecay a token, and spaces,
+//     tabs and digits don't add to it. What was read doesn't count, and anything that is read after
+//     generated tokens, a chat's next message, ends their counting.
+//  3. Softmax makes probabilities.
+//  4. TopP < 1 keeps the fewest likeliest tokens whose probabilities add up to TopP or more, and all
+//     that are as likely as the last of them.
+//  5. TopK > 0 keeps the k likeliest of them, of equal ones those with the lower id first.
+//  6. The probabilities are raised to the power 1/Temperature.
+//  7. As 8 above. MinP and Repetition aren't part of it.
+//
+// In both, Temperature 0, TopP 0 and TopK 1 are greedy: the likeliest token after steps 1 and 2, of
+// equal ones the one with the lowest id, whatever the seed.
+//
 // A logit of −Inf masks its token. A logit of +Inf makes its token certain: all tokens without it
 // are masked, and those with it are equally likely.
-type sampling struct {
-	Temperature  float64 // finite, above 0
-	TopK         int     // 0 is off
-	TopP         float64 // in (0, 1]; 1 is off
-	MinP         float64 // in [0, 1); 0 is off
-	Repetition   float64 // finite, above 0; 1 is off
-	Presence     float64 // finite; 0 is off
-	Frequency    float64 // finite; 0 is off
-	PenaltyDecay float64 // in (0, 1]; 1 is off
-	Seed         uint64
-
-	// Bias, if not nil, changes the logits in place. They are a copy, its own only for the call.
-	Bias func(logits []float32)
-
-	// SkipLogProb saves computing the log-probabilities of what is sampled: they are NaN.
-	SkipLogProb bool
+type Sampling struct {
+	Sampler      string          `json:"sampler,omitempty"`
+	Temperature  float64         `json:"temperature"`        // finite, 0 (greedy) or more
+	TopK         int             `json:"top_k"`              // 0 is off
+	TopP         float64         `json:"top_p"`              // in [0, 1]; 1 is off
+	MinP         float64         `json:"min_p"`              // in [0, 1); 0 is off
+	Repetition   float64         `json:"repetition_penalty"` // finite, above 0; 1 is off
+	Presence     float64         `json:"presence_penalty"`   // finite; 0 is off
+	Frequency    float64         `json:"frequency_penalty"`  // finite; 0 is off
+	PenaltyDecay float64         `json:"penalty_decay"`      // in (0, 1]; 1 is off
+	Seed         uint64          `json:"seed"`
+	LogitBias    map[int]float64 `json:"logit_bias,omitempty"` // added to the logits of these ids; not NaN
+	Ban          []int           `json:"ban,omitempty"`        // ids that never come
 }
 
-// validate returns an error that names the first parameter outside its range.
-func (p *sampling) validate() error {
+// DefaultSampling returns the values without any option: all tokens may come, as likely as the model
+// says.
+func DefaultSampling() Sampling {
+	return Sampling{Temperature: 1, TopP: 1, Repetition: 1, PenaltyDecay: 1}
+}
+
+// Validate returns an error that names the first value outside its range.
+func (p *Sampling) Validate() error {
 	finite := func(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 	switch {
-	case !(p.Temperature > 0 && finite(p.Temperature)):
-		return fmt.Errorf("temperature = %v, want a finite number above 0", p.Temperature)
+	case p.Sampler != "" && p.Sampler != Standard && p.Sampler != Official:
+		return fmt.Errorf("sampler = %q, want %s or %s", p.Sampler, Standard, Official)
+	case !(p.Temperature >= 0 && finite(p.Temperature)):
+		return fmt.Errorf("temperature = %v, want a finite number, 0 (greedy) or more", p.Temperature)
 	case p.TopK < 0:
 		return fmt.Errorf("top_k = %d, want 0 (off) or more", p.TopK)
-	case !(p.TopP > 0 && p.TopP <= 1):
-		return fmt.Errorf("top_p = %v, want a number above 0, at most 1 (off)", p.TopP)
+	case !(p.TopP >= 0 && p.TopP <= 1):
+		return fmt.Errorf("top_p = %v, want a number from 0 (greedy) to 1 (off)", p.TopP)
 	case !(p.MinP >= 0 && p.MinP < 1):
 		return fmt.Errorf("min_p = %v, want a number from 0 (off), below 1", p.MinP)
 	case !(p.Repetition > 0 && finite(p.Repetition)):
@@ -60,8 +90,44 @@ func (p *sampling) validate() error {
 		return fmt.Errorf("frequency penalty = %v, want a finite number (0 is off)", p.Frequency)
 	case !(p.PenaltyDecay > 0 && p.PenaltyDecay <= 1):
 		return fmt.Errorf("penalty decay = %v, want a number above 0, at most 1 (off)", p.PenaltyDecay)
+	case p.Sampler == Official && (p.MinP != 0 || p.Repetition != 1):
+		return errors.New("the official sampler has no min_p and no repetition penalty")
+	}
+	for id, b := range p.LogitBias {
+		if math.IsNaN(b) {
+			return fmt.Errorf("logit bias of token %d = NaN", id)
+		}
 	}
 	return nil
+}
+
+// checkIDs returns an error for the first id of LogitBias or Ban outside a vocabulary.
+func (p *Sampling) checkIDs(vocab int) error {
+	for _, id := range p.Ban {
+		if id < 0 || id >= vocab {
+			return fmt.Errorf("rwkv: banned token %d: want 0 to %d", id, vocab-1)
+		}
+	}
+	for id := range p.LogitBias {
+		if id < 0 || id >= vocab {
+			return fmt.Errorf("rwkv: logit bias of token %d: want 0 to %d", id, vocab-1)
+		}
+	}
+	return nil
+}
+
+// greedy reports whether the likeliest token is picked.
+func (p *Sampling) greedy() bool { return p.Temperature == 0 || p.TopP == 0 || p.TopK == 1 }
+
+// sampling is a Sampling and what JSON can't carry.
+type sampling struct {
+	Sampling
+
+	// Bias, if not nil, changes the logits in place. They are a copy, its own only for the call.
+	Bias func(logits []float32)
+
+	// SkipLogProb saves computing the log-probabilities of what is sampled: they are NaN.
+	SkipLogProb bool
 }
 
 // errMasked is the error of logits that are all −Inf.
@@ -74,11 +140,13 @@ var errMasked = errors.New("no token to sample: every logit is -Inf")
 // allocates nothing.
 type sampler struct {
 	sampling
-	invT    float64 // 1/Temperature
-	logMinP float64
-	rng     *rand.PCG
-	drawn   int      // random numbers
-	penalty *penalty // nil if off
+	likeliest bool    // is picked
+	invT      float64 // 1/Temperature
+	cutT      float64 // the temperature that top-p sees
+	logMinP   float64
+	rng       *rand.PCG
+	drawn     int      // random numbers
+	penalty   *penalty // nil if off
 
 	changed []float32 // [vocab], logits after bias and penalties
 	ids     []int32   // candidates' storage, [≤ vocab]
@@ -96,17 +164,27 @@ type candidates struct {
 	logits []float32
 }
 
-// newSampler returns a sampler for logits [vocab]. p must be valid.
-func newSampler(p sampling, vocab int) *sampler {
-	s := &sampler{
-		sampling: p,
-		invT:     1 / p.Temperature,
-		logMinP:  math.Log(p.MinP),
-		rng:      rand.NewPCG(p.Seed, 0),
-		penalty:  newPenalty(&p, vocab),
-		sums:     make([]float64, 0, (vocab+weightBlock-1)/weightBlock),
+// newSampler returns a sampler for logits [vocab] with these penalties, nil if they are off. p must be
+// valid for them.
+func newSampler(p sampling, vocab int, pen *penalty) *sampler {
+	likeliest := p.greedy()
+	if likeliest {
+		p.Temperature = 1 // whatever it is: only the likeliest is left
 	}
-	if s.penalty != nil || p.Bias != nil {
+	s := &sampler{
+		likeliest: likeliest,
+		sampling:  p,
+		invT:      1 / p.Temperature,
+		cutT:      p.Temperature,
+		logMinP:   math.Log(p.MinP),
+		rng:       rand.NewPCG(p.Seed, 0),
+		penalty:   pen,
+		sums:      make([]float64, 0, (vocab+weightBlock-1)/weightBlock),
+	}
+	if p.Sampler == Official {
+		s.cutT = 1
+	}
+	if s.penalty != nil || p.Bias != nil || len(p.LogitBias) > 0 || len(p.Ban) > 0 {
 		s.changed = make([]float32, vocab)
 	}
 	if p.TopK > 0 || p.TopP < 1 || p.MinP > 0 {
@@ -115,14 +193,6 @@ func newSampler(p sampling, vocab int) *sampler {
 		s.values = make([]float32, 0, vocab)
 	}
 	return s
-}
-
-// observe tells the penalties of the sequence's next token, from 0 to vocab-1: of a prompt's or of
-// one that next returned.
-func (s *sampler) observe(id int) {
-	if s.penalty != nil {
-		s.penalty.observe(id)
-	}
 }
 
 // next picks a token from logits [vocab], which it leaves as they are. logProb is the natural
@@ -139,9 +209,7 @@ func (s *sampler) next(logits []float32) (id int, logProb float32, err error) {
 	cTop := top
 	if s.changed != nil {
 		copy(s.changed, logits)
-		if s.Bias != nil {
-			s.Bias(s.changed)
-		}
+		s.bias(s.changed)
 		if s.penalty != nil {
 			s.penalty.apply(s.changed)
 		}
@@ -160,13 +228,17 @@ func (s *sampler) next(logits []float32) (id int, logProb float32, err error) {
 	}
 	logTotal := top + math.Log(total)
 
-	c, cTop = s.cut(c, cTop)
-	if !plain || c.ids != nil {
-		total = s.weigh(c.logits, cTop, s.invT)
-	}
-	id = s.pick(c.logits, cTop, s.uniform()*total)
-	if c.ids != nil {
-		id = int(c.ids[id])
+	if s.likeliest {
+		id = slices.Index(c.logits, float32(cTop))
+	} else {
+		c, cTop = s.cut(c, cTop)
+		if !plain || c.ids != nil {
+			total = s.weigh(c.logits, cTop, s.invT)
+		}
+		id = s.pick(c.logits, cTop, s.uniform()*total)
+		if c.ids != nil {
+			id = int(c.ids[id])
+		}
 	}
 
 	switch {
@@ -188,17 +260,55 @@ func (s *sampler) cut(c candidates, top float64) (candidates, float64) {
 		clear(c.logits) // any finite number, the same for all
 		top = 0
 	}
-	if s.TopK > 0 && s.TopK < len(c.logits) {
-		c = s.keep(c, s.topK(c.logits, float32(top)), len(c.logits))
+	official := s.Sampler == Official
+	if !official {
+		c = s.cutK(c, len(c.logits))
 	}
 	if s.TopP < 1 {
 		t, ties := s.topP(c.logits, top)
+		if official {
+			ties = len(c.logits)
+		}
 		c = s.keep(c, t, ties)
+	}
+	if official {
+		c = s.cutK(c, 0)
 	}
 	if s.MinP > 0 {
 		c = s.keep(c, s.minP(top), len(c.logits))
 	}
 	return c, top
+}
+
+// cutK keeps the TopK candidates with the largest logits, and of others as likely as the last of them
+// at most ties.
+func (s *sampler) cutK(c candidates, ties int) candidates {
+	if s.TopK == 0 || s.TopK >= len(c.logits) {
+		return c
+	}
+	t := s.topK(c.logits)
+	if ties == 0 {
+		ties = s.TopK
+		for _, l := range c.logits {
+			if l > t {
+				ties--
+			}
+		}
+	}
+	return s.keep(c, t, ties)
+}
+
+// bias changes logits by what LogitBias, Ban and Bias ask for.
+func (s *sampler) bias(logits []float32) {
+	for id, b := range s.LogitBias {
+		logits[id] = float32(float64(logits[id]) + b)
+	}
+	if s.Bias != nil {
+		s.Bias(logits)
+	}
+	for _, id := range s.Ban {
+		logits[id] = float32(math.Inf(-1))
+	}
 }
 
 // uniform returns a random number in [0, 1), a multiple of 2^-53.
@@ -210,8 +320,9 @@ func (s *sampler) uniform() float64 {
 // skipTo makes the seed's n-th random number, counted from 0, the next one. None comes twice: n
 // must not be below the number of those drawn.
 func (s *sampler) skipTo(n int) {
-	for s.drawn < n {
-		s.uniform()
+	if n > s.drawn {
+		skip(s.rng, uint64(n-s.drawn))
+		s.drawn = n
 	}
 }
 

@@ -12,7 +12,21 @@ import (
 )
 
 // neutral is sampling with everything off.
-var neutral = sampling{Temperature: 1, TopP: 1, Repetition: 1, PenaltyDecay: 1}
+var neutral = sampling{Sampling: DefaultSampling()}
+
+// observedSampler is a sampler with a history of its own.
+type observedSampler struct {
+	*sampler
+	h *history
+}
+
+func testSampler(p sampling, vocab int) observedSampler {
+	h := new(history)
+	return observedSampler{newSampler(p, vocab, newPenalty(&p, vocab, h, nil, nil)), h}
+}
+
+// observe adds a generated token to the history.
+func (s observedSampler) observe(id int) { s.h.add(id, true) }
 
 // with returns neutral with changes.
 func with(change func(p *sampling)) sampling {
@@ -29,15 +43,16 @@ func TestSamplingValidate(t *testing.T) {
 	}{
 		{func(p *sampling) {}, ""},
 		{func(p *sampling) { p.Temperature = 1e-300 }, ""},
-		{func(p *sampling) { p.Temperature = 0 }, "temperature = 0, want a finite number above 0"},
-		{func(p *sampling) { p.Temperature = -1 }, "temperature = -1, want a finite number above 0"},
-		{func(p *sampling) { p.Temperature = nan }, "temperature = NaN, want a finite number above 0"},
-		{func(p *sampling) { p.Temperature = inf }, "temperature = +Inf, want a finite number above 0"},
+		{func(p *sampling) { p.Temperature = 0 }, ""},
+		{func(p *sampling) { p.Temperature = -1 }, "temperature = -1, want a finite number, 0 (greedy) or more"},
+		{func(p *sampling) { p.Temperature = nan }, "temperature = NaN, want a finite number, 0 (greedy) or more"},
+		{func(p *sampling) { p.Temperature = inf }, "temperature = +Inf, want a finite number, 0 (greedy) or more"},
 		{func(p *sampling) { p.TopK = math.MaxInt }, ""},
 		{func(p *sampling) { p.TopK = -1 }, "top_k = -1, want 0 (off) or more"},
-		{func(p *sampling) { p.TopP = 0 }, "top_p = 0, want a number above 0, at most 1 (off)"},
-		{func(p *sampling) { p.TopP = 1.5 }, "top_p = 1.5, want a number above 0, at most 1 (off)"},
-		{func(p *sampling) { p.TopP = nan }, "top_p = NaN, want a number above 0, at most 1 (off)"},
+		{func(p *sampling) { p.TopP = 0 }, ""},
+		{func(p *sampling) { p.TopP = -0.1 }, "top_p = -0.1, want a number from 0 (greedy) to 1 (off)"},
+		{func(p *sampling) { p.TopP = 1.5 }, "top_p = 1.5, want a number from 0 (greedy) to 1 (off)"},
+		{func(p *sampling) { p.TopP = nan }, "top_p = NaN, want a number from 0 (greedy) to 1 (off)"},
 		{func(p *sampling) { p.MinP = 0.99 }, ""},
 		{func(p *sampling) { p.MinP = 1 }, "min_p = 1, want a number from 0 (off), below 1"},
 		{func(p *sampling) { p.MinP = -0.1 }, "min_p = -0.1, want a number from 0 (off), below 1"},
@@ -53,7 +68,7 @@ func TestSamplingValidate(t *testing.T) {
 		{func(p *sampling) { p.PenaltyDecay = nan }, "penalty decay = NaN, want a number above 0, at most 1 (off)"},
 	} {
 		p, got := with(c.change), ""
-		if err := p.validate(); err != nil {
+		if err := p.Validate(); err != nil {
 			got = err.Error()
 		}
 		if got != c.want {
@@ -83,6 +98,9 @@ func distribution(p sampling, logits []float32) (all []outcome, slack int) {
 	}
 	slices.SortStableFunc(all, func(a, b outcome) int { return -cmp.Compare(logits[a.id], logits[b.id]) })
 
+	if p.greedy() {
+		return []outcome{{all[0].id, 1}}, 0 // the sort is stable: the lowest id
+	}
 	if k := p.TopK; k > 0 && k < len(all) {
 		for k < len(all) && logits[all[k].id] == logits[all[p.TopK-1].id] {
 			k++
@@ -180,7 +198,10 @@ func TestSamplerCut(t *testing.T) {
 			n = 1 + r.IntN(9000) // more than topK's storage
 		}
 		logits, p := randomLogits(r, n), randomSampling(r, n)
-		s := newSampler(p, n)
+		if p.greedy() {
+			p.TopK = 2 // nothing would be cut
+		}
+		s := testSampler(p, n)
 		top, err := highest(logits)
 		if err != nil {
 			t.Fatal(err)
@@ -314,7 +335,7 @@ func TestSamplerDistribution(t *testing.T) {
 				probs[o.id] = o.p
 			}
 			before := slices.Clone(c.logits)
-			s := newSampler(p, len(c.logits))
+			s := testSampler(p, len(c.logits))
 			counts := make([]int, len(c.logits))
 			for range 20_000 {
 				id, _, err := s.next(c.logits)
@@ -346,7 +367,7 @@ func TestSamplerPick(t *testing.T) {
 		if err != nil {
 			continue // all are masked now
 		}
-		s := newSampler(neutral, n)
+		s := testSampler(neutral, n)
 		total := s.weigh(logits, top, 1)
 		w := make([]float64, n)
 		weights(w, logits, top, 1)
@@ -382,7 +403,7 @@ func TestSamplerLogProb(t *testing.T) {
 		if r.IntN(3) == 0 {
 			p.Presence, p.Repetition = 1, 1.2
 		}
-		s := newSampler(p, n)
+		s := testSampler(p, n)
 		s.observe(r.IntN(n))
 		id, got, err := s.next(logits)
 		if err != nil {
@@ -413,7 +434,7 @@ func TestSamplerLogProb(t *testing.T) {
 	} {
 		p := neutral
 		p.Bias = c.bias
-		id, got, err := newSampler(p, len(c.logits)).next(c.logits)
+		id, got, err := testSampler(p, len(c.logits)).next(c.logits)
 		want := c.want
 		if math.IsNaN(want) {
 			want = math.Inf(-1)
@@ -426,7 +447,7 @@ func TestSamplerLogProb(t *testing.T) {
 		}
 	}
 	p := with(func(p *sampling) { p.SkipLogProb = true })
-	if _, got, err := newSampler(p, 2).next([]float32{1, 2}); err != nil || got == got {
+	if _, got, err := testSampler(p, 2).next([]float32{1, 2}); err != nil || got == got {
 		t.Errorf("log-probability %g, %v, want NaN", got, err)
 	}
 }
@@ -451,7 +472,7 @@ func TestSamplerErrors(t *testing.T) {
 		for _, k := range []int{0, 1, 2} {
 			p := neutral
 			p.Bias, p.TopK, p.TopP = c.bias, k, 0.5
-			s := newSampler(p, len(c.logits))
+			s := testSampler(p, len(c.logits))
 			fresh := *s.rng
 			if _, _, err := s.next(c.logits); err == nil || err.Error() != c.want {
 				t.Errorf("next(%v) with top-k %d: error %v, want %s", c.logits, k, err, c.want)
@@ -475,7 +496,7 @@ func TestSamplerBias(t *testing.T) {
 		x[2] += 4.5
 	}
 	p.Presence = 1 // after the bias: 3.5 for token 2
-	s := newSampler(p, 4)
+	s := testSampler(p, 4)
 	for i, want := range []int{2, 3} {
 		id, _, err := s.next(logits)
 		if err != nil || id != want {
@@ -506,7 +527,7 @@ func TestSamplerSeed(t *testing.T) {
 		{func(p *sampling) { p.Seed = 1; p.TopP = 0.5; p.Repetition = 1.1; p.PenaltyDecay = 0.9 }, []int{651, 93, 752, 46, 732, 623, 802, 638}},
 	} {
 		p := with(c.change)
-		s := newSampler(p, len(logits))
+		s := testSampler(p, len(logits))
 		var got []int
 		for range 8 {
 			id, _, err := s.next(logits)
@@ -531,9 +552,9 @@ func TestSamplerUniform(t *testing.T) {
 		even[i] = 1.0 / cells
 	}
 	first, second, pairs, one := make([]int, cells), make([]int, cells), make([]int, cells), make([]int, cells)
-	s1 := newSampler(neutral, 1)
+	s1 := testSampler(neutral, 1)
 	for seed := range uint64(20_000) {
-		s := newSampler(with(func(p *sampling) { p.Seed = seed }), 1)
+		s := testSampler(with(func(p *sampling) { p.Seed = seed }), 1)
 		u, v := s.uniform(), s.uniform()
 		for _, x := range []float64{u, v} {
 			if !(x >= 0 && x < 1) {
@@ -553,13 +574,13 @@ func TestSamplerUniform(t *testing.T) {
 // TestSamplerSkipTo finds each of a seed's numbers at its place, whatever was drawn before.
 func TestSamplerSkipTo(t *testing.T) {
 	p := with(func(p *sampling) { p.Seed = 3 })
-	s := newSampler(p, 10)
+	s := testSampler(p, 10)
 	var all []float64
 	for range 100 {
 		all = append(all, s.uniform())
 	}
 	for _, places := range [][]int{{0, 1, 2}, {7}, {3, 3, 50, 99}, {99}} {
-		s, next := newSampler(p, 10), 0
+		s, next := testSampler(p, 10), 0
 		for _, n := range places {
 			s.skipTo(n)
 			n = max(n, next) // what is drawn stays drawn
@@ -580,7 +601,7 @@ func TestSamplerAllocatesNothing(t *testing.T) {
 			p.Repetition, p.Frequency, p.PenaltyDecay = 1.1, 0.5, 0.99
 			p.Bias = func(x []float32) { x[0] = 1 }
 		}
-		s := newSampler(p, n)
+		s := testSampler(p, n)
 		logits := randomLogits(r, n)
 		next := 0
 		if allocs := testing.AllocsPerRun(3, func() {
@@ -623,7 +644,7 @@ func BenchmarkSample(b *testing.B) {
 			{"penalties", func(p *sampling) { p.Repetition, p.PenaltyDecay, p.Presence = 1.1, 0.996, 0.5 }},
 		} {
 			b.Run(fmt.Sprintf("cut=%s/vocab=%d", c.name, vocab), func(b *testing.B) {
-				s := newSampler(with(c.change), vocab)
+				s := testSampler(with(c.change), vocab)
 				for range 1000 {
 					s.observe(r.IntN(vocab))
 				}

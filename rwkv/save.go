@@ -16,6 +16,10 @@ func (m *Model) Tensors() []checkpoint.Named {
 // Save writes the model as a checkpoint that Open reads and the published programs do: for PyTorch
 // if path ends in .pt, .pth or .bin, and as .safetensors. The file appears whole or not at all.
 func (m *Model) Save(path string, opts ...checkpoint.WriteOption) error {
+	if err := m.enter(); err != nil {
+		return err
+	}
+	defer m.leave()
 	var beside map[string]any
 	if m.family.writeArgs != nil {
 		beside = m.family.writeArgs(m.config)

@@ -3,6 +3,8 @@ package rwkv
 import (
 	"fmt"
 	"math"
+	"runtime/debug"
+	"slices"
 
 	"microrwkv/nn"
 	"microrwkv/tensor"
@@ -26,8 +28,9 @@ const scoreRows = 64
 // Score returns the cross-entropy of targets given ids, both of T tokens: targets[t] is the token
 // that should follow ids[t], or IgnoreTarget. Nil targets are the next tokens, with the last
 // position ignored. It is an error if the lengths differ, if a token is outside the vocabulary, or
-// if there are none or more than block_size.
-func (m *Model) Score(ids, targets []int) (*Scores, error) {
+// if there are none or more than block_size. The memory for a kind that streams doesn't grow with T, but
+// for the mixture of experts.
+func (m *Model) Score(ids, targets []int) (s *Scores, err error) {
 	if err := m.checkSequence(ids); err != nil {
 		return nil, err
 	}
@@ -43,39 +46,65 @@ func (m *Model) Score(ids, targets []int) (*Scores, error) {
 		}
 	}
 
-	b := m.acquire()
+	b, err := m.acquire()
+	if err != nil {
+		return nil, err
+	}
 	defer m.release(b)
-	b.add(ids, 0, m.net.newState())
-	if m.config.NumExperts > 0 {
-		b.aux = make([][]float64, m.config.NumLayers)
-		for i := range b.aux {
-			b.aux[i] = make([]float64, 1)
-		}
-	}
-	hidden := m.net.forward(b)
-	s := &Scores{LastLogits: make([]float32, m.config.VocabSize)}
-	for _, a := range b.aux {
-		s.AuxLoss = append(s.AuxLoss, a[0])
-	}
-	var sum float64
-	logits := b.scratch.New(min(scoreRows, len(ids)), m.config.VocabSize)
-	for from := 0; from < len(ids); from += scoreRows {
-		to := min(from+scoreRows, len(ids))
-		part := logits.Rows(0, to-from)
-		nn.Linear{Weight: m.net.head}.Forward(part, hidden.Rows(from, to))
-		for i := from; i < to; i++ {
-			if targets[i] != IgnoreTarget {
-				sum += crossEntropy(part.Row(i-from), targets[i])
-				s.Positions++
+	defer m.catchFault(debug.SetPanicOnFault(true), &err)
+	c := &scorer{Scores: Scores{LastLogits: make([]float32, m.config.VocabSize)}, model: m, targets: targets}
+	if !m.Streams() || m.config.NumExperts > 0 { // an auxiliary loss is of a whole sequence
+		b.add(ids, 0, m.net.newState())
+		if m.config.NumExperts > 0 {
+			b.aux = make([][]float64, m.config.NumLayers)
+			for i := range b.aux {
+				b.aux[i] = make([]float64, 1)
 			}
 		}
-		if to == len(ids) {
-			copy(s.LastLogits, part.Row(to-1-from))
+		c.pass(b, 0)
+		for _, a := range b.aux {
+			c.AuxLoss = append(c.AuxLoss, a[0])
+		}
+	} else {
+		st := m.net.newState()
+		for from := 0; from < len(ids); from += prefillChunk {
+			b.reset()
+			b.add(ids[from:min(from+prefillChunk, len(ids))], from, st)
+			c.pass(b, from)
 		}
 	}
-	s.Loss = sum / float64(s.Positions)
-	s.Perplexity = math.Exp(s.Loss)
-	return s, nil
+	c.Loss = c.sum / float64(c.Positions)
+	c.Perplexity = math.Exp(c.Loss)
+	return &c.Scores, nil
+}
+
+// scorer adds up the losses of a sequence.
+type scorer struct {
+	Scores
+	model   *Model
+	targets []int
+	sum     float64
+}
+
+// pass runs the batch, which has the positions of the sequence from from on.
+func (c *scorer) pass(b *batch, from int) {
+	hidden := c.model.net.forward(b)
+	n := hidden.Dim(0)
+	logits := b.scratch.New(min(scoreRows, n), c.model.config.VocabSize)
+	for at := 0; at < n; at += scoreRows {
+		to := min(at+scoreRows, n)
+		part := logits.Rows(0, to-at)
+		nn.Linear{Weight: c.model.net.head}.Forward(part, hidden.Rows(at, to))
+		for i := at; i < to; i++ {
+			if t := c.targets[from+i]; t != IgnoreTarget {
+				c.sum += crossEntropy(part.Row(i-at), t)
+				c.Positions++
+			}
+		}
+		if from+to == len(c.targets) {
+			copy(c.LastLogits, part.Row(to-1-at))
+		}
+	}
 }
 
 // crossEntropy returns −log softmax(logits)[target], in float64.
@@ -93,26 +122,44 @@ func crossEntropy(logits []float32, target int) float64 {
 
 // LastLogits returns the logits of the last position of each of several sequences, [V] each,
 // computing no others. The conditions are Forward's.
-func (m *Model) LastLogits(seqs ...[]int) ([]*tensor.Tensor, error) {
+func (m *Model) LastLogits(seqs ...[]int) (logits []*tensor.Tensor, err error) {
+	err = m.lastRows(seqs, func(hidden *tensor.Tensor) {
+		all := tensor.New(len(seqs), m.config.VocabSize)
+		nn.Linear{Weight: m.net.head}.Forward(all, hidden)
+		for i := range seqs {
+			logits = append(logits, all.Rows(i, i+1).Reshape(m.config.VocabSize))
+		}
+	})
+	return logits, err
+}
+
+// Hidden returns the normalized last hidden row [C] after ids, of which the head makes the logits: an
+// embedding of the sequence. The conditions are Forward's.
+func (m *Model) Hidden(ids []int) (row []float32, err error) {
+	err = m.lastRows([][]int{ids}, func(hidden *tensor.Tensor) { row = slices.Clone(hidden.Row(0)) })
+	return row, err
+}
+
+// lastRows calls f with the last hidden row of each sequence, [sequences, C].
+func (m *Model) lastRows(seqs [][]int, f func(hidden *tensor.Tensor)) (err error) {
 	for i, ids := range seqs {
 		if err := m.checkSequence(ids); err != nil {
-			return nil, fmt.Errorf("sequence %d: %w", i, err)
+			return fmt.Errorf("sequence %d: %w", i, err)
 		}
 	}
-	b := m.acquire()
+	if len(seqs) == 0 {
+		return nil
+	}
+	b, err := m.acquire()
+	if err != nil {
+		return err
+	}
 	defer m.release(b)
+	defer m.catchFault(debug.SetPanicOnFault(true), &err)
 	for _, ids := range seqs {
 		b.add(ids, 0, m.net.newState())
 	}
-	if len(seqs) == 0 {
-		return nil, nil
-	}
 	b.last = true
-	all := tensor.New(len(seqs), m.config.VocabSize)
-	nn.Linear{Weight: m.net.head}.Forward(all, m.net.forward(b))
-	out := make([]*tensor.Tensor, len(seqs))
-	for i := range out {
-		out[i] = all.Rows(i, i+1).Reshape(m.config.VocabSize)
-	}
-	return out, nil
+	f(m.net.forward(b))
+	return nil
 }

@@ -33,12 +33,9 @@ func (s *sampler) keep(c candidates, t float32, ties int) candidates {
 }
 
 // topK returns the k-th largest logit, k < len(logits), or the smallest finite number if fewer are
-// above −Inf. top is the largest.
-func (s *sampler) topK(logits []float32, top float32) float32 {
+// above −Inf.
+func (s *sampler) topK(logits []float32) float32 {
 	k := s.TopK
-	if k == 1 {
-		return top
-	}
 	// best holds the k largest so far and some more; those up to t can't be among the k.
 	best, t := s.values[:0], float32(math.Inf(-1))
 	limit := min(2*k+1024, len(logits))
@@ -67,7 +64,7 @@ func (s *sampler) topP(logits []float32, top float64) (t float32, ties int) {
 			low = l
 		}
 	}
-	width := min(top-float64(low), 40*s.Temperature)
+	width := min(top-float64(low), 40*s.cutT)
 	scale := 0.0
 	if width > 0 {
 		scale = min(selectBins/width, math.MaxFloat64)
@@ -81,7 +78,7 @@ func (s *sampler) topP(logits []float32, top float64) (t float32, ties int) {
 	clear(s.bins[:])
 	for from := 0; from < len(logits); from += weightBlock {
 		part := logits[from:min(from+weightBlock, len(logits))]
-		weights(s.block[:], part, top, s.invT)
+		weights(s.block[:], part, top, 1/s.cutT)
 		for i, l := range part {
 			s.bins[bin(l)] += s.block[i]
 		}
@@ -107,13 +104,13 @@ func (s *sampler) topP(logits []float32, top float64) (t float32, ties int) {
 	for len(values) > 0 {
 		pivot := medianOf3(values)
 		gt, eq := partition(values, pivot)
-		above := s.weigh(values[:gt], top, s.invT)
+		above := s.weigh(values[:gt], top, 1/s.cutT)
 		if gt > 0 && sum+above >= target {
 			values = values[:gt]
 			continue
 		}
 		sum += above
-		weights(s.block[:], values[gt:gt+1], top, s.invT)
+		weights(s.block[:], values[gt:gt+1], top, 1/s.cutT)
 		w := s.block[0]
 		if sum+float64(eq)*w >= target {
 			return pivot, tiesFor(target, sum, w, eq)

@@ -83,7 +83,7 @@ func TestMinP(t *testing.T) {
 		p.Temperature, p.MinP = math.Exp(r.NormFloat64()), 1-r.Float64()
 		top := float64(float32(r.NormFloat64() * 10))
 		want := top + float64(p.Temperature*math.Log(p.MinP))
-		got := newSampler(p, 1).minP(top)
+		got := testSampler(p, 1).minP(top)
 		if below := math.Nextafter32(got, float32(math.Inf(-1))); !(float64(got) >= want && float64(below) < want) {
 			t.Fatalf("%+v: threshold %v, want the next float32 from %v up", p, got, want)
 		}

@@ -1,9 +1,12 @@
 package rwkv
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
+	"sync/atomic"
 
 	"microrwkv/nn"
 	"microrwkv/tensor"
@@ -38,13 +41,18 @@ type State struct {
 	total  int            // tokens since the start, those that the context lost included
 	full   FullRule
 	logits []float32 // [V], after the newest token
+	hidden []float32 // [C], that the logits are made of
 	feed   []int     // tokens of the present Append, after those to compute again
 	fed    int       // of feed that went through the layers
+	seen   history
+	// sampled says that the ids of the next Append were generated.
+	sampled bool
+	busy    atomic.Bool // a call uses the state
 }
 
 // NewState returns the state of an empty sequence.
 func (m *Model) NewState() *State {
-	s := &State{model: m, layers: m.net.newState(), logits: make([]float32, m.config.VocabSize)}
+	s := &State{model: m, layers: m.net.newState(), logits: make([]float32, m.config.VocabSize), hidden: make([]float32, m.config.EmbedDim)}
 	if s.layers == nil {
 		s.full = Recompute
 	}
@@ -78,12 +86,30 @@ func (s *State) ContextLen() int { return s.pos }
 // the state's own and change with the next Append.
 func (s *State) Logits() []float32 { return s.logits }
 
+// Hidden returns the normalized last hidden row [C] after the newest token, of which the head makes
+// the logits: an embedding of the sequence. It is all zero for an empty one, the state's own, and
+// changes with the next Append.
+func (s *State) Hidden() []float32 { return s.hidden }
+
 // Reset makes s the state of an empty sequence.
 func (s *State) Reset() {
+	s.use()
+	defer s.done()
 	s.restart()
 	s.total = 0
+	s.seen.reset()
 	clear(s.logits)
+	clear(s.hidden)
 }
+
+// use says that a call uses the state from now on, until done.
+func (s *State) use() {
+	if !s.busy.CompareAndSwap(false, true) {
+		panic("rwkv: two calls use one State at the same time: clone it, or let one wait for the other")
+	}
+}
+
+func (s *State) done() { s.busy.Store(false) }
 
 // restart empties the context.
 func (s *State) restart() {
@@ -96,13 +122,31 @@ func (s *State) restart() {
 // Clone returns an independent copy, to branch a sequence or to roll it back to.
 func (s *State) Clone() *State {
 	c := s.model.NewState()
-	c.full, c.pos, c.total = s.full, s.pos, s.total
-	c.ids = append(c.ids, s.ids...)
-	copy(c.logits, s.logits)
-	for i, from := range s.layers.states() {
-		copyState(c.layers.layers[i], from)
-	}
+	c.CopyFrom(s)
 	return c
+}
+
+// CopyFrom makes s a copy of o, a State of the same model, in the memory that s has.
+func (s *State) CopyFrom(o *State) {
+	if s.model != o.model {
+		panic("rwkv: CopyFrom a State of another model")
+	}
+	s.use()
+	defer s.done()
+	o.use()
+	defer o.done()
+	s.copyFrom(o)
+}
+
+func (s *State) copyFrom(o *State) {
+	s.full, s.pos, s.total = o.full, o.pos, o.total
+	s.ids = append(s.ids[:0], o.ids...)
+	s.seen.copyFrom(&o.seen)
+	copy(s.logits, o.logits)
+	copy(s.hidden, o.hidden)
+	for i, from := range o.layers.states() {
+		copyState(s.layers.layers[i], from)
+	}
 }
 
 func copyState(to, from nn.State) {
@@ -123,11 +167,21 @@ func copyState(to, from nn.State) {
 //
 // However a sequence is cut into calls of Append, the logits are the same but for rounding.
 func (s *State) Append(ids []int) ([]float32, error) {
-	one, tokens := [1]*State{s}, [1][]int{ids}
-	if err := s.model.AppendBatch(one[:], tokens[:]); err != nil {
+	return s.AppendContext(context.Background(), ids)
+}
+
+// AppendContext is Append that ends with ctx, which is looked at before each 256 tokens. The state
+// has read the first of the ids then: Len tells how many.
+func (s *State) AppendContext(ctx context.Context, ids []int) ([]float32, error) {
+	if err := s.append(ctx, ids); err != nil {
 		return nil, err
 	}
 	return s.logits, nil
+}
+
+func (s *State) append(ctx context.Context, ids []int) error {
+	one, tokens := [1]*State{s}, [1][]int{ids}
+	return s.model.AppendBatchContext(ctx, one[:], tokens[:])
 }
 
 const (
@@ -143,6 +197,11 @@ const (
 // must be of this model and different from each other; the errors are Append's, and no state has
 // changed then.
 func (m *Model) AppendBatch(states []*State, ids [][]int) error {
+	return m.AppendBatchContext(context.Background(), states, ids)
+}
+
+// AppendBatchContext is AppendBatch as AppendContext is Append.
+func (m *Model) AppendBatchContext(ctx context.Context, states []*State, ids [][]int) error {
 	if len(states) != len(ids) {
 		return fmt.Errorf("rwkv: %d states for %d sequences", len(states), len(ids))
 	}
@@ -158,24 +217,61 @@ func (m *Model) AppendBatch(states []*State, ids [][]int) error {
 		if err := m.CheckIDs(ids[i]); err != nil {
 			return err
 		}
-		if n := m.config.BlockSize; s.full == Refuse && n > 0 && s.pos+len(ids[i]) > n {
-			return fmt.Errorf("%w: %d tokens and %d more of %d", ErrFull, s.pos, len(ids[i]), n)
+		if err := s.room(len(ids[i])); err != nil {
+			return err
 		}
+	}
+	b, err := m.acquire()
+	if err != nil {
+		return err
+	}
+	for _, s := range states {
+		s.use()
 	}
 	for i, s := range states {
 		s.plan(ids[i])
 	}
-	b := m.acquire()
-	for m.pass(b, states) {
+	err = m.passes(ctx, b, states)
+	for i, s := range states {
+		// What ctx kept from being read is at the end of ids.
+		read := ids[i][:len(ids[i])-min(len(s.feed)-s.fed, len(ids[i]))]
+		s.total += len(read)
+		for _, id := range read {
+			s.seen.add(id, s.sampled)
+		}
+		s.sampled = false
+		s.done()
 	}
 	m.release(b)
+	return err
+}
+
+// passes runs passes until the states have read what they are to read.
+func (m *Model) passes(ctx context.Context, b *batch, states []*State) (err error) {
+	defer m.catchFault(debug.SetPanicOnFault(true), &err)
+	for slices.ContainsFunc(states, (*State).hungry) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		m.pass(b, states)
+	}
+	return nil
+}
+
+// hungry reports whether the state has tokens to read.
+func (s *State) hungry() bool { return s.fed < len(s.feed) }
+
+// room returns an error if the state's rule leaves no room for n tokens more.
+func (s *State) room(n int) error {
+	if size := s.model.config.BlockSize; s.full == Refuse && size > 0 && s.pos+n > size {
+		return fmt.Errorf("%w: %d tokens and %d more of %d", ErrFull, s.pos, n, size)
+	}
 	return nil
 }
 
 // plan sets feed to the tokens that have to go through the layers for ids, empties the context
-// first if it would overflow, and counts ids.
+// first if it would overflow.
 func (s *State) plan(ids []int) {
-	s.total += len(ids)
 	s.feed, s.fed = append(s.feed[:0], ids...), 0
 	n := s.model.config.BlockSize
 	if n == 0 || len(ids) == 0 {
@@ -201,9 +297,8 @@ func (s *State) plan(ids []int) {
 	}
 }
 
-// pass runs the next chunk of as many states as have one and fit into a pass. It reports whether
-// there was any.
-func (m *Model) pass(b *batch, states []*State) bool {
+// pass runs the next chunk of as many states as have one and fit into a pass. There must be one.
+func (m *Model) pass(b *batch, states []*State) {
 	b.reset()
 	b.last = true
 	for _, s := range states {
@@ -226,14 +321,11 @@ func (m *Model) pass(b *batch, states []*State) bool {
 			break
 		}
 	}
-	if len(b.members) == 0 {
-		return false
-	}
 	hidden := m.net.forward(b)
 	logits := b.scratch.New(hidden.Dim(0), m.config.VocabSize)
 	tensor.Linear(tensor.Product{Dst: logits, X: hidden, W: m.net.head})
 	for i, s := range b.members {
 		copy(s.logits, logits.Row(i))
+		copy(s.hidden, hidden.Row(i))
 	}
-	return true
 }

@@ -80,7 +80,7 @@ func TestSave(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again.Fingerprint() != m.Fingerprint() {
+		if fingerprint(t, again) != fingerprint(t, m) {
 			t.Errorf("%s: another model", ext)
 		}
 		again.Close()

@@ -34,6 +34,9 @@ func (d *Decoder) Append(dst []byte, id int) []byte {
 	return dst
 }
 
+// Held returns how many bytes of an incomplete character are held back.
+func (d *Decoder) Held() int { return d.held }
+
 // Flush ends the text: it returns U+FFFD if a character is still incomplete, else nothing. The
 // Decoder is then as new.
 func (d *Decoder) Flush() string {
