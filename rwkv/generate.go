@@ -161,6 +161,8 @@ func (s *State) prompt(ctx context.Context, ids []int, o *options) error {
 	if err != nil {
 		return err
 	}
+	s.progress = o.onPrompt
+	defer func() { s.progress = nil }()
 	return s.append(ctx, rest)
 }
 
@@ -189,10 +191,26 @@ func (s *State) newest(ids []int) ([]int, error) {
 	return ids[len(ids)-n:], nil
 }
 
-// CheckOptions returns the error that generating with these options would give.
+// CheckOptions returns the error that generating with these options would give with any model.
 func CheckOptions(opts ...Option) error {
 	_, err := newOptions(opts)
 	return err
+}
+
+// CheckOptions returns the error that generating with these options would give with this model: ids
+// outside its vocabulary, and rules that aren't for its kind, are errors too.
+func (m *Model) CheckOptions(opts ...Option) error {
+	o, err := newOptions(opts)
+	if err != nil {
+		return err
+	}
+	if err := o.checkIDs(m.config.VocabSize); err != nil {
+		return err
+	}
+	if o.fullSet {
+		return m.checkRule(o.full)
+	}
+	return nil
 }
 
 // start begins a generation after what the state has seen.

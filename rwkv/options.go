@@ -17,6 +17,7 @@ type options struct {
 	onToken     func(Token)
 	onEnd       func(Reason)
 	topLogProbs int
+	onPrompt    func(done, total int)
 	seen        []int
 	discard     bool
 }
@@ -133,6 +134,10 @@ func OnToken(f func(Token)) Option { return func(o *options) { o.onToken = f } }
 
 // TopLogProbs gives each Token the n likeliest tokens in its place.
 func TopLogProbs(n int) Option { return func(o *options) { o.topLogProbs = n } }
+
+// PromptProgress calls f while a prompt is read, after each pass of the model, with how many of its
+// tokens are done.
+func PromptProgress(f func(done, total int)) Option { return func(o *options) { o.onPrompt = f } }
 
 // OnEnd calls f when the text ends, with why it does, after its last piece. It isn't called for a loop
 // that is left early.

@@ -46,8 +46,9 @@ type State struct {
 	fed    int       // of feed that went through the layers
 	seen   history
 	// sampled says that the ids of the next Append were generated.
-	sampled bool
-	busy    atomic.Bool // a call uses the state
+	sampled  bool
+	progress func(done, total int) // of the next Append, if not nil
+	busy     atomic.Bool           // a call uses the state
 }
 
 // NewState returns the state of an empty sequence.
@@ -65,10 +66,18 @@ func (m *Model) NewState() *State {
 // SetFullRule says what happens when the context is full. States begin with KeepHalf, those of kind
 // Reference with Recompute; for Reference KeepHalf is an error.
 func (s *State) SetFullRule(r FullRule) error {
-	if r > Refuse || (s.layers == nil && r == KeepHalf) {
-		return fmt.Errorf("rwkv: rule %d for full contexts isn't for kind %s", r, s.model.config.Kind)
+	if err := s.model.checkRule(r); err != nil {
+		return err
 	}
 	s.full = r
+	return nil
+}
+
+// checkRule returns an error if a rule isn't for the model's kind.
+func (m *Model) checkRule(r FullRule) error {
+	if r > Refuse || (!m.Streams() && r == KeepHalf) {
+		return fmt.Errorf("rwkv: rule %d for full contexts isn't for kind %s", r, m.config.Kind)
+	}
 	return nil
 }
 
@@ -254,6 +263,11 @@ func (m *Model) passes(ctx context.Context, b *batch, states []*State) (err erro
 			return err
 		}
 		m.pass(b, states)
+		for _, s := range b.members {
+			if s.progress != nil {
+				s.progress(s.fed, len(s.feed))
+			}
+		}
 	}
 	return nil
 }
