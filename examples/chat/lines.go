@@ -24,8 +24,16 @@ func newLines() (in lines, editing bool) {
 	t := term.NewTerminal(struct {
 		io.Reader
 		io.Writer
-	}{clearOnInterrupt{os.Stdin}, os.Stdout}, "")
+	}{clearOnInterrupt{os.Stdin}, terminal()}, "")
 	return &editor{fd, t}, true
+}
+
+// terminal returns where prompts and what is typed are shown: not in a file that stdout is.
+func terminal() io.Writer {
+	if term.IsTerminal(int(os.Stdout.Fd())) {
+		return os.Stdout
+	}
+	return os.Stderr
 }
 
 // clearOnInterrupt turns Ctrl-C into Ctrl-U: at the prompt it clears the line, where the editor
@@ -59,12 +67,19 @@ func (e *editor) read(prompt string) (string, error) {
 	if w, h, err := term.GetSize(e.fd); err == nil && w > 0 {
 		e.term.SetSize(w, h)
 	}
+	e.term.SetBracketedPasteMode(true)
+	defer e.term.SetBracketedPasteMode(false)
 	e.term.SetPrompt(prompt)
-	line, err := e.term.ReadLine()
-	if err == term.ErrPasteIndicator { // a pasted line is a line
-		err = nil
+	var message strings.Builder
+	for {
+		line, err := e.term.ReadLine()
+		message.WriteString(line)
+		if err != term.ErrPasteIndicator {
+			return message.String(), err
+		}
+		message.WriteByte('\n') // a line of pasted text: the message ends with a key
+		e.term.SetPrompt("  ")
 	}
-	return line, err
 }
 
 type plain struct{ *bufio.Reader }

@@ -1,118 +1,149 @@
-// Chat talks with a language model, line by line, over one State.
+// Chat talks with a language model, message by message, over one State.
 //
 //	go run ./examples/chat --model RWKV-x070-World-0.4B.pth
 //
-// Lines that begin with a slash are commands: /reset forgets everything, /save FILE and /load FILE
-// keep the conversation, /help lists them. Ctrl-C stops an answer, Ctrl-D ends the program.
+// Lines that begin with a slash and a word are commands: /undo takes the last exchange back, /save FILE
+// and /load FILE keep the conversation, /help lists all. Ctrl-C stops an answer, Ctrl-D ends the program.
+// Only answers go to stdout, so that it can be a file; all else goes to the terminal or stderr.
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
+
+	"golang.org/x/term"
 
 	"microrwkv/examples/internal/cli"
 	"microrwkv/rwkv"
-	"microrwkv/tokenizer"
+	"microrwkv/rwkv/chat"
 )
 
-const help = `/reset       forget everything
+const help = `/undo        take the last message and its answer back
+/regen       answer the last message anew
+/reset       forget everything
 /save FILE   save the conversation
 /load FILE   go on with a saved one
 /help        this list
-/quit        end, as Ctrl-D
+/exit        end, as /quit, exit, quit and Ctrl-D
 
-A line that ends in a backslash goes on in the next one. Ctrl-C stops an answer.`
+A line that ends in a backslash goes on in the next one, and so does pasted text. Ctrl-C stops an answer.`
 
 func main() {
 	var model cli.ModelFlags
-	var seed cli.Seed
+	sampling := cli.SamplingFlags{Sampling: rwkv.DefaultSampling(), MaxTokens: 400}
+	sampling.Temperature, sampling.TopK, sampling.TopP = 0.8, 50, 0.9
 	fs := flag.NewFlagSet("chat", flag.ContinueOnError)
 	model.Register(fs)
-	format := fs.String("format", "auto", "chat: User/Assistant turns, plain: text to go on with (default: chat for RWKV-7)")
-	maxTokens := fs.Int("max_num_tokens", 400, "tokens of an answer")
-	temperature := fs.Float64("temperature", 0.8, "below 1 makes likely tokens likelier")
-	topK := fs.Int("top_k", 50, "sample from the k likeliest tokens; 0: off")
-	topP := fs.Float64("top_p", 0.9, "sample from the fewest tokens whose probabilities add up to this")
-	seed.Register(fs)
+	sampling.Register(fs)
+	template := fs.String("template", "auto", "form of the conversation: g1 (official RWKV models of today), world (earlier ones), plain (text to go on with), auto")
+	think := fs.String("think", string(chat.ThinkOff), "off, fast or on: whether a g1 model thinks first")
+	system := fs.String("system", "", "a system's `message` at the beginning")
+	state := fs.String("load_state", "", "go on with a saved conversation, a `file`")
 	tok := fs.String("tokenizer", "", cli.TokenizerUsage)
 	cli.Parse(fs, os.Args[1:])
 
-	err := func() error {
-		opts := []rwkv.Option{rwkv.MaxTokens(*maxTokens), rwkv.Temperature(*temperature), rwkv.TopK(*topK), rwkv.TopP(*topP)}
-		if err := rwkv.CheckOptions(opts...); err != nil {
-			return err
-		}
-		if *format != "auto" && *format != "chat" && *format != "plain" {
-			return fmt.Errorf("--format %q: want auto, chat or plain", *format)
-		}
-		m, t, err := open(&model, *tok)
-		if err != nil {
-			return err
-		}
-		defer m.Close()
-		turns := *format == "chat" || *format == "auto" && m.Config().Kind.Vocabulary() == "world"
-		c := &chat{tok: t, state: m.NewState(), out: os.Stdout, opts: opts, turns: turns, seed: uint64(seed)}
-		in, editing := newLines()
-		if editing {
-			fmt.Printf("%s, %d layers of %d. /help lists the commands.\n", m.Config().Kind, m.Config().NumLayers, m.Config().EmbedDim)
-		}
-		return c.loop(in)
-	}()
+	failed, err := run(&model, &sampling, *tok, *template, *think, *system, *state)
 	if err != nil {
 		cli.Fail(err)
 	}
+	if failed {
+		os.Exit(1)
+	}
 }
 
-// open opens the model and its tokenizer.
-func open(model *cli.ModelFlags, name string) (*rwkv.Model, tokenizer.Tokenizer, error) {
+// run holds a conversation. It reports whether something in it failed that no terminal's user has seen.
+func run(model *cli.ModelFlags, sampling *cli.SamplingFlags, tok, template, think, system, state string) (failed bool, err error) {
+	opts, err := sampling.Options()
+	if err != nil {
+		return false, err
+	}
+	path, err := model.Path()
+	if err != nil {
+		return false, err
+	}
 	m, err := model.Open()
 	if err != nil {
-		return nil, nil, err
+		return false, err
 	}
-	t, err := cli.Tokenizer(name, m)
-	return m, t, err
-}
-
-// chat is a conversation.
-type chat struct {
-	tok   tokenizer.Tokenizer
-	state *rwkv.State
-	opts  []rwkv.Option
-	turns bool // in the official form of RWKV models, else text that is continued
-	seed  uint64
-	out   io.Writer
+	defer m.Close()
+	t, err := cli.Tokenizer(tok, m)
+	if err != nil {
+		return false, err
+	}
+	form, err := chat.Named(template, m.Config().Kind)
+	if err != nil {
+		return false, fmt.Errorf("--%w", err)
+	}
+	if _, err := form.Prompt([]chat.Message{{Role: chat.User}}, chat.Options{Think: chat.Think(think)}); err != nil {
+		return false, fmt.Errorf("--%w", err)
+	}
+	c := &conversation{tok: t, state: m.NewState(), out: os.Stdout, notes: os.Stderr, opts: opts, maxTokens: sampling.MaxTokens,
+		form: form, think: chat.Think(think), system: system, seed: sampling.Seed, model: path}
+	if state != "" {
+		if err := cli.LoadState(c.state, state); err != nil {
+			return false, err
+		}
+	}
+	if term.IsTerminal(int(os.Stdout.Fd())) {
+		c.out, c.styled = &wrapper{w: os.Stdout, width: func() int {
+			w, _, err := term.GetSize(int(os.Stdout.Fd()))
+			if err != nil {
+				return 0
+			}
+			return w
+		}}, true
+	}
+	in, editing := newLines()
+	if editing {
+		fmt.Fprintf(os.Stderr, "%s, %d layers of %d. /help lists the commands.\n", m.Config().Kind, m.Config().NumLayers, m.Config().EmbedDim)
+	}
+	if !form.Trained {
+		fmt.Fprintln(os.Stderr, "This model goes on with what you write. It isn't trained to answer.")
+	}
+	err = c.loop(in)
+	return c.failed && !editing, err
 }
 
 // loop reads messages until there are no more.
-func (c *chat) loop(in lines) error {
+func (c *conversation) loop(in lines) error {
 	for {
 		message, err := read(in)
 		if errors.Is(err, io.EOF) {
-			fmt.Fprintln(c.out)
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		switch line := strings.TrimSpace(message); {
+		line := strings.TrimSpace(message)
+		switch name, argument, isCommand := command(line); {
 		case line == "":
-		case line == "/quit":
+		case isCommand && (name == "/quit" || name == "/exit"), line == "exit", line == "quit":
 			return nil
-		case line[0] == '/':
-			err = c.command(line)
+		case isCommand:
+			err = c.command(name, argument)
 		default:
 			err = c.answer(message)
 		}
 		if err != nil {
-			fmt.Fprintln(c.out, "error:", err)
+			c.failed = true
+			fmt.Fprintln(c.notes, "error:", cli.QuoteLines(strings.ReplaceAll(err.Error(), "\n", "; ")))
 		}
 	}
+}
+
+// command cuts a line that is a command: a slash and a word of letters, alone or before a space. A path
+// at the beginning of a message is none.
+func command(line string) (name, argument string, ok bool) {
+	name, argument, _ = strings.Cut(line, " ")
+	letters := strings.TrimPrefix(name, "/")
+	if letters == name || letters == "" || strings.Trim(letters, "abcdefghijklmnopqrstuvwxyz") != "" {
+		return "", "", false
+	}
+	return name, strings.TrimSpace(argument), true
 }
 
 // read returns the next message: a line, and those after it while they end in a backslash.
@@ -122,93 +153,9 @@ func read(in lines) (string, error) {
 		var more string
 		more, err = in.read("  ")
 		message = strings.TrimSuffix(message, "\\") + "\n" + more
+		if errors.Is(err, io.EOF) { // what there is is a message
+			return message, nil
+		}
 	}
 	return message, err
-}
-
-// command runs a line that begins with a slash.
-func (c *chat) command(line string) error {
-	name, file, _ := strings.Cut(line, " ")
-	file = strings.TrimSpace(file)
-	if (name == "/save" || name == "/load") && file == "" {
-		return fmt.Errorf("%s needs a file", name)
-	}
-	switch name {
-	case "/help":
-		fmt.Fprintln(c.out, help)
-	case "/reset":
-		c.state.Reset()
-	case "/save":
-		b, err := c.state.MarshalBinary()
-		if err != nil {
-			return err
-		}
-		return cli.WriteFile(file, b)
-	case "/load":
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		if err := c.state.UnmarshalBinary(b); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-	default:
-		return fmt.Errorf("no command %s; /help lists them", name)
-	}
-	return nil
-}
-
-// answer appends a message and streams what the model says to it. Ctrl-C ends the answer alone. If
-// there is an error, the conversation is what it was.
-func (c *chat) answer(message string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	opts := append(c.opts[:len(c.opts):len(c.opts)], rwkv.Seed(c.seed))
-	c.seed++ // another answer if the question comes again
-	if c.turns {
-		opts = append(opts, rwkv.StopStrings(cli.EndOfTurn), rwkv.Discard())
-		message = cli.Turn(message, c.state.Len() == 0)
-	} else if c.state.Len() > 0 {
-		message = "\n" + message
-	}
-	ids, err := cli.Encode(c.tok, c.state.Model(), message, false)
-	if err != nil {
-		return err
-	}
-	said := c.state.Clone()
-	if err := said.Prompt(ids, opts...); err != nil {
-		return err
-	}
-	speaker := said
-	if c.turns { // it may go on to the user's next turn, which isn't kept
-		speaker = said.Clone()
-	}
-	var text strings.Builder
-	for piece, err := range speaker.Generate(ctx, c.tok, opts...) {
-		if errors.Is(err, context.Canceled) {
-			break
-		}
-		if err != nil {
-			fmt.Fprintln(c.out)
-			return err
-		}
-		if c.turns && text.Len() == 0 {
-			fmt.Fprint(c.out, strings.TrimLeft(piece, " "))
-		} else {
-			fmt.Fprint(c.out, piece)
-		}
-		text.WriteString(piece)
-	}
-	fmt.Fprintln(c.out)
-	if c.turns {
-		ids, err := c.tok.Encode(strings.TrimRight(text.String(), " \n"))
-		if err != nil {
-			return err
-		}
-		if _, err := said.Append(ids); err != nil {
-			return err
-		}
-	}
-	c.state = said
-	return nil
 }

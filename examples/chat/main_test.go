@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -10,10 +10,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
-	"microrwkv/examples/internal/cli"
+	"github.com/rivo/uniseg"
+
 	"microrwkv/examples/internal/clitest"
 	"microrwkv/rwkv"
+	"microrwkv/rwkv/chat"
 	"microrwkv/rwkv/demo"
 	"microrwkv/tensor"
 	"microrwkv/tokenizer"
@@ -33,16 +36,28 @@ func (s *script) read(string) (string, error) {
 	return line, nil
 }
 
-// say runs a conversation's loop over lines and returns what is printed.
-func say(t *testing.T, c *chat, typed ...string) string {
+// say runs a conversation's loop over lines and returns the answers.
+func say(t *testing.T, c *conversation, typed ...string) string {
 	t.Helper()
-	var out bytes.Buffer
-	c.out = &out
-	s := script(typed)
-	if err := c.loop(&s); err != nil {
+	answers, _ := both(t, c, typed)
+	return answers
+}
+
+// note is say for what is printed beside the answers.
+func note(t *testing.T, c *conversation, typed ...string) string {
+	t.Helper()
+	_, notes := both(t, c, typed)
+	return notes
+}
+
+func both(t *testing.T, c *conversation, typed script) (answers, notes string) {
+	t.Helper()
+	var out, beside strings.Builder
+	c.out, c.notes = &out, &beside
+	if err := c.loop(&typed); err != nil {
 		t.Fatal(err)
 	}
-	return out.String()
+	return out.String(), beside.String()
 }
 
 func saved(t *testing.T, s *rwkv.State) string {
@@ -55,7 +70,7 @@ func saved(t *testing.T, s *rwkv.State) string {
 }
 
 // story returns a conversation with the embedded model.
-func story(t *testing.T) *chat {
+func story(t *testing.T) *conversation {
 	t.Helper()
 	m, err := demo.Model()
 	if err != nil {
@@ -65,11 +80,11 @@ func story(t *testing.T) *chat {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &chat{tok: tok, state: m.NewState(), opts: []rwkv.Option{rwkv.MaxTokens(6), rwkv.TopK(5)}, seed: 4}
+	return &conversation{tok: tok, state: m.NewState(), opts: []rwkv.Option{rwkv.MaxTokens(6), rwkv.TopK(5)}, form: chat.Plain, seed: 4}
 }
 
 // goose returns a conversation with a little RWKV-7 of random weights.
-func goose(t *testing.T) *chat {
+func goose(t *testing.T) *conversation {
 	t.Helper()
 	m, err := rwkv.Random(rwkv.Config{Kind: rwkv.RWKV7, NumLayers: 1, NumHeads: 1, EmbedDim: 64, VocabSize: 65536}, tensor.BF16, 1)
 	if err != nil {
@@ -79,45 +94,67 @@ func goose(t *testing.T) *chat {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &chat{tok: tok, state: m.NewState(), opts: []rwkv.Option{rwkv.MaxTokens(6)}, turns: true, seed: 4}
+	return &conversation{tok: tok, state: m.NewState(), opts: []rwkv.Option{rwkv.MaxTokens(6)}, form: chat.G1, seed: 4}
 }
 
 // TestTurns follows a conversation: the state has seen the turns in their form and the answers,
-// and nothing else.
+// and nothing else; /undo goes back, /regen answers anew.
 func TestTurns(t *testing.T) {
 	c := goose(t)
+	c.system = "Be kind."
 	out := say(t, c, "Hello there.", "", "How\\", "\\", "are you? ")
 	want := c.state.Model().NewState()
 	var shown strings.Builder
-	read := func(text string) {
-		ids, err := c.tok.Encode(text)
-		if err != nil {
-			t.Fatal(err)
+	var states []string
+	ask := func(s *rwkv.State, seed uint64, parts ...string) {
+		t.Helper()
+		for _, text := range parts {
+			ids, err := c.tok.Encode(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Append(ids); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := want.Append(ids); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i, turn := range []string{"User: Hello there.\n\nAssistant:", "\n\nUser: How\nare you?\n\nAssistant:"} {
-		read(turn)
 		var text string
-		for piece, err := range want.Clone().Generate(t.Context(), c.tok, append(c.opts, rwkv.Seed(4+uint64(i)))...) {
+		for piece, err := range s.Generate(t.Context(), c.tok, append(c.opts, rwkv.Seed(seed))...) {
 			if err != nil {
 				t.Fatal(err)
 			}
 			text += piece
 		}
 		if text == "" {
-			t.Fatalf("turn %d has no answer", i)
+			t.Fatalf("%q has no answer", parts)
 		}
-		read(strings.TrimRight(text, " \n"))
-		shown.WriteString(strings.TrimLeft(text, " ") + "\n")
+		shown.WriteString(strings.TrimLeft(text, " \n") + "\n")
 	}
-	if out != shown.String()+"\n" {
+	ask(want, 4, "System: Be kind.\n\nUser: Hello there.\n\nAssistant:")
+	first := want.Clone()
+	states = append(states, saved(t, want))
+	ask(want, 5, "\n\nUser: How\nare you?\n\nAssistant:")
+	states = append(states, saved(t, want))
+	if out != shown.String() {
 		t.Errorf("printed %q, want %q", out, shown.String())
 	}
-	if saved(t, c.state) != saved(t, want) {
+	if saved(t, c.state) != states[1] {
 		t.Error("the state differs from one that has seen the conversation")
+	}
+	shown.Reset()
+	ask(first, 6, "\n\nUser: How\nare you?\n\nAssistant:")
+	if out := say(t, c, "/regen"); out != shown.String() || saved(t, c.state) != saved(t, first) {
+		t.Errorf("/regen prints %q, want %q", out, shown.String())
+	}
+	if out := note(t, c, "/undo"); !strings.Contains(out, `"How\n`) || saved(t, c.state) != states[0] {
+		t.Errorf("/undo prints %q", out)
+	}
+	if say(t, c, "/undo"); c.state.Len() != 0 {
+		t.Error("/undo doesn't take the first exchange back")
+	}
+	for _, line := range []string{"/undo", "/regen"} {
+		if out := note(t, c, line); !strings.HasPrefix(out, "error: ") {
+			t.Errorf("%s of nothing prints %q", line, out)
+		}
 	}
 }
 
@@ -143,7 +180,7 @@ func TestPlain(t *testing.T) {
 		}
 		text += "\n"
 	}
-	if out != text+"\n" || saved(t, c.state) != saved(t, want) {
+	if out != text || saved(t, c.state) != saved(t, want) {
 		t.Errorf("printed %q, want %q, and the states are the same: %v", out, text, saved(t, c.state) == saved(t, want))
 	}
 }
@@ -157,10 +194,10 @@ func TestCommands(t *testing.T) {
 	if b, err := os.ReadFile(file); err != nil || string(b) != after {
 		t.Fatalf("the file isn't the state: %v", err)
 	}
-	if out := say(t, c, "/reset"); out != "\n" || c.state.Len() != 0 {
+	if out := note(t, c, "/reset"); strings.Count(out, "\n") != 1 || c.state.Len() != 0 {
 		t.Errorf("/reset prints %q and leaves %d tokens", out, c.state.Len())
 	}
-	if out := say(t, c, "  ", " /load "+file+" "); out != "\n" {
+	if out := note(t, c, "  ", " /load "+file+" "); !strings.HasPrefix(out, "Going on after ") || !strings.Contains(out, file) {
 		t.Errorf("/load prints %q", out)
 	}
 	if saved(t, c.state) != after {
@@ -173,7 +210,14 @@ func TestCommands(t *testing.T) {
 	if err := os.WriteFile(damaged, []byte(after[:len(after)-1]), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	model := filepath.Join(dir, "model")
+	if err := os.WriteFile(model, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.model = model
 	for line, words := range map[string]string{
+		"/save " + model:                        model + " read",
+		"/load /dev/zero":                       "/dev/zero state",
 		"/load " + other:                        other + " another model",
 		"/load " + damaged:                      damaged + " state",
 		"/load " + filepath.Join(dir, "none"):   "none",
@@ -182,8 +226,8 @@ func TestCommands(t *testing.T) {
 		"/save " + filepath.Join(dir, "x", "y"): "y",
 		"/sing":                                 "/sing /help",
 	} {
-		out := say(t, c, line)
-		if !strings.HasPrefix(out, "error: ") || strings.Count(out, "\n") != 2 { // the line, and the end
+		out := note(t, c, line)
+		if !strings.HasPrefix(out, "error: ") || strings.Count(out, "\n") != 1 {
 			t.Errorf("%s prints %q", line, out)
 		}
 		for _, w := range strings.Fields(words) {
@@ -195,7 +239,12 @@ func TestCommands(t *testing.T) {
 			t.Errorf("%s changed the conversation", line)
 		}
 	}
-	if out := say(t, c, "/help", "/quit", "One day"); !strings.Contains(out, "/save FILE") || strings.Contains(out, "\n\n\n") || saved(t, c.state) != after {
+	for _, end := range []string{"/quit", "/exit", " exit ", "quit"} {
+		if say(t, c, end, "One day"); saved(t, c.state) != after {
+			t.Errorf("%s doesn't end the program", end)
+		}
+	}
+	if out := note(t, c, "/help", "/quit", "One day"); !strings.Contains(out, "/save FILE") || strings.Contains(out, "\n\n\n") || saved(t, c.state) != after {
 		t.Errorf("/help and /quit print %q", out)
 	}
 }
@@ -211,33 +260,144 @@ func TestFailedAnswer(t *testing.T) {
 			logits[0] = float32(math.NaN())
 		}
 	}))
-	if out := say(t, c, "The dog"); strings.HasPrefix(out, "error: ") || !strings.Contains(out, "\nerror: ") || !strings.Contains(out, "NaN") {
-		t.Errorf("printed %q", out)
+	if answer, out := both(t, c, script{"The dog"}); answer == "\n" || !strings.HasPrefix(out, "error: ") || !strings.Contains(out, "NaN") {
+		t.Errorf("printed %q and %q", answer, out)
 	}
 	if saved(t, c.state) != before {
 		t.Error("an answer that failed changed the conversation")
 	}
 }
 
-// TestProgram runs the program over a pipe.
+// TestProgram runs the program over pipes: answers alone are on stdout.
 func TestProgram(t *testing.T) {
 	c := clitest.Command(t, "--max_num_tokens=4", "--seed", "1", "--top_k", "1")
-	c.Stdin = strings.NewReader("One day\r\n/nonsense\n" + strings.Repeat("long ", 30_000) + "\nThe end")
+	c.Stdin = strings.NewReader("One day\r\n/nonsense\n/etc/hosts\n" + strings.Repeat("long ", 30_000) + "\nThe end\\")
 	r := clitest.Wait(t, c)
-	if lines := strings.Split(r.Stdout, "\n"); r.Status != 0 || r.Stderr != "" || len(lines) != 6 || lines[0] != ", a little girl" ||
-		!strings.HasPrefix(lines[1], "error: no command /nonsense") {
+	if lines := strings.Split(r.Stdout, "\n"); r.Status != 1 || len(lines) != 5 || lines[0] != ", a little girl" || lines[3] == "" {
 		t.Errorf("%+v", r)
 	}
+	if !strings.HasPrefix(r.Stderr, "This model") || !strings.Contains(r.Stderr, "\nerror: no command /nonsense") || strings.Count(r.Stderr, "--max_num_tokens") < 3 {
+		t.Errorf("stderr %q", r.Stderr)
+	}
 	for words, args := range map[string]string{
-		"--format":    "--format x",
-		"temperature": "--temperature 0",
-		"missing.pt":  "--model missing.pt",
-		"none.pkl":    "--tokenizer none.pkl",
+		"--template":    "--template x",
+		"--think":       "--think x",
+		"--temperature": "--temperature -1",
+		"--sampler":     "--sampler x",
+		"--ban":         "--ban 1,x",
+		"--stop":        "--stop=",
+		"missing.pt":    "--model missing.pt",
+		"none.pkl":      "--tokenizer none.pkl",
+		"/dev/zero":     "--load_state /dev/zero",
 	} {
 		clitest.Refuse(t, 1, []string{words}, strings.Fields(args)...)
 	}
 	clitest.Refuse(t, 2, []string{"nosuch"}, "--nosuch")
 	clitest.Refuse(t, 2, []string{"extra"}, "extra")
+}
+
+// TestThoughts shows what a model thinks on a terminal alone.
+func TestThoughts(t *testing.T) {
+	c := goose(t)
+	c.think = chat.ThinkOn
+	script := []string{">", "\n", "h", "m", "</", "think", ">", "\n", "H", "i"}
+	calls := 0
+	c.opts = append(c.opts, rwkv.MaxTokens(len(script)), rwkv.Bias(func(logits []float32) {
+		ids, err := c.tok.Encode(script[calls%len(script)])
+		if err != nil || len(ids) != 1 {
+			t.Fatal(ids, err)
+		}
+		calls++
+		for id := range logits {
+			if id != ids[0] {
+				logits[id] = float32(math.Inf(-1))
+			}
+		}
+	}))
+	if out := say(t, c, "Hello"); !strings.HasPrefix(out, "Hi\n") {
+		t.Errorf("printed %q", out)
+	}
+	c.styled = true
+	if out := say(t, c, "Hello"); !strings.HasPrefix(out, "\x1b[2mh\x1b[22m\x1b[2mm\x1b[22mHi\n") {
+		t.Errorf("on a terminal %q", out)
+	}
+}
+
+// TestWrapper replays what is written on a screen: no word is broken.
+func TestWrapper(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want []string
+	}{
+		{"one two three four", []string{"one two", "three four"}},
+		{"1234567890 ab", []string{"1234567890", "ab"}},
+		{"ab 1234567890", []string{"ab", "1234567890"}},
+		{"12345678901234 x", []string{"1234567890", "1234 x"}},
+		{"a\nb", []string{"a", "b"}},
+		{"你好吗 你好", []string{"你好吗", "你好"}},
+		{"dim \x1b[2mwords\x1b[22m here", []string{"dim words", "here"}},
+	} {
+		for step := range 4 {
+			var b strings.Builder
+			w := &wrapper{w: &b, width: func() int { return 10 }}
+			for _, cluster := range chunks(c.text, step+1) {
+				io.WriteString(w, cluster)
+			}
+			if got := screen(b.String(), 10); strings.Join(got, "|") != strings.Join(c.want, "|") {
+				t.Errorf("%q: %q, want %q", c.text, got, c.want)
+			}
+		}
+	}
+}
+
+// chunks cuts text into pieces of n characters, styles whole.
+func chunks(text string, n int) (pieces []string) {
+	if strings.Contains(text, "\x1b") {
+		return []string{text}
+	}
+	r := []rune(text)
+	for len(r) > n {
+		pieces, r = append(pieces, string(r[:n])), r[n:]
+	}
+	return append(pieces, string(r))
+}
+
+// screen returns the lines that a terminal of a width shows, without blanks at their ends.
+func screen(text string, width int) []string {
+	lines := []string{""}
+	for text != "" {
+		last := len(lines) - 1
+		var n int
+		if _, err := fmt.Sscanf(text, "\x1b[%dD\x1b[K\n", &n); err == nil && strings.Contains(text[:min(len(text), 8)], "D") {
+			for uniseg.StringWidth(lines[last]) > 0 && n > 0 {
+				r := []rune(lines[last])
+				n -= uniseg.StringWidth(string(r[len(r)-1]))
+				lines[last] = string(r[:len(r)-1])
+			}
+			lines = append(lines, "")
+			text = text[strings.Index(text, "\n")+1:]
+			continue
+		}
+		if text[0] == 27 {
+			text = text[strings.IndexByte(text, 'm')+1:]
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(text)
+		text = text[size:]
+		if r == '\n' {
+			lines = append(lines, "")
+			continue
+		}
+		if uniseg.StringWidth(lines[last]+string(r)) > width {
+			lines = append(lines, "")
+			last++
+		}
+		lines[last] += string(r)
+	}
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return lines
 }
 
 // TestInterrupt stops an answer, after which the program goes on.
@@ -254,6 +414,8 @@ func TestInterrupt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var errs strings.Builder
+	c.Stderr = &errs
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -268,18 +430,11 @@ func TestInterrupt(t *testing.T) {
 	}
 	io.WriteString(in, "/sing\n")
 	in.Close()
-	rest, err := io.ReadAll(out)
-	if err != nil || !strings.HasSuffix(string(rest), "\nerror: no command /sing; /help lists them\n\n") {
+	if rest, err := io.ReadAll(out); err != nil || !strings.HasSuffix(string(rest), "\n") {
 		t.Errorf("%q, %v", rest, err)
 	}
-	if err := c.Wait(); err != nil {
-		t.Error(err)
-	}
-}
-
-// The stop string is what begins a turn.
-func TestEndOfTurn(t *testing.T) {
-	if turn := cli.Turn("x", false); !strings.HasPrefix(turn, cli.EndOfTurn) {
-		t.Errorf("%q ends an answer, %q follows it", cli.EndOfTurn, turn)
+	c.Wait()
+	if !strings.HasSuffix(errs.String(), "\nerror: no command /sing; /help lists them\n") || c.ProcessState.ExitCode() != 1 {
+		t.Errorf("%v, %q", c.ProcessState, errs.String())
 	}
 }

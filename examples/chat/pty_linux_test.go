@@ -12,8 +12,8 @@ import (
 	"microrwkv/examples/internal/clitest"
 )
 
-// terminal is the program on a terminal of its own.
-type terminal struct {
+// session is the program on a terminal of its own.
+type session struct {
 	t     *testing.T
 	user  *os.File // where the user's end is
 	mutex sync.Mutex
@@ -21,7 +21,7 @@ type terminal struct {
 	ended chan error
 }
 
-func newTerminal(t *testing.T, args ...string) *terminal {
+func newSession(t *testing.T, args ...string) *session {
 	user, tty := clitest.PTY(t)
 	defer tty.Close()
 	c := clitest.Command(t, args...)
@@ -30,7 +30,7 @@ func newTerminal(t *testing.T, args ...string) *terminal {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	term := &terminal{t: t, user: user, ended: make(chan error, 1)}
+	term := &session{t: t, user: user, ended: make(chan error, 1)}
 	go func() {
 		b := make([]byte, 4096)
 		for {
@@ -48,9 +48,9 @@ func newTerminal(t *testing.T, args ...string) *terminal {
 }
 
 // expect waits until text is shown, forgets what was shown up to there and returns it.
-func (x *terminal) expect(text string) string {
+func (x *session) expect(text string) string {
 	x.t.Helper()
-	for range 12000 { // two minutes: the machine may be busy
+	for range 3000 { // half a minute: the machine may be busy
 		x.mutex.Lock()
 		i := bytes.Index(x.shown, []byte(text))
 		if i >= 0 {
@@ -66,20 +66,21 @@ func (x *terminal) expect(text string) string {
 	return ""
 }
 
-func (x *terminal) write(keys string) {
+func (x *session) write(keys string) {
 	if _, err := x.user.WriteString(keys); err != nil {
 		x.t.Fatal(err)
 	}
 }
 
-// TestTerminal edits a line, takes one from the history, and presses Ctrl-C in an answer and at
-// the prompt.
+// TestTerminal edits a line, takes one from the history, pastes several, types while the model answers, and
+// presses Ctrl-C in an answer and at the prompt.
 func TestTerminal(t *testing.T) {
 	const (
 		backspace, up, ctrlC, ctrlD = "\x7f", "\x1b[A", "\x03", "\x04"
+		paste, pasted               = "\x1b[200~", "\x1b[201~"
 	)
-	x := newTerminal(t, "--max_num_tokens=100000", "--seed", "2")
-	if hello := x.expect("> "); !strings.Contains(hello, "/help") {
+	x := newSession(t, "--max_num_tokens=100000", "--seed", "2")
+	if hello := x.expect("> "); !strings.Contains(hello, "/help") || !strings.Contains(hello, "isn't trained") {
 		t.Errorf("the program begins with %q", hello)
 	}
 	x.write("/sinx" + backspace + "g\r")
@@ -88,11 +89,25 @@ func TestTerminal(t *testing.T) {
 	x.write("garbage" + ctrlC + "One day\r")
 	x.expect(", ") // the answer
 	x.expect(" ")
+	x.write("typed early")
+	time.Sleep(200 * time.Millisecond)
 	x.write(ctrlC)
-	if answer := x.expect("> "); strings.Contains(answer, "error") {
+	if answer := x.expect("> "); strings.Contains(answer, "error") || strings.Contains(answer, "typed") {
 		t.Errorf("Ctrl-C ends an answer with %q", answer)
 	}
-	x.write(up + up + "\r")
+	x.write(ctrlC) // clears what was typed
+	x.write("/undo\r")
+	x.expect("Taken back: One day")
+	x.expect("> ")
+	x.write(paste + "one line\rand another" + pasted + "\r")
+	x.expect(" ")
+	time.Sleep(300 * time.Millisecond)
+	x.write(ctrlC)
+	x.expect("> ")
+	x.write("/undo\r")
+	x.expect(`Taken back: "one line\nand another"`) // one message
+	x.expect("> ")
+	x.write(strings.Repeat(up, 6) + "\r")
 	x.expect("error: no command /sing;")
 	x.expect("> ")
 	x.write(ctrlD)

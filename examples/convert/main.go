@@ -6,6 +6,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,7 +23,11 @@ func main() {
 	dtype := fs.String("dtype", "", "round the weights to f32, bf16 or f16 (default: keep them)")
 	key := fs.String("key", "", "where the tensors are in the file's dicts, keys separated by dots (default: model or state_dict, or the top)")
 	skip := fs.Bool("skip_checks", false, "don't check weights for damage, NaN and Inf")
+	force := fs.Bool("force", false, "replace a file that is there already")
 	cli.Parse(fs, os.Args[1:], "IN", "OUT")
+	if err := errors.Join(cli.CheckOutput("OUT", fs.Arg(1), fs.Arg(0)), cli.CheckNew(fs.Arg(1), *force)); err != nil {
+		cli.Fail(err)
+	}
 	if err := convert(fs.Arg(0), fs.Arg(1), *dtype, *key, *skip); err != nil {
 		cli.Fail(err)
 	}

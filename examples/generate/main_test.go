@@ -10,11 +10,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"microrwkv/examples/internal/clitest"
+	"microrwkv/rwkv"
+	"microrwkv/tensor"
 	"microrwkv/tokenizer"
 )
 
@@ -26,7 +29,11 @@ const golden = "../../rwkv/testdata/golden/"
 // the keys of the contract.
 func generate(t *testing.T, args ...string) result {
 	t.Helper()
-	out := clitest.Succeed(t, append(args, "--json")...)
+	r0 := clitest.Run(t, append(args, "--json")...)
+	out := r0.Stdout
+	if r0.Status != 0 || r0.Stderr != "" {
+		t.Fatalf("%q: %+v", args, r0)
+	}
 	d := json.NewDecoder(strings.NewReader(out))
 	d.DisallowUnknownFields()
 	var r result
@@ -34,23 +41,31 @@ func generate(t *testing.T, args ...string) result {
 		t.Fatalf("%q prints %q: %v", args, out, err)
 	}
 	keys := map[string]any{}
-	if err := json.Unmarshal([]byte(out), &keys); err != nil || len(keys) != 7 || keys["tokens"] == nil || keys["prompt_tokens"] == nil {
+	if err := json.Unmarshal([]byte(out), &keys); err != nil || len(keys) < 9 || len(keys) > 10 || keys["tokens"] == nil || keys["prompt_tokens"] == nil {
 		t.Fatalf("%q prints %q: %v", args, out, err)
 	}
 	return r
 }
 
+// report is the last line of a run.
+var report = regexp.MustCompile(`^Generated text length: (\d+) \| Inference time: \d+\.\d\d seconds \(\d+\.\d tokens/s\)\n$`)
+
 func TestStory(t *testing.T) {
 	out := clitest.Succeed(t, "--prompt", "One day", "--max_num_tokens=20", "--seed", "7")
-	story, report, ok := strings.Cut(out, "\n\nPrompt: ")
-	want := fmt.Sprintf("One day\nGenerated text: %s\nGenerated text length: %d\nInference time: ", story, utf8.RuneCountInString(story))
-	if !ok || !strings.HasPrefix(story, "One day") || len(story) < 30 || !strings.HasPrefix(report, want) ||
-		!regexp.MustCompile(`^\d+\.\d\d s \(\d+\.\d tokens/s\)\n$`).MatchString(strings.TrimPrefix(report, want)) {
+	const head = "Prompt: One day\nGenerated text: "
+	story, ok := strings.CutPrefix(out, head)
+	end := strings.LastIndex(story, "\nGenerated text length")
+	if !ok || end < 0 {
+		t.Fatalf("%q", out)
+	}
+	last := report.FindStringSubmatch(story[end+1:])
+	story = story[:end]
+	if !strings.HasPrefix(story, "One day") || len(story) < 30 || last == nil || last[1] != fmt.Sprint(utf8.RuneCountInString(story)) {
 		t.Errorf("%q", out)
 	}
 	r := generate(t, "--prompt=One day", "--max_num_tokens", "20", "--seed=7")
 	if r.Kind != "reference" || r.Prompt != "One day" || r.Prompt+r.Text != story || !slices.Equal(r.PromptTokens, []int{3198, 1110}) ||
-		len(r.Tokens) != 20 || !(r.Seconds > 0) || !(r.TokensPerSecond > 0) {
+		len(r.Tokens) != 20 || r.FinishReason != "length" || r.Seed != 7 || !(r.Seconds > 0) || !(r.TokensPerSecond > 0) {
 		t.Errorf("%+v", r)
 	}
 	tok, err := tokenizer.Open("gpt2")
@@ -69,7 +84,7 @@ func TestStory(t *testing.T) {
 	if err := os.WriteFile(file, []byte("caf\xc3"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out := clitest.Succeed(t, "--prompt", "FILE:"+file, "--max_num_tokens", "3"); !strings.HasPrefix(out, "caf\ufffd") || !utf8.ValidString(out) {
+	if out := clitest.Succeed(t, "--prompt", "FILE:"+file, "--max_num_tokens", "3", "--seed=1"); !strings.HasPrefix(out, "Prompt: caf\ufffd\nGenerated text: caf\ufffd") || !utf8.ValidString(out) {
 		t.Errorf("from a file that isn't UTF-8: %q", out)
 	}
 	if other := generate(t, "--prompt", "One day", "--max_num_tokens", "20", "--seed", "8"); other.Text == r.Text {
@@ -108,7 +123,7 @@ func TestGolden(t *testing.T) {
 				t.Errorf("%s: %+v, want tokens %v", model, r, w.Output)
 			}
 			out := clitest.Succeed(t, append(args, "--weights=f32")...)
-			if ids, report, _ := strings.Cut(out, "\n\n"); ids != list(w.Output) || !strings.Contains(report, fmt.Sprintf("Prompt: %v\nGenerated tokens: %d\nInference time: ", w.Prompt, len(w.Output))) {
+			if !strings.HasPrefix(out, fmt.Sprintf("Prompt: %s\nGenerated text: %s\nGenerated text length: %d | Inference time: ", list(w.Prompt), list(w.Output), len(w.Output))) {
 				t.Errorf("%s: %q, want tokens %v", model, out, w.Output)
 			}
 		}
@@ -168,7 +183,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		{2, "nosuch", "--nosuch"},
 		{2, "model", "--model"},
-		{2, "extra", "extra"},
+		{2, "extra", "prompt extra"},
 		{2, "temperature", "--temperature warm"},
 		{2, "top_k", "--top_k 1.5"},
 		{2, "max_num_tokens", "--max_num_tokens=many"},
@@ -186,18 +201,29 @@ func TestRefuses(t *testing.T) {
 		{1, "99999999999999999999", "--tokens 99999999999999999999"},
 		{1, "token 61 60", "--model " + mini + " --tokens 61"},
 		{1, "tokenizer 50257 61", "--model " + mini + " --prompt Hello"},
-		{1, "temperature", "--temperature 0"},
 		{1, "temperature", "--temperature -1"},
 		{1, "temperature NaN", "--temperature nan"},
 		{1, "temperature", "--temperature inf --json"},
 		{1, "top_k", "--top_k -1"},
-		{1, "top_p", "--top_p 0"},
+		{1, "--top_p", "--top_p -0.1"},
+		{1, "--sampler", "--sampler best"},
+		{1, "--ban", "--ban 1,x"},
+		{1, "token 50304", "--ban 50304"},
+		{1, "official min_p", "--sampler official --min_p 0.1"},
+		{1, "--logprobs --json", "--logprobs 1"},
+		{1, "--logprobs", "--logprobs -2 --json"},
+		{1, "--quiet --json", "--quiet --json"},
+		{1, "--chat", "--system x"},
+		{1, "--think", "--chat --think maybe --prompt x"},
+		{1, "--chat empty", "--chat --prompt="},
+		{1, "--stop", "--stop \\xz"},
+		{2, "twice", "one --prompt two"},
 		{1, "top_p", "--top_p 1.01"},
 		{1, "top_p", "--top_p nan"},
 		{1, "min_p", "--min_p 1"},
 		{1, "repetition", "--repetition_penalty 0"},
 		{1, "decay", "--penalty_decay 2"},
-		{1, "tokens -1", "--max_num_tokens -1"},
+		{1, "--max_num_tokens -1", "--max_num_tokens -1"},
 		{1, "--num_samples 0", "--num_samples 0"},
 		{1, "nokernel", "--kernel nokernel"},
 		{1, "--weights int3", "--weights int3"},
@@ -216,6 +242,8 @@ func TestRefuses(t *testing.T) {
 		{1, missing, "--save_state " + missing + "/x --max_num_tokens 1"},
 		{1, "--save_state", "--save_state x --num_samples 2"},
 		{1, mini + " state", "--load_state " + mini},
+		{1, "--save_state mini.pt read", "--model " + mini + " --tokens 1 --save_state " + mini},
+		{1, "context full 9 8 --when_full", "--model " + tiny + " --tokens 1,2,3,4,5,6,7,8,9 --when_full error"},
 		{1, "wrong_shape.pt transformer.h.1.cmix.value.weight [16 47] [16 48]", "--model ../../checkpoint/testdata/hostile/wrong_shape.pt --tokens 1"},
 		{1, "nan.pt transformer.ln_f.weight NaN", "--model ../../checkpoint/testdata/hostile/nan.pt --tokens 1"},
 	} {
@@ -242,7 +270,7 @@ func TestSamples(t *testing.T) {
 		}
 	}
 	text := clitest.Succeed(t, "--prompt", "One day", "--max_num_tokens", "8", "--seed", "3", "--num_samples", "3")
-	if n := strings.Count(text, "\nInference time: "); n != 3 || !strings.Contains(text, all.Samples[2].Text) {
+	if n := strings.Count(text, "| Inference time: "); n != 3 || !strings.Contains(text, all.Samples[2].Text) {
 		t.Errorf("%q", text)
 	}
 }
@@ -278,7 +306,7 @@ func TestState(t *testing.T) {
 		t.Fatal(err)
 	}
 	clitest.Refuse(t, 1, []string{"not a regular file"}, "--save_state", dir)
-	clitest.Refuse(t, 1, []string{"temperature"}, "--save_state", state, "--temperature", "0")
+	clitest.Refuse(t, 1, []string{"temperature"}, "--save_state", state, "--temperature", "-1")
 	after, err := os.ReadFile(state)
 	if err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the saved state has changed: %v", err)
@@ -363,36 +391,148 @@ func TestCharacters(t *testing.T) {
 	clitest.Refuse(t, 1, []string{"☃"}, "--model", filepath.Join(dir, "m.pt"), "--prompt", "a ☃")
 }
 
-// TestInterrupt ends a long generation: the text so far and the report are there, or with --json
-// nothing, and one line says why.
+// TestInterrupt ends a long generation by Ctrl-C and SIGTERM: the text so far and the report are there,
+// with --json as one object, one line says why, and no file is left.
 func TestInterrupt(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process can't send Ctrl-C there")
 	}
-	for _, args := range [][]string{{}, {"--json"}} {
-		c := clitest.Command(t, append(args, "--prompt", "One day", "--max_num_tokens", "1000000", "--stop_at_end=false")...)
+	for i, args := range [][]string{{}, {"--json"}} {
+		dir := t.TempDir()
+		c := clitest.Command(t, append(args, "--prompt", "One day", "--max_num_tokens", "1000000", "--stop_at_end=false", "--save_state", filepath.Join(dir, "state"))...)
 		var stdout, stderr bytes.Buffer
 		c.Stdout, c.Stderr = &stdout, &stderr
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(700 * time.Millisecond)
-		if err := c.Process.Signal(os.Interrupt); err != nil {
+		if err := c.Process.Signal([]os.Signal{os.Interrupt, syscall.SIGTERM}[i]); err != nil {
 			t.Fatal(err)
 		}
 		c.Wait()
 		if c.ProcessState.ExitCode() != 1 || stderr.String() != "error: interrupted\n" {
 			t.Errorf("%v: %v, stderr %q", args, c.ProcessState, stderr.String())
 		}
-		switch out := stdout.String(); {
-		case len(args) > 0:
-			if out != "" {
+		files, err := filepath.Glob(filepath.Join(dir, "*.tmp"))
+		if err != nil || len(files) > 0 {
+			t.Errorf("files left: %v, %v", files, err)
+		}
+		out := stdout.String()
+		if out == "" { // it came while the model was being opened
+			continue
+		}
+		if len(args) > 0 {
+			var r result
+			if err := json.Unmarshal([]byte(out), &r); err != nil || r.FinishReason != "interrupted" || r.Text == "" || len(r.Tokens) == 0 {
 				t.Errorf("%v: stdout %q", args, out)
 			}
-		case out == "": // it came while the model was being opened
-		case !strings.HasPrefix(out, "One day") || !strings.Contains(out, "\nInference time: ") || !utf8.ValidString(out):
+		} else if !strings.HasPrefix(out, "Prompt: One day\nGenerated text: One day") || !strings.Contains(out, " | Inference time: ") || !utf8.ValidString(out) {
 			t.Errorf("stdout %q", out)
 		}
+	}
+}
+
+// tiny is a model of 8 positions.
+var tiny = func() string {
+	path := filepath.Join(os.TempDir(), "microrwkv_tiny_test.safetensors")
+	m, err := rwkv.Random(rwkv.Config{Kind: rwkv.X051a, BlockSize: 8, VocabSize: 50304, NumLayers: 1, NumHeads: 1, EmbedDim: 4}, tensor.BF16, 1)
+	if err == nil {
+		err = m.Save(path)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return path
+}()
+
+// TestFull warns of a long prompt, and says with --when_full error what was there when the context was full.
+func TestFull(t *testing.T) {
+	r := clitest.Run(t, "--model", tiny, "--tokens", "1,2,3,4,5,6,7,8,9,10", "--max_num_tokens", "2", "--seed", "1")
+	if r.Status != 0 || !strings.Contains(r.Stderr, "warning: ") || !strings.Contains(r.Stderr, "10 tokens") || !strings.Contains(r.Stderr, "newest 8") {
+		t.Errorf("%+v", r)
+	}
+	r = clitest.Run(t, "--model", tiny, "--tokens", "1,2,3,4,5", "--max_num_tokens", "20", "--when_full", "error", "--json")
+	var got result
+	if err := json.Unmarshal([]byte(r.Stdout), &got); err != nil || got.FinishReason != "full" || len(got.Tokens) != 4 || r.Status != 1 || !strings.Contains(r.Stderr, "full") {
+		t.Errorf("%+v: %v", r, err)
+	}
+}
+
+// TestReasons tells why texts end.
+func TestReasons(t *testing.T) {
+	whole := generate(t, "--prompt", "One day", "--top_k", "1", "--max_num_tokens", "30")
+	for want, args := range map[rwkv.Reason][]string{
+		"length": {"--prompt", "One day", "--max_num_tokens", "3"},
+		"stop":   {"--prompt", "One day", "--top_k", "1", "--stop", whole.Text[5:9]},
+		"end":    {"--prompt", "They were happy.", "--top_k", "1", "--max_num_tokens", "12"},
+	} {
+		if r := generate(t, args...); r.FinishReason != want {
+			t.Errorf("%q: %s, want %s", args, r.FinishReason, want)
+		}
+	}
+	r := generate(t, "--prompt", "One day", "--temperature", "0", "--max_num_tokens", "5", "--logprobs", "2")
+	if len(r.LogProbs) != 5 || len(r.LogProbs[4].Top) != 2 || r.LogProbs[4].Top[0].Token != r.Tokens[4] || *r.LogProbs[4].LogProb != *r.LogProbs[4].Top[0].LogProb ||
+		!(*r.LogProbs[4].Top[1].LogProb < *r.LogProbs[4].Top[0].LogProb) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestStopStringLeavesNothing: tokens and the saved state end where the text does.
+func TestStopStringLeavesNothing(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	greedy := []string{"--top_k", "1", "--max_num_tokens", "30"}
+	whole := generate(t, append(greedy, "--prompt", "One day")...)
+	at := strings.Index(whole.Text, " mom. They") // where a token ends
+	r := generate(t, append(greedy, "--prompt", "One day", "--stop", " mom. They", "--save_state", state)...)
+	tok, err := tokenizer.Open("gpt2")
+	if err != nil || at < 0 || r.Text != whole.Text[:at] || tok.Decode(r.Tokens) != r.Text {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if on := generate(t, "--load_state", state, "--top_k", "1", "--max_num_tokens", "3"); !strings.HasPrefix(whole.Text[at:], on.Text[:3]) {
+		t.Errorf("it goes on with %q, not %q", on.Text, whole.Text[at:])
+	}
+}
+
+// TestStdin takes the prompt from a pipe, without the flag and from FILE:-.
+func TestStdin(t *testing.T) {
+	want := generate(t, "--prompt", "One day", "--seed", "3", "--max_num_tokens", "4")
+	run := func(in string, args ...string) result {
+		t.Helper()
+		c := clitest.Command(t, append(args, "--json", "--seed", "3", "--max_num_tokens", "4")...)
+		c.Stdin = strings.NewReader(in)
+		r := clitest.Wait(t, c)
+		var got result
+		if err := json.Unmarshal([]byte(r.Stdout), &got); err != nil {
+			t.Fatalf("%q: %+v", args, r)
+		}
+		return got
+	}
+	for in, args := range map[string][]string{
+		"One day": nil, "One day\n": nil, "One day\r\n": {}, "ignored": {"One day"}, "": {"--prompt", "One day"},
+	} {
+		if got := run(in, args...); got.Prompt != "One day" || got.Text != want.Text {
+			t.Errorf("%q, %q: %+v", in, args, got)
+		}
+	}
+	for prompt, got := range map[string]result{
+		"\n":        run(""),
+		"One day\n": run("One day\r\n", "--prompt", "FILE:-"),
+		"a\r\n":     run("a\r\n", "--binary"),
+		"a\tb":      run("", "--prompt", `a\tb`, "--escapes"),
+		`a\tb`:      run("", "--prompt", `a\tb`),
+	} {
+		if got.Prompt != prompt {
+			t.Errorf("prompt %q, want %q", got.Prompt, prompt)
+		}
+	}
+	r := clitest.Run(t, "One day", "--quiet", "--max_num_tokens", "4", "--seed", "3")
+	if r.Stdout != want.Text+"\n" || !strings.HasPrefix(r.Stderr, "Generated text length: ") {
+		t.Errorf("--quiet: %+v", r)
+	}
+	if r := clitest.Run(t, "One day", "--max_num_tokens", "4"); !strings.HasPrefix(r.Stderr, "seed ") {
+		t.Errorf("without a seed: %+v", r)
+	} else if again := clitest.Run(t, "One day", "--max_num_tokens", "4", "--seed", strings.TrimSpace(strings.TrimPrefix(r.Stderr, "seed "))); again.Stdout[:40] != r.Stdout[:40] {
+		t.Errorf("%q, again %q", r.Stdout, again.Stdout)
 	}
 }
 

@@ -3,37 +3,25 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"microrwkv/examples/internal/cli"
 	"microrwkv/rwkv"
+	"microrwkv/rwkv/chat"
 	"microrwkv/tensor"
 	"microrwkv/tokenizer"
 )
 
-// result is what --json prints.
-type result struct {
-	Kind            rwkv.Kind `json:"kind"`
-	Prompt          string    `json:"prompt"`
-	Text            string    `json:"text"` // generated only, as Tokens; both it and Prompt are empty with --tokens
-	PromptTokens    []int     `json:"prompt_tokens"`
-	Tokens          []int     `json:"tokens"`
-	Seconds         float64   `json:"seconds"`
-	TokensPerSecond float64   `json:"tokens_per_second"`
-}
-
 func run(ctx context.Context, s *settings, stdout io.Writer) error {
 	if s.listKernels {
 		for _, k := range tensor.Kernels() {
-			fmt.Fprintln(stdout, k)
+			if _, err := fmt.Fprintln(stdout, k); err != nil {
+				return err
+			}
 		}
 		return nil
 	}
@@ -48,43 +36,71 @@ func run(ctx context.Context, s *settings, stdout io.Writer) error {
 		return err
 	}
 	defer m.Close()
+	if s.saveState != "" { // whether that is possible shows before anything is printed
+		path, err := s.ModelFlags.Path()
+		if err != nil {
+			return err
+		}
+		if err := cli.CheckOutput("--save_state", s.saveState, path); err != nil {
+			return err
+		}
+	}
 	g := &generator{settings: s, model: m, out: bufio.NewWriter(stdout), opts: opts, bar: cli.NewCountBar("generating")}
-	if err := g.start(); err != nil {
+	if err := g.load(); err != nil {
 		return err
 	}
 	stop()
-	if s.saveState != "" { // whether that is possible shows before anything is printed
+	if s.saveState != "" {
 		if g.file, err = cli.Create(s.saveState); err != nil {
 			return err
 		}
 		defer g.file.Discard()
 	}
-
 	defer g.bar.Finish()
 	var results []*result
 	for i := range s.samples {
-		r, err := g.sample(ctx, uint64(s.seed)+uint64(i))
+		r, err := g.sample(ctx, s.Seed+uint64(i))
+		if r != nil {
+			results = append(results, r)
+		}
 		if err != nil {
+			if s.json && len(results) > 0 { // what there is
+				err = errors.Join(g.encode(results), err)
+			}
 			return err
 		}
-		results = append(results, r)
 	}
 	if s.json {
 		g.bar.Finish()
-		if err := g.encode(results); err != nil {
-			return err
-		}
+		return g.encode(results)
 	}
-	return g.out.Flush()
+	if !s.SeedGiven() && s.Temperature > 0 && s.TopK != 1 {
+		fmt.Fprintf(os.Stderr, "seed %d\n", s.Seed)
+	}
+	return nil
 }
+
+// fullRules are the values of --when_full.
+var fullRules = map[string]rwkv.FullRule{"recompute": rwkv.Recompute, "half": rwkv.KeepHalf, "error": rwkv.Refuse}
 
 // options checks the flags and turns them into options, all but the seed.
 func (s *settings) options() ([]rwkv.Option, error) {
-	if s.samples < 1 {
+	switch {
+	case s.samples < 1:
 		return nil, fmt.Errorf("--num_samples %d: want 1 or more", s.samples)
-	}
-	if s.saveState != "" && s.samples > 1 {
+	case s.saveState != "" && s.samples > 1:
 		return nil, errors.New("--save_state goes with one sample")
+	case s.json && s.quiet:
+		return nil, errors.New("--json and --quiet: give one of them")
+	case s.given["logprobs"] && !s.json:
+		return nil, errors.New("--logprobs goes with --json")
+	case s.given["logprobs"] && s.logProbs < 0:
+		return nil, fmt.Errorf("--logprobs %d: want 0 or more", s.logProbs)
+	}
+	for _, name := range []string{"system", "think"} {
+		if s.given[name] && !s.chat {
+			return nil, fmt.Errorf("--%s goes with --chat", name)
+		}
 	}
 	if s.given["tokens"] {
 		for _, name := range []string{"prompt", "tokenizer", "stop", "chat", "special"} {
@@ -93,24 +109,17 @@ func (s *settings) options() ([]rwkv.Option, error) {
 			}
 		}
 	}
-	if s.chat {
-		s.stop = append(s.stop, cli.EndOfTurn)
+	opts, err := s.SamplingFlags.Options()
+	if err != nil {
+		return nil, err
 	}
-	opts := []rwkv.Option{
-		rwkv.MaxTokens(s.maxTokens), rwkv.Temperature(s.temperature), rwkv.TopK(s.topK), rwkv.TopP(s.topP), rwkv.MinP(s.minP),
-		rwkv.RepetitionPenalty(s.repetition), rwkv.PresencePenalty(s.presence), rwkv.FrequencyPenalty(s.frequency), rwkv.PenaltyDecay(s.penaltyDecay),
-		rwkv.StopAtEnd(s.stopAtEnd), rwkv.StopStrings(s.stop...),
-	}
-	switch s.whenFull {
-	case "":
-	case "recompute":
-		opts = append(opts, rwkv.WhenFull(rwkv.Recompute))
-	case "half":
-		opts = append(opts, rwkv.WhenFull(rwkv.KeepHalf))
-	case "error":
-		opts = append(opts, rwkv.WhenFull(rwkv.Refuse))
-	default:
-		return nil, fmt.Errorf("--when_full %q: want recompute, half or error", s.whenFull)
+	opts = append(opts, rwkv.StopAtEnd(s.stopAtEnd), rwkv.TopLogProbs(max(s.logProbs, 0)))
+	if s.whenFull != "" {
+		rule, ok := fullRules[s.whenFull]
+		if !ok {
+			return nil, fmt.Errorf("--when_full %q: want recompute, half or error", s.whenFull)
+		}
+		opts = append(opts, rwkv.WhenFull(rule))
 	}
 	return opts, rwkv.CheckOptions(opts...)
 }
@@ -124,41 +133,39 @@ type generator struct {
 	opts   []rwkv.Option
 	prompt string
 	ids    []int       // of the prompt
-	begin  *rwkv.State // after the prompt: what each sample begins with
+	begin  *rwkv.State // what each sample begins with: after the prompt, once it is read
 	clock  time.Time   // when the work on the next sample began
 	file   *cli.File   // of --save_state
 	bar    *cli.Bar
 }
 
-// start makes the state that has seen the prompt, after what a saved state has seen.
-func (g *generator) start() error {
-	s := g.model.NewState()
+// load reads the saved state and the prompt.
+func (g *generator) load() error {
+	g.begin = g.model.NewState()
 	if g.loadState != "" {
-		b, err := os.ReadFile(g.loadState)
-		if err != nil {
+		if err := cli.LoadState(g.begin, g.loadState); err != nil {
 			return err
-		}
-		if err := s.UnmarshalBinary(b); err != nil {
-			return fmt.Errorf("%s: %w", g.loadState, err)
 		}
 	}
 	var err error
 	if g.given["tokens"] {
 		err = g.readTokens()
 	} else {
-		err = g.readPrompt(s.Len() == 0)
+		err = g.readPrompt(g.begin.Len() == 0)
 	}
 	if err != nil {
 		return err
 	}
-	if s.Len()+len(g.ids) == 0 {
+	if g.begin.Len()+len(g.ids) == 0 {
 		return errors.New("the prompt is empty")
 	}
-	if g.model.Config().BlockSize == 0 {
-		g.opts = append(g.opts, rwkv.Seen(g.ids...)) // of which the state keeps no list
+	if n := g.model.Config().BlockSize; n > 0 && len(g.ids) > n {
+		if g.whenFull == "error" {
+			return fmt.Errorf("--when_full error: %w: the prompt has %d tokens, and %d have room", rwkv.ErrFull, len(g.ids), n)
+		}
+		cli.Warn("the prompt has %d tokens; the model sees the newest %d (block_size)", len(g.ids), n)
 	}
-	g.begin, g.clock = s, time.Now()
-	return s.Prompt(g.ids, g.opts...)
+	return g.model.CheckOptions(g.opts...)
 }
 
 // readTokens parses --tokens.
@@ -174,133 +181,82 @@ func (g *generator) readTokens() (err error) {
 	return g.model.CheckIDs(g.ids)
 }
 
-// readPrompt encodes the prompt.
+// readPrompt encodes the prompt: what was given, else what is piped, else the default, which nothing
+// is after a saved state.
 func (g *generator) readPrompt(first bool) (err error) {
-	if !first && !g.given["prompt"] {
-		g.settings.prompt = ""
+	text := g.settings.prompt
+	if g.given["prompt"] {
+		if text, err = cli.Text(text, g.binary); err != nil {
+			return err
+		}
+	} else {
+		if !first {
+			text = ""
+		} else if piped, err := cli.Piped(g.binary); err != nil {
+			return fmt.Errorf("stdin: %w", err)
+		} else if piped != "" {
+			text = piped
+		}
 	}
-	if g.prompt, err = cli.Text(g.settings.prompt); err != nil {
-		return err
-	}
-	if g.chat {
-		g.prompt = cli.Turn(g.prompt, first)
+	if g.escapes {
+		if text, err = cli.Unescape(text); err != nil {
+			return fmt.Errorf("--prompt: %w", err)
+		}
 	}
 	if g.tok, err = cli.Tokenizer(g.tokenizer, g.model); err != nil {
 		return err
 	}
-	g.ids, err = cli.Encode(g.tok, g.model, g.prompt, g.special)
-	g.prompt = strings.ToValidUTF8(g.prompt, "\ufffd") // to be shown
-	return err
-}
-
-// sample generates one text and prints it, streaming unless --json is set.
-func (g *generator) sample(ctx context.Context, seed uint64) (*result, error) {
-	r := &result{Kind: g.model.Config().Kind, Prompt: g.prompt, PromptTokens: g.ids, Tokens: []int{}}
-	if r.PromptTokens == nil {
-		r.PromptTokens = []int{}
-	}
-	state := g.begin
-	if g.samples > 1 {
-		state = state.Clone()
-	}
-	opts := append(g.opts[:len(g.opts):len(g.opts)], rwkv.Seed(seed), rwkv.OnToken(func(t rwkv.Token) {
-		r.Tokens = append(r.Tokens, t.ID)
-		if g.json {
-			g.bar.Set(int64(len(r.Tokens)), int64(g.maxTokens))
-		}
-	}))
-	if g.file == nil {
-		opts = append(opts, rwkv.Discard())
-	}
-	err := g.stream(ctx, state, r, opts)
-	interrupted := errors.Is(err, context.Canceled)
-	if err != nil && !interrupted {
-		return nil, err
-	}
-	r.Seconds = time.Since(g.clock).Seconds()
-	g.clock = time.Now()
-	if r.Seconds > 0 {
-		r.TokensPerSecond = float64(len(r.Tokens)) / r.Seconds
-	}
-	if !g.json {
-		if err := g.report(r); err != nil {
-			return nil, err
+	parts := []string{text}
+	if g.chat {
+		if parts, err = g.conversation(text, first); err != nil {
+			return err
 		}
 	}
-	if g.file != nil {
-		b, err := state.MarshalBinary()
-		if err != nil {
-			return nil, err
-		}
-		if err := g.file.Write(b); err != nil {
-			return nil, err
-		}
-	}
-	if interrupted {
-		return nil, cli.ErrInterrupted
-	}
-	return r, nil
-}
-
-// stream generates r's tokens and its text, and shows them as they come.
-func (g *generator) stream(ctx context.Context, state *rwkv.State, r *result, opts []rwkv.Option) error {
-	if g.tok == nil {
-		for t, err := range state.GenerateTokens(ctx, opts...) {
-			if err != nil {
-				return err
-			}
-			id := strconv.Itoa(t.ID)
-			if len(r.Tokens) > 1 {
-				id = "," + id
-			}
-			if err := g.show(id); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := g.show(g.prompt); err != nil {
-		return err
-	}
-	for piece, err := range state.Generate(ctx, g.tok, opts...) {
+	for _, part := range parts {
+		ids, err := cli.Encode(g.tok, g.model, part, g.special)
 		if err != nil {
 			return err
 		}
-		r.Text += piece
-		if err := g.show(piece); err != nil {
-			return err
-		}
+		g.prompt += part
+		g.ids = append(g.ids, ids...)
 	}
 	return nil
 }
 
-// show prints text at once, unless --json is set.
-func (g *generator) show(text string) error {
-	if g.json {
-		return nil
+// conversation returns the parts of the prompt that asks for an answer to a message.
+func (g *generator) conversation(message string, first bool) ([]string, error) {
+	if chat.Clean(message) == "" {
+		return nil, errors.New("--chat: the prompt is empty")
 	}
-	g.out.WriteString(text)
-	return g.out.Flush()
+	template, err := chat.Named("auto", g.model.Config().Kind)
+	if err != nil {
+		return nil, err
+	}
+	if !template.Trained {
+		template = chat.G1
+	}
+	g.opts = append(g.opts, rwkv.StopStrings(template.Stops...))
+	var messages []chat.Message
+	if g.system != "" {
+		messages = append(messages, chat.Message{Role: chat.System, Content: g.system})
+	}
+	parts, err := template.Prompt(append(messages, chat.Message{Role: chat.User, Content: message}), chat.Options{Think: chat.Think(g.think)})
+	if err != nil {
+		return nil, fmt.Errorf("--%w", err)
+	}
+	if !first {
+		parts = append([]string{chat.Join}, parts...)
+	}
+	return parts, nil
 }
 
-// report prints what the published program prints after a text.
-func (g *generator) report(r *result) error {
-	if g.tok == nil {
-		fmt.Fprintf(g.out, "\n\nPrompt: %v\nGenerated tokens: %d\n", r.PromptTokens, len(r.Tokens))
-	} else {
-		text := r.Prompt + r.Text
-		fmt.Fprintf(g.out, "\n\nPrompt: %s\nGenerated text: %s\nGenerated text length: %d\n", r.Prompt, text, utf8.RuneCountInString(text))
+// read lets the state read the prompt, before the first sample.
+func (g *generator) read(ctx context.Context) error {
+	bar := cli.NewCountBar("reading the prompt")
+	defer bar.Finish()
+	opts := g.opts
+	if len(g.ids) > 512 { // shorter ones take no time
+		opts = append(opts[:len(opts):len(opts)], rwkv.PromptProgress(func(done, total int) { bar.Set(int64(done), int64(total)) }))
 	}
-	fmt.Fprintf(g.out, "Inference time: %.2f s (%.1f tokens/s)\n", r.Seconds, r.TokensPerSecond)
-	return g.out.Flush()
-}
-
-// encode prints the results as one JSON object.
-func (g *generator) encode(results []*result) error {
-	enc := json.NewEncoder(g.out)
-	enc.SetEscapeHTML(false)
-	if len(results) == 1 {
-		return enc.Encode(results[0])
-	}
-	return enc.Encode(map[string]any{"samples": results})
+	return g.begin.PromptContext(ctx, g.ids, opts...)
 }

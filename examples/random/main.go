@@ -37,7 +37,11 @@ func main() {
 	fs.IntVar(&shape.BlockSize, "block_size", 0, "positions")
 	dtype := fs.String("dtype", "bf16", "bf16 or f32")
 	seed := fs.Uint64("seed", 1, "seed of the weights")
+	force := fs.Bool("force", false, "replace a file that is there already")
 	cli.Parse(fs, os.Args[1:], "OUT")
+	if err := cli.CheckNew(fs.Arg(0), *force); err != nil {
+		cli.Fail(err)
+	}
 	if err := run(fs.Arg(0), *size, rwkv.Kind(*kind), shape, *dtype, *seed); err != nil {
 		cli.Fail(err)
 	}

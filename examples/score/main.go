@@ -24,22 +24,33 @@ type result struct {
 	AuxLossPerBlock []float64 `json:"aux_loss_per_block"`
 	Perplexity      *float64  `json:"perplexity"`
 	LastLogits      []float32 `json:"last_logits"`
+	Hidden          []float32 `json:"hidden,omitempty"`
+}
+
+// settings are the flags.
+type settings struct {
+	cli.ModelFlags
+	tokens, targets, text, tokenizer string
+	allLogits                        string
+	hidden, binary                   bool
 }
 
 func main() {
-	var model cli.ModelFlags
+	var s settings
 	fs := flag.NewFlagSet("score", flag.ContinueOnError)
-	model.Register(fs)
-	tokens := fs.String("tokens", "", "token `ids`, separated by commas")
-	targets := fs.String("targets", "", "the `ids` that should follow each of them, -1 to ignore one (default: the next token)")
-	text := fs.String("text", "", "score the text of this `file`")
-	tok := fs.String("tokenizer", "", cli.TokenizerUsage)
-	all := fs.String("all_logits", "", "write all logits [T, V] to this .safetensors `file`, as \"logits\"")
+	s.ModelFlags.Register(fs)
+	fs.StringVar(&s.tokens, "tokens", "", "token `ids`, separated by commas")
+	fs.StringVar(&s.targets, "targets", "", "the `ids` that should follow each of them, -1 to ignore one (default: the next token)")
+	fs.StringVar(&s.text, "text", "", "score the text of this `file`, - for stdin")
+	fs.BoolVar(&s.binary, "binary", false, "read the text as it is (default: with the ends of lines as \\n)")
+	fs.StringVar(&s.tokenizer, "tokenizer", "", cli.TokenizerUsage)
+	fs.StringVar(&s.allLogits, "all_logits", "", "write all logits [T, V] to this .safetensors `file`, as \"logits\"")
+	fs.BoolVar(&s.hidden, "hidden", false, "print the last hidden row too, which the head makes the logits of: an embedding of the sequence")
 	fs.Bool("json", true, "print JSON, which this program always does")
 	cli.Parse(fs, os.Args[1:])
 
 	cli.FailWhenDone(cli.Interruptible())
-	r, err := run(&model, *tokens, *targets, *text, *tok, *all)
+	r, err := run(&s)
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(r)
 	}
@@ -48,29 +59,38 @@ func main() {
 	}
 }
 
-func run(model *cli.ModelFlags, tokens, targets, text, tok, all string) (*result, error) {
-	if (tokens == "") == (text == "") {
+func run(f *settings) (*result, error) {
+	if (f.tokens == "") == (f.text == "") {
 		return nil, errors.New("give --tokens or --text")
 	}
-	if targets != "" && text != "" {
+	if f.targets != "" && f.text != "" {
 		return nil, errors.New("--targets goes with --tokens")
 	}
-	m, err := model.Open()
+	path, err := f.Path()
+	if err != nil {
+		return nil, err
+	}
+	if f.allLogits != "" {
+		if err := cli.CheckOutput("--all_logits", f.allLogits, path, f.text); err != nil {
+			return nil, err
+		}
+	}
+	m, err := f.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer m.Close()
 	var ids, want []int
-	if tokens != "" {
-		ids, err = cli.IDs(tokens)
+	if f.tokens != "" {
+		ids, err = cli.IDs(f.tokens)
 	} else {
-		ids, err = encodeFile(m, text, tok)
+		ids, err = encodeFile(m, f)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if targets != "" {
-		if want, err = cli.IDs(targets); err != nil {
+	if f.targets != "" {
+		if want, err = cli.IDs(f.targets); err != nil {
 			return nil, err
 		}
 	}
@@ -78,34 +98,45 @@ func run(model *cli.ModelFlags, tokens, targets, text, tok, all string) (*result
 	if err != nil {
 		return nil, err
 	}
-	if all != "" {
+	for i, l := range s.LastLogits {
+		if l-l != 0 {
+			return nil, fmt.Errorf("the logit of token %d after the last position is %v: the weights make no finite logits", i, l)
+		}
+	}
+	r := &result{m.Config().Kind, finite(s.Loss), append([]float64{}, s.AuxLoss...), finite(s.Perplexity), s.LastLogits, nil}
+	if f.hidden {
+		if r.Hidden, err = m.Hidden(ids); err != nil {
+			return nil, err
+		}
+	}
+	if f.allLogits != "" {
 		logits, err := m.Forward(ids)
 		if err != nil {
 			return nil, err
 		}
-		if err := checkpoint.WriteSafetensors(all, []checkpoint.Named{{Name: "logits", Tensor: logits.Weight()}}, nil); err != nil {
+		if err := checkpoint.WriteSafetensors(f.allLogits, []checkpoint.Named{{Name: "logits", Tensor: logits.Weight()}}, nil); err != nil {
 			return nil, err
 		}
 	}
-	return &result{m.Config().Kind, finite(s.Loss), append([]float64{}, s.AuxLoss...), finite(s.Perplexity), s.LastLogits}, nil
+	return r, nil
 }
 
-// encodeFile returns the ids of a file's text.
-func encodeFile(m *rwkv.Model, path, name string) ([]int, error) {
-	b, err := os.ReadFile(path)
+// encodeFile returns the ids of --text's file.
+func encodeFile(m *rwkv.Model, f *settings) ([]int, error) {
+	text, err := cli.ReadText(f.text, f.binary)
 	if err != nil {
 		return nil, err
 	}
-	t, err := cli.Tokenizer(name, m)
+	t, err := cli.Tokenizer(f.tokenizer, m)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := cli.Encode(t, m, string(b), false)
+	ids, err := cli.Encode(t, m, text, false)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", f.text, err)
 	}
 	if len(ids) == 0 {
-		return nil, fmt.Errorf("%s: no text", path)
+		return nil, fmt.Errorf("%s: no text", f.text)
 	}
 	return ids, nil
 }

@@ -30,8 +30,12 @@ func (b *Bar) Set(done, total int64) {
 		if !term.IsTerminal(int(os.Stderr.Fd())) {
 			return
 		}
-		b.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(b.title),
-			progressbar.OptionShowBytes(b.bytes), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30))
+		options := []progressbar.Option{progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription(b.title),
+			progressbar.OptionClearOnFinish(), progressbar.OptionSetWidth(30), progressbar.OptionSetElapsedTime(true), progressbar.OptionSetPredictTime(true)}
+		if !b.bytes { // a rate of bytes would begin with nonsense: much of a file may be in memory
+			options = append(options, progressbar.OptionShowCount())
+		}
+		b.bar = progressbar.NewOptions64(total, options...)
 	}
 	onScreen.Store(b)
 	b.bar.Set64(done)

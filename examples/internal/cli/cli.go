@@ -8,25 +8,29 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"strconv"
 	"strings"
-	"time"
+	"syscall"
 )
 
 // Parse parses args, which must leave the operands that are named. Wrong flags end the program
 // with status 2, --help with 0.
 func Parse(fs *flag.FlagSet, args []string, operands ...string) {
+	rest := ParseOptional(fs, args, operands...)
+	if n := len(rest); n < len(operands) {
+		Usage(fs, "missing argument %s", operands[n])
+	}
+}
+
+// ParseOptional is Parse for operands that needn't be there. It returns those that are.
+func ParseOptional(fs *flag.FlagSet, args []string, operands ...string) []string {
 	fs.Usage = func() {}
 	fs.SetOutput(io.Discard)
 	flags, rest := reorder(fs, args)
 	err := fs.Parse(append(flags, rest...))
-	if n := fs.NArg(); err == nil && n > len(operands) {
-		err = fmt.Errorf("unexpected argument %q", fs.Arg(len(operands)))
-	} else if err == nil && n < len(operands) {
-		err = fmt.Errorf("missing argument %s", operands[n])
-	}
 	if errors.Is(err, flag.ErrHelp) {
 		fs.SetOutput(os.Stdout)
 		fmt.Println("usage:", strings.Join(append([]string{fs.Name(), "[flags]"}, operands...), " "))
@@ -34,9 +38,18 @@ func Parse(fs *flag.FlagSet, args []string, operands ...string) {
 		os.Exit(0)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v (--help lists the flags)\n", fs.Name(), err)
-		os.Exit(2)
+		Usage(fs, "%w", err)
 	}
+	if fs.NArg() > len(operands) {
+		Usage(fs, "unexpected argument %q", fs.Arg(len(operands)))
+	}
+	return fs.Args()
+}
+
+// Usage ends the program with status 2 and one line that says what is wrong with its arguments.
+func Usage(fs *flag.FlagSet, format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s: %s (--help lists the flags)\n", fs.Name(), QuoteLines(fmt.Errorf(format, args...).Error()))
+	os.Exit(2)
 }
 
 // Given returns the names of the flags that were set.
@@ -78,17 +91,31 @@ func Fail(err error) {
 	if b := onScreen.Load(); b != nil {
 		b.Finish()
 	}
-	fmt.Fprintln(os.Stderr, "error:", strings.NewReplacer("\n", "; ", "\r", " ").Replace(err.Error()))
+	discardAll()
+	fmt.Fprintln(os.Stderr, "error:", strings.ReplaceAll(QuoteLines(strings.ReplaceAll(err.Error(), "\r", " ")), "\n", "; "))
 	os.Exit(1)
+}
+
+// Warn prints a line on stderr.
+func Warn(format string, args ...any) {
+	fmt.Fprintln(os.Stderr, "warning:", strings.ReplaceAll(QuoteLines(fmt.Sprintf(format, args...)), "\n", "; "))
 }
 
 // ErrInterrupted is how a program fails that Ctrl-C ended.
 var ErrInterrupted = errors.New("interrupted")
 
-// Interruptible returns a context that the first Ctrl-C ends. A second one ends the program.
+// Interruptible returns a context that the first Ctrl-C or SIGTERM ends. A second one ends the program.
 func Interruptible() context.Context {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() {
+		stop()
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		go func() {
+			<-again
+			Fail(ErrInterrupted)
+		}()
+	})
 	return ctx
 }
 
@@ -116,8 +143,8 @@ type Seed uint64
 
 // Register adds the flag to fs. Its default is another one each time.
 func (s *Seed) Register(fs *flag.FlagSet) {
-	*s = Seed(time.Now().UnixNano())
-	fs.Var(s, "seed", "seed of what is sampled, a `number` from 0 (default: the time)")
+	*s = Seed(rand.Uint32())
+	fs.Var(s, "seed", "seed of what is sampled, a `number` from 0 (default: another one each time)")
 }
 
 // String is empty: the default says nothing.

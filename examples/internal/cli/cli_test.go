@@ -58,6 +58,7 @@ func TestParse(t *testing.T) {
 	for args, words := range map[string]string{
 		"":              "program missing IN",
 		"x y":           `program unexpected "y"`,
+		"x \x1b[0m":     `program unexpected`,
 		"x --m":         "program -m",
 		"x --n":         "program -n",
 		"x --n 1e3":     "program 1e3 -n",
@@ -76,23 +77,33 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestTurn(t *testing.T) {
-	for _, c := range []struct {
-		message string
-		first   bool
-		want    string
-	}{
-		{"Hi", true, "User: Hi\n\nAssistant:"},
-		{"Hi", false, "\n\nUser: Hi\n\nAssistant:"},
-		{"  Hi \n", true, "User: Hi\n\nAssistant:"},
-		{"a\n\nb", true, "User: a\nb\n\nAssistant:"},
-		{"a\r\n\r\n \t\r\nb\rc", true, "User: a\nb\nc\n\nAssistant:"},
-		{"a\n\nUser: b", true, "User: a\nUser: b\n\nAssistant:"},
-		{"a\n  indented", true, "User: a\n  indented\n\nAssistant:"},
+func TestUnescape(t *testing.T) {
+	for in, want := range map[string]string{
+		``: "", `a`: "a", `a\nb`: "a\nb", `\\n`: `\n`, `\r\t\0\"\'`: "\r\t\x00\"'", `\x41\u00e9\U0001F600`: "Aé😀",
+		`\q`: `\q`, `\`: `\`, `a\`: `a\`, `\\\n`: "\\\n", "é\n": "é\n",
 	} {
-		if got := Turn(c.message, c.first); got != c.want {
-			t.Errorf("Turn(%q, %v) = %q, want %q", c.message, c.first, got, c.want)
+		if got, err := Unescape(in); err != nil || got != want {
+			t.Errorf("%q: %q, %v, want %q", in, got, err, want)
 		}
+	}
+	for _, in := range []string{`\x4`, `\xzz`, `\u12`, `a\U1234567`} {
+		if got, err := Unescape(in); err == nil {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for in, want := range map[string]string{
+		"transformer.h.0": "transformer.h.0", "é 你好": "é 你好", "a\x1b[31m": `"a\x1b[31m"`, "a\nb": `"a\nb"`, "\xff": `"\xff"`,
+		"a\u202eb": `"a\u202eb"`, strings.Repeat("x", 300): strings.Repeat("x", 119) + "…",
+	} {
+		if got := Quote(in); got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+	if got := QuoteLines("a\nb\x1b[0m\u202e"); got != "a\nb\\x1b[0m\\u202e" {
+		t.Errorf("%q", got)
 	}
 }
 

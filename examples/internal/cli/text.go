@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -68,37 +69,42 @@ func IDs(list string) ([]int, error) {
 	return ids, nil
 }
 
-// Text returns a text argument: itself, or the text of the file behind "FILE:".
-func Text(arg string) (string, error) {
+// Text returns a text argument: itself, or the text of the file behind "FILE:", of stdin behind
+// "FILE:-".
+func Text(arg string, binary bool) (string, error) {
 	path, ok := strings.CutPrefix(arg, "FILE:")
 	if !ok {
 		return arg, nil
 	}
-	b, err := os.ReadFile(path)
-	return string(b), err
+	return ReadText(path, binary)
 }
 
-// EndOfTurn is what a model in a chat writes after its answer, making up the user's next message.
-const EndOfTurn = "\n\nUser:"
+// ReadText returns the text of a file, of stdin for "-", with the ends of lines as \n unless binary is
+// set.
+func ReadText(path string, binary bool) (string, error) {
+	var b []byte
+	var err error
+	if path == "-" {
+		b, err = io.ReadAll(os.Stdin)
+	} else {
+		b, err = os.ReadFile(path)
+	}
+	text := string(b)
+	if !binary {
+		text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
+	}
+	return text, err
+}
 
-// Turn puts a message into the form that the official RWKV models chat in: no blank lines in it,
-// and no space after the last colon, since that begins the answer's first token. A turn that isn't
-// the first is set off from the one before.
-func Turn(message string, first bool) string {
-	var b strings.Builder
-	if !first {
-		b.WriteString("\n\n")
+// Piped returns the text on stdin, if that is a file or a pipe, and not a terminal.
+func Piped(binary bool) (string, error) {
+	info, err := os.Stdin.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice != 0 {
+		return "", nil
 	}
-	b.WriteString("User: ")
-	message = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.TrimSpace(message))
-	for i, line := range strings.FieldsFunc(message, func(r rune) bool { return r == '\n' }) {
-		if strings.TrimSpace(line) == "" {
-			continue
-		}
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(line)
+	text, err := ReadText("-", binary)
+	if !binary { // as the shell's $(…) does with what a command prints
+		text = strings.TrimSuffix(text, "\n")
 	}
-	return b.String() + "\n\nAssistant:"
+	return text, err
 }
