@@ -59,43 +59,112 @@ func newOptions(opts []Option) *options {
 	return o
 }
 
-// TrimPrefixes returns a tensor's name without the prefixes that wrappers of a module put before
-// it: "_orig_mod." of torch.compile and "module." of DistributedDataParallel, any number of them
-// in any order.
+// wrappers are the parts of names that wrappers of a module put into them, wherever the module is:
+// torch.compile, FullyShardedDataParallel and activation checkpointing.
+var wrappers = []string{"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+// TrimPrefixes returns a tensor's name without what wrappers of a module put into it: "_orig_mod." of
+// torch.compile and its like anywhere, and "module." of DistributedDataParallel at the beginning, any
+// number of them in any order.
 func TrimPrefixes(name string) string {
-	for {
-		rest := strings.TrimPrefix(strings.TrimPrefix(name, "_orig_mod."), "module.")
-		if rest == name {
-			return name
+	parts := strings.Split(name, ".")
+	kept := parts[:0]
+	for i, p := range parts {
+		if last := i == len(parts)-1; !last && (slices.Contains(wrappers, p) || p == "module" && len(kept) == 0) {
+			continue
 		}
-		name = rest
+		kept = append(kept, p)
 	}
+	return strings.Join(kept, ".")
 }
 
-// keyText is a dict's key as text: of integers the decimal digits.
+// maxKeyParts is how many elements of a tuple that is a key are shown.
+const maxKeyParts = 10
+
+// keyText is a dict's key as text: a string itself, anything else as Python writes it.
 func keyText(k any) string {
+	if s, ok := k.(string); ok {
+		return s
+	}
+	return keyRepr(k)
+}
+
+// keyRepr is a dict's key as Python writes it, a string in quotes: different for different keys.
+func keyRepr(k any) string {
 	switch k := k.(type) {
+	case nil:
+		return "None"
 	case string:
-		return k
+		return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(store.Clip(k)) + "'"
 	case int64:
 		return strconv.FormatInt(k, 10)
 	case float64:
 		return strconv.FormatFloat(k, 'g', -1, 64)
 	case bool:
-		return strconv.FormatBool(k)
+		if k {
+			return "True"
+		}
+		return "False"
+	case pickle.Tuple:
+		var list []string
+		for _, x := range k {
+			if len(list) == maxKeyParts {
+				list = append(list, "…")
+				break
+			}
+			list = append(list, store.Clip(keyRepr(x)))
+		}
+		if len(list) == 1 {
+			return "(" + list[0] + ",)"
+		}
+		return "(" + strings.Join(list, ", ") + ")"
+	case torch.Class:
+		return string(k)
+	case torch.Opaque:
+		return string(k)
 	}
 	return describe(k)
 }
 
+// keyTexts returns the keys of a dict as texts, no two of them the same: where that takes it, strings
+// are in quotes, and what is the same even then has a number.
+func keyTexts(d *pickle.Dict) []string {
+	texts := make([]string, len(d.Keys))
+	count := map[string]int{}
+	for i, k := range d.Keys {
+		texts[i] = keyText(k)
+		count[texts[i]]++
+	}
+	taken := map[string]bool{}
+	for i, k := range d.Keys {
+		if count[texts[i]] > 1 {
+			texts[i] = keyRepr(k)
+		}
+		unique := texts[i]
+		for n := 2; taken[unique]; n++ {
+			unique = fmt.Sprintf("%s #%d", texts[i], n)
+		}
+		texts[i] = unique
+		taken[unique] = true
+	}
+	return texts
+}
+
 // keyList names the keys of a dict, for errors.
 func keyList(v any) string {
+	switch v := v.(type) {
+	case pickle.List:
+		return fmt.Sprintf("a list of %d: its keys are numbers from 0", len(v))
+	case pickle.Tuple:
+		return fmt.Sprintf("a tuple of %d: its keys are numbers from 0", len(v))
+	}
 	d, ok := v.(*pickle.Dict)
 	if !ok || len(d.Keys) == 0 {
 		return "no keys"
 	}
 	var list []string
-	for _, k := range d.Keys {
-		list = append(list, strconv.Quote(store.Clip(keyText(k))))
+	for _, k := range keyTexts(d) {
+		list = append(list, strconv.Quote(store.Clip(k)))
 		if len(list) == 10 {
 			list = append(list, "…")
 			break
@@ -142,6 +211,8 @@ func describe(v any) string {
 		return "a bool"
 	case torch.Opaque:
 		return "a " + string(v)
+	case torch.Class:
+		return "the class " + string(v)
 	case DType:
 		return "torch." + store.DTypes[v].Torch
 	}

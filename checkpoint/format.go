@@ -21,11 +21,11 @@ const (
 
 // formats has a row for each format: whether a file's first 512 bytes and its size are those of one,
 // and what opens it. That returns the file's values and its tensors, which are nil if they are
-// among the values.
+// among the values. opaque asks for values of unknown classes to be left out.
 var formats = []struct {
 	name  Format
 	sniff func(head []byte, size int64) bool
-	open  func(src *store.Source) (values any, tensors *pickle.Dict, err error)
+	open  func(src *store.Source, opaque bool) (values any, tensors *pickle.Dict, err error)
 }{
 	{Zip, torch.IsZip, torch.OpenZip},
 	{Legacy, torch.IsLegacy, torch.OpenLegacy},
@@ -44,7 +44,7 @@ func (f *File) open(o *options) error {
 			continue
 		}
 		f.format = format.name
-		values, tensors, err := format.open(src)
+		values, tensors, err := format.open(src, o.opaque)
 		if err != nil {
 			return err
 		}

@@ -297,16 +297,6 @@ func TestKey(t *testing.T) {
 	}
 }
 
-func TestTrimPrefixes(t *testing.T) {
-	for in, want := range map[string]string{
-		"a.b": "a.b", "module.a": "a", "_orig_mod.a": "a", "module._orig_mod.a": "a", "_orig_mod.module.module.a": "a", "a.module.b": "a.module.b", "module": "module",
-	} {
-		if got := TrimPrefixes(in); got != want {
-			t.Errorf("TrimPrefixes(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
 // TestOpenBytes opens a file in memory, at any address.
 func TestOpenBytes(t *testing.T) {
 	b, err := os.ReadFile("testdata/formats/mixed.pt")

@@ -108,11 +108,11 @@ func (f *File) addTensors(name string, v any, room *int) error {
 		f.tensors[name] = v
 		f.names = append(f.names, name)
 	case *pickle.Dict:
-		for i, k := range v.Keys {
+		for i, k := range keyTexts(v) {
 			if !holds(v.Values[i]) {
 				continue
 			}
-			if err := f.addTensors(prefix+keyText(k), v.Values[i], room); err != nil {
+			if err := f.addTensors(prefix+k, v.Values[i], room); err != nil {
 				return err
 			}
 		}
@@ -206,7 +206,10 @@ func lookup(v any, keys []string) (_ any, ok bool) {
 	for _, key := range keys {
 		switch in := v.(type) {
 		case *pickle.Dict:
-			i := slices.IndexFunc(in.Keys, func(k any) bool { return keyText(k) == key })
+			i := slices.Index(keyTexts(in), key)
+			if i < 0 {
+				i = slices.IndexFunc(in.Keys, func(k any) bool { return keyText(k) == key })
+			}
 			if i < 0 {
 				return nil, false
 			}

@@ -96,7 +96,7 @@ func (f *File) openShard(name string, o *options) (*File, error) {
 	}
 	f.sources = append(f.sources, s)
 	shard := &File{name: path, sources: []*store.Source{s}}
-	if err := shard.open(&options{shard: true}); err != nil {
+	if err := shard.open(&options{shard: true, opaque: o.opaque}); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return shard, nil

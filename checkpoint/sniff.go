@@ -18,6 +18,9 @@ var signatures = []struct {
 	{"\x28\xb5\x2f\xfd", "zstd-compressed: unpack it first"},
 	{"GGUF", "a GGUF file, not a PyTorch or safetensors checkpoint"},
 	{"\x89HDF", "an HDF5 file, not a PyTorch or safetensors checkpoint"},
+	{"fmgg", "a model of rwkv.cpp (ggmf), not a PyTorch or safetensors checkpoint: convert the one that it was made of"},
+	{"tjgg", "an old model of llama.cpp (ggjt), not a PyTorch or safetensors checkpoint"},
+	{"lmgg", "a ggml model of unknown kind, not a PyTorch or safetensors checkpoint"},
 	{"\x93NUMPY", "a numpy array, not a PyTorch or safetensors checkpoint"},
 }
 

@@ -8,8 +8,8 @@ import (
 )
 
 // Value returns what lies beside the tensors, found by following keys through nested dicts from
-// the top of the file, and whether it is there; without keys, all of it. Integer keys are found by
-// their digits. Of safetensors that is the metadata, whose JSON objects, arrays and numbers are
+// the top of the file, and whether it is there; without keys, all of it. Keys that aren't strings are
+// found as Python writes them: 3, None, (0, 'a'). Of safetensors that is the metadata, whose JSON objects, arrays and numbers are
 // read; in both, Value("model_args") is the same.
 //
 // The value is nil, a bool, int64, float64, string, []byte, complex128, *big.Int beyond int64,
@@ -32,8 +32,8 @@ func plain(v any) any {
 	switch v := v.(type) {
 	case *pickle.Dict:
 		m := make(map[string]any, len(v.Keys))
-		for i, k := range v.Keys {
-			m[keyText(k)] = plain(v.Values[i])
+		for i, k := range keyTexts(v) {
+			m[k] = plain(v.Values[i])
 		}
 		return m
 	case pickle.List:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"microrwkv/checkpoint"
@@ -13,23 +14,95 @@ import (
 
 // load builds the model that a checkpoint holds.
 func load(f *checkpoint.File, o *openOptions) (*Model, error) {
-	src, err := newFileSource(f, o)
+	src, family, c, err := identify(f, o)
 	if err != nil {
 		return nil, err
 	}
-	family, c, err := src.identify(o)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
 	m, err := loadModel(f.Name(), src, family, c)
 	if !o.skipChecks {
-		err = errors.Join(err, f.Verify(o.progress))
+		err = joinOnce(err, f.Verify(o.progress))
 	}
 	if err != nil {
 		return nil, err
 	}
 	m.file = f
 	return m, nil
+}
+
+// joinOnce joins errors without those of b that a tells already: damage may have two witnesses.
+func joinOnce(a, b error) error {
+	if a == nil || b == nil {
+		return errors.Join(a, b)
+	}
+	var told []error
+	for _, err := range errorList(b) {
+		if !slices.ContainsFunc(errorList(a), func(e error) bool { return e.Error() == err.Error() }) {
+			told = append(told, err)
+		}
+	}
+	return errors.Join(append([]error{a}, told...)...)
+}
+
+// errorList returns the errors that are joined in err.
+func errorList(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var list []error
+	for _, e := range joined.Unwrap() {
+		list = append(list, errorList(e)...)
+	}
+	return list
+}
+
+// identify finds the model in a file: at the top of its names, or where all of them begin with a wrapper's
+// name, as Lightning's "model." does.
+func identify(f *checkpoint.File, o *openOptions) (*fileSource, *family, Config, error) {
+	src, err := newFileSource(f, o, "")
+	if err != nil {
+		return nil, nil, Config{}, err
+	}
+	family, c, err := src.identify(o)
+	if !errors.Is(err, errUnknown) {
+		if err != nil {
+			err = fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		return src, family, c, err
+	}
+	var found []string
+	for _, group := range src.groups() {
+		part, failed := newFileSource(f, o, group+".")
+		if failed != nil {
+			continue
+		}
+		family, c, failed := part.identify(o)
+		if failed != nil {
+			continue
+		}
+		if len(part.names) == len(src.names) {
+			return part, family, c, nil
+		}
+		found = append(found, fmt.Sprintf("--key %s", group))
+	}
+	if found != nil {
+		err = fmt.Errorf("the weights of a model are there beside others: %s (in Go rwkv.Key) takes them", strings.Join(found, " or "))
+	}
+	return nil, nil, Config{}, fmt.Errorf("%s: %w", f.Name(), err)
+}
+
+// groups returns what the names begin with before their first dot, if that is few.
+func (s *fileSource) groups() (groups []string) {
+	for _, name := range s.names {
+		group, _, ok := strings.Cut(name, ".")
+		if ok && !slices.Contains(groups, group) {
+			groups = append(groups, group)
+		}
+		if len(groups) > 8 {
+			return nil
+		}
+	}
+	return groups
 }
 
 // fileSource is a checkpoint's tensors, by the names that the kinds know.
@@ -41,10 +114,15 @@ type fileSource struct {
 	cache  map[string]*tensor.Weight
 }
 
-func newFileSource(f *checkpoint.File, o *openOptions) (*fileSource, error) {
+// newFileSource returns the tensors whose names begin with a prefix, without it.
+func newFileSource(f *checkpoint.File, o *openOptions, prefix string) (*fileSource, error) {
 	s := &fileSource{file: f, stored: map[string]string{}, cache: map[string]*tensor.Weight{}, o: o}
 	for _, stored := range f.Names() {
-		name := checkpoint.TrimPrefixes(stored)
+		name, ok := strings.CutPrefix(checkpoint.TrimPrefixes(stored), prefix)
+		if !ok {
+			continue
+		}
+		name = checkpoint.TrimPrefixes(name)
 		if other, ok := s.stored[name]; ok {
 			return nil, fmt.Errorf("%s: tensors %q and %q are both %q", f.Name(), other, stored, name)
 		}
@@ -118,8 +196,13 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 	if v := officialVersion(s); v != "" {
 		return nil, Config{}, fmt.Errorf("this is %s, which isn't supported yet: want RWKV-7 (x070)", v)
 	}
-	return nil, Config{}, errors.New("not a model of a known kind: no tensors of MicroRWKV, nanoRWKV or RWKV-7 (a state_dict under \"model\", or alone)")
+	if what := companion(s); what != "" {
+		return nil, Config{}, errors.New(what)
+	}
+	return nil, Config{}, errUnknown
 }
+
+var errUnknown = errors.New("not a model of a known kind: no tensors of MicroRWKV, nanoRWKV or RWKV-7 (a state_dict under \"model\", or alone)")
 
 // readArgs lets the family check model_args against c, which the tensors' shapes gave, and take from
 // it what shapes can't tell.
@@ -250,14 +333,15 @@ func quoted(v any) string {
 	return s
 }
 
-// Describe tells what a checkpoint holds without building the model: its kind and Config. It is an
-// error if it is no model of this package's.
+// Describe tells what a checkpoint holds without building the model: its kind and Config. The error is
+// what Open would give, but for the checks of every weight; the Config is there as soon as the kind is
+// known.
 func Describe(f *checkpoint.File, opts ...OpenOption) (Config, error) {
-	o := newOpenOptions(opts)
-	src, err := newFileSource(f, o)
+	src, family, c, err := identify(f, newOpenOptions(opts))
 	if err != nil {
 		return Config{}, err
 	}
-	_, c, err := src.identify(o)
-	return c, err
+	p := &params{src: src}
+	family.describe(c, p)
+	return c, p.check(f.Name())
 }

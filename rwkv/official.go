@@ -1,5 +1,10 @@
 package rwkv
 
+import (
+	"slices"
+	"strings"
+)
+
 // What the official RWKV checkpoints share: tensors named blocks.N.att.… and blocks.N.ffn.….
 
 // officialVersion tells which version of RWKV a checkpoint with the official names is, and returns ""
@@ -20,6 +25,23 @@ func officialVersion(src source) string {
 		return "RWKV-5 (x050)"
 	case has("time_mix_k") && has("time_first"):
 		return "RWKV-4"
+	}
+	return ""
+}
+
+// companions are files that belong to a model and are none, by what all of their tensors' names have.
+var companions = []struct{ part, what string }{
+	{"lora_", "a LoRA of a model, not the model: it is merged into the weights that it was trained on"},
+	{".bone", "a bone (DiSHA) of a model, not the model: it is merged into the weights that it was trained on"},
+	{".time_state", "an initial state of a model (state tuning), not the model"},
+}
+
+// companion says what a file is that belongs to a model, "" if it is none.
+func companion(src source) string {
+	for _, c := range companions {
+		if names := src.Names(); len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool { return !strings.Contains(name, c.part) }) {
+			return c.what
+		}
 	}
 	return ""
 }

@@ -14,6 +14,7 @@ type openOptions struct {
 	dtype      tensor.DType
 	skipChecks bool
 	key        []string
+	opaque     bool
 	progress   func(done, total int64)
 }
 
@@ -28,6 +29,9 @@ func SkipChecks() OpenOption { return func(o *openOptions) { o.skipChecks = true
 // Key says under which key of the file the weights are, or under which keys one inside the other.
 // Without it they are looked for.
 func Key(keys ...string) OpenOption { return func(o *openOptions) { o.key = keys } }
+
+// Opaque opens a file that has values of unknown classes beside the weights: see checkpoint.Opaque.
+func Opaque() OpenOption { return func(o *openOptions) { o.opaque = true } }
 
 // Progress calls f now and then while weights are checked or converted, with bytes done and to do,
 // from one goroutine at a time.
@@ -70,11 +74,14 @@ func newOpenOptions(opts []OpenOption) *openOptions {
 }
 
 // fileOptions returns the options that concern the file.
-func (o *openOptions) fileOptions() []checkpoint.Option {
-	if len(o.key) == 0 {
-		return nil
+func (o *openOptions) fileOptions() (opts []checkpoint.Option) {
+	if len(o.key) > 0 {
+		opts = append(opts, checkpoint.Key(o.key...))
 	}
-	return []checkpoint.Option{checkpoint.Key(o.key...)}
+	if o.opaque {
+		opts = append(opts, checkpoint.Opaque())
+	}
+	return opts
 }
 
 // OpenBytes is Open of a file's content, which errors call name. The weights are views of data, which

@@ -101,6 +101,15 @@ func (p *params) dim(name string, axis, instead int) int {
 // load takes all parameters from the source. An error joins all that is wrong with them, tensors that
 // have no place included; errors call the source file.
 func (p *params) load(file string) error {
+	err := p.check(file)
+	if err == nil {
+		p.finish()
+	}
+	return err
+}
+
+// check is load without what layers derive.
+func (p *params) check(file string) error {
 	l := loading{params: p, file: file, used: map[string]bool{}}
 	for _, q := range p.list {
 		l.take(q)
@@ -109,9 +118,6 @@ func (p *params) load(file string) error {
 		if !l.used[name] {
 			l.fail(name, errors.New("the architecture has no place for it"))
 		}
-	}
-	if len(l.errs) == 0 {
-		p.finish()
 	}
 	return errors.Join(l.errs...)
 }

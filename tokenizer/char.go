@@ -81,10 +81,11 @@ func unpickle(data []byte) (any, error) {
 	return value, nil
 }
 
-// chars is a character vocabulary.
+// chars is a character vocabulary. Entries of more than one character, <UNK> for one, are decoded and
+// never encoded, as by nanoGPT.
 type chars struct {
 	vocab.Vocab
-	ids map[rune]int
+	ids map[string]int
 }
 
 func (c *chars) EndOfText() int { return -1 }
@@ -93,16 +94,14 @@ func (c *chars) EndOfText() int { return -1 }
 // vocabulary lacks.
 func (c *chars) Encode(text string) ([]int, error) {
 	ids := make([]int, 0, len(text))
-	for i, r := range text {
-		id, ok := c.ids[r]
-		if r == utf8.RuneError {
-			_, n := utf8.DecodeRuneInString(text[i:])
-			ok = ok && n > 1 // U+FFFD itself, not a byte that isn't UTF-8
-		}
+	for i := 0; i < len(text); {
+		r, n := utf8.DecodeRuneInString(text[i:])
+		id, ok := c.ids[text[i:i+n]] // a byte that isn't UTF-8 is no entry
 		if !ok {
 			return nil, &UnknownRuneError{Rune: r, Offset: i}
 		}
 		ids = append(ids, id)
+		i += n
 	}
 	return ids, nil
 }
@@ -115,7 +114,7 @@ func charsOf(meta *pickle.Dict) (*chars, error) {
 	if stoi == nil && itos == nil {
 		return nil, errors.New("meta pickle: neither stoi nor itos")
 	}
-	byChar, err := readStoi(stoi)
+	byText, err := readStoi(stoi)
 	if err != nil {
 		return nil, fmt.Errorf("meta pickle: stoi: %w", err)
 	}
@@ -125,11 +124,11 @@ func charsOf(meta *pickle.Dict) (*chars, error) {
 	}
 	switch {
 	case itos == nil:
-		byID, err = invert(byChar)
+		byID, err = invert(byText)
 	case stoi == nil:
-		byChar, err = invert(byID)
+		byText, err = invert(byID)
 	default:
-		err = agree(byChar, byID)
+		err = agree(byText, byID)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("meta pickle: %w", err)
@@ -150,14 +149,14 @@ func charsOf(meta *pickle.Dict) (*chars, error) {
 		return nil, errors.New("meta pickle: no characters")
 	}
 	tokens := make([]string, n)
-	for id, r := range byID {
-		tokens[id] = string(r)
+	for id, text := range byID {
+		tokens[id] = text
 	}
-	return &chars{vocab.New(tokens), byChar}, nil
+	return &chars{vocab.New(tokens), byText}, nil
 }
 
-func readStoi(v any) (map[rune]int, error) {
-	ids := map[rune]int{}
+func readStoi(v any) (map[string]int, error) {
+	ids := map[string]int{}
 	if v == nil {
 		return ids, nil
 	}
@@ -166,53 +165,55 @@ func readStoi(v any) (map[rune]int, error) {
 		return nil, fmt.Errorf("%s, want a dict", describe(v))
 	}
 	for i, key := range dict.Keys {
-		r, id, err := entry(key, dict.Values[i])
+		text, id, err := entry(key, dict.Values[i])
 		if err != nil {
 			return nil, err
 		}
-		ids[r] = id
+		ids[text] = id
 	}
 	return ids, nil
 }
 
-func readItos(v any) (map[int]rune, error) {
-	runes := map[int]rune{}
+func readItos(v any) (map[int]string, error) {
+	texts := map[int]string{}
 	switch v := v.(type) {
 	case nil:
 	case *pickle.Dict:
 		for i, key := range v.Keys {
-			r, id, err := entry(v.Values[i], key)
+			text, id, err := entry(v.Values[i], key)
 			if err != nil {
 				return nil, err
 			}
-			runes[id] = r
+			texts[id] = text
 		}
 	case pickle.List:
 		for i, s := range v {
-			r, id, err := entry(s, int64(i))
+			text, id, err := entry(s, int64(i))
 			if err != nil {
 				return nil, err
 			}
-			runes[id] = r
+			texts[id] = text
 		}
 	default:
 		return nil, fmt.Errorf("%s, want a dict or a list", describe(v))
 	}
-	return runes, nil
+	return texts, nil
 }
 
-// entry checks one pair of a character and an id.
-func entry(char, id any) (rune, int, error) {
-	s, ok := char.(string)
-	r, n := utf8.DecodeRuneInString(s)
-	if !ok || n == 0 || n != len(s) || r == utf8.RuneError && n == 1 {
-		return 0, 0, fmt.Errorf("%s, want one character", describe(char))
+// maxEntry is the most bytes of an entry.
+const maxEntry = 1000
+
+// entry checks one pair of a text and an id.
+func entry(text, id any) (string, int, error) {
+	s, ok := text.(string)
+	if !ok || s == "" || len(s) > maxEntry || !utf8.ValidString(s) {
+		return "", 0, fmt.Errorf("%s, want a character", describe(text))
 	}
 	i, ok := id.(int64)
 	if !ok || i < 0 || i >= maxChars {
-		return 0, 0, fmt.Errorf("the id of %q is %s, want 0 to %d", r, describe(id), maxChars-1)
+		return "", 0, fmt.Errorf("the id of %q is %s, want 0 to %d", s, describe(id), maxChars-1)
 	}
-	return r, int(i), nil
+	return s, int(i), nil
 }
 
 func invert[K, V comparable](m map[K]V) (map[V]K, error) {
@@ -226,20 +227,20 @@ func invert[K, V comparable](m map[K]V) (map[V]K, error) {
 	return inverse, nil
 }
 
-// agree reports how byChar and byID are not the inverse of each other; the error doesn't depend on
+// agree reports how byText and byID are not the inverse of each other; the error doesn't depend on
 // the order of the maps.
-func agree(byChar map[rune]int, byID map[int]rune) error {
-	var bad []rune
-	for r, id := range byChar {
-		if s, ok := byID[id]; !ok || s != r {
-			bad = append(bad, r)
+func agree(byText map[string]int, byID map[int]string) error {
+	var bad []string
+	for text, id := range byText {
+		if s, ok := byID[id]; !ok || s != text {
+			bad = append(bad, text)
 		}
 	}
 	if len(bad) > 0 {
 		return fmt.Errorf("stoi and itos disagree about %q", slices.Min(bad))
 	}
-	if len(byChar) != len(byID) {
-		return fmt.Errorf("stoi has %d characters, itos %d", len(byChar), len(byID))
+	if len(byText) != len(byID) {
+		return fmt.Errorf("stoi has %d characters, itos %d", len(byText), len(byID))
 	}
 	return nil
 }

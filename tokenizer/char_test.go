@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const shakespeare = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -103,8 +104,8 @@ func TestCharUnknownRune(t *testing.T) {
 
 func TestCharRefuses(t *testing.T) {
 	for name, want := range map[string]string{
-		"p0": "protocol 0", "class": "class", "class2": `"collections.OrderedDict"`, "disagree": `disagree about 'b'`,
-		"more": "2 characters, itos 3", "twice": "one id", "word": `"the"`, "surrogate": "one character",
+		"p0": "protocol 0", "class": "class", "class2": `"collections.OrderedDict"`, "disagree": `disagree about "b"`,
+		"more": "2 characters, itos 3", "twice": "one id", "surrogate": "a character",
 		"id": "1099511627776", "negative": "-1", "size": "vocab_size is 2", "empty": "no characters",
 		"none": "neither", "list": "not a dict",
 	} {
@@ -118,6 +119,23 @@ func TestCharRefuses(t *testing.T) {
 	}
 	if _, err := Char("testdata/none.pkl"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no file: %v", err)
+	}
+}
+
+// TestCharUnknown decodes entries of several characters, and never encodes them.
+func TestCharUnknown(t *testing.T) {
+	tok, err := Char("testdata/meta_unk.pkl") // newline, space, a, b, c and <UNK>
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := tok.Decode([]int{2, 5, 3}); s != "a<UNK>b" || tok.VocabSize() != 6 {
+		t.Errorf("%q of %d", s, tok.VocabSize())
+	}
+	if ids, err := tok.Encode("a b"); err != nil || !slices.Equal(ids, []int{2, 1, 3}) {
+		t.Errorf("%v, %v", ids, err)
+	}
+	if ids, err := tok.Encode("a<UNK>"); err == nil {
+		t.Errorf("<UNK> is encoded: %v", ids)
 	}
 }
 
@@ -244,6 +262,12 @@ func FuzzReadMeta(f *testing.F) {
 		for id := range min(tok.VocabSize(), 1000) {
 			s := tok.Decode([]int{id})
 			if s == "" {
+				continue
+			}
+			if utf8.RuneCountInString(s) > 1 {
+				if ids, err := tok.Encode(s); err == nil && slices.Contains(ids, id) {
+					t.Fatalf("id %d is %q, which is encoded", id, s)
+				}
 				continue
 			}
 			if ids, err := tok.Encode(s); err != nil || !slices.Equal(ids, []int{id}) {

@@ -37,9 +37,12 @@ func checkPairs(_ *scanner, _ []byte, taken []value) error {
 
 func checkEntries(s *scanner, arg []byte, taken []value) error { return checkPairs(s, arg, taken[1:]) }
 
-func checkObject(_ *scanner, _ []byte, taken []value) error {
-	if len(taken) == 0 || taken[0].kind != class {
+func checkObject(s *scanner, _ []byte, taken []value) error {
+	if len(taken) == 0 {
 		return errors.New(wanted[class])
+	}
+	if taken[0].kind != class {
+		return s.unwanted(class, taken[0])
 	}
 	return nil
 }
@@ -175,6 +178,7 @@ func writeDigits(s *scanner, digits []byte, _ []value) error {
 
 // class writes a GLOBAL or INST opcode with the module's name marked.
 func (s *scanner) class(op byte, module, name []byte) {
+	s.names = append(s.names, string(module)+"."+string(name))
 	s.out = append(s.out, op, classMark)
 	s.out = append(append(s.out, module...), '\n')
 	s.out = append(append(s.out, name...), '\n')

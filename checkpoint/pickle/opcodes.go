@@ -38,11 +38,12 @@ const (
 type kind byte
 
 const (
-	other  kind = 'v'
-	text   kind = 's' // a string of the input, at off
-	class  kind = 'c' // pushed by GLOBAL or STACK_GLOBAL
-	object kind = 'o' // made by a class
-	tuple  kind = 't'
+	other      kind = 'v'
+	text       kind = 's' // a string of the input, at off
+	class      kind = 'c' // pushed by GLOBAL or STACK_GLOBAL
+	object     kind = 'o' // made by a class
+	persistent kind = 'p' // what a persistent id stands for
+	tuple      kind = 't'
 )
 
 // wanted says what is wrong if a value is not of a kind that an opcode takes.
@@ -138,7 +139,7 @@ var opcodes = [256]opcode{
 	0x81: {name: "NEWOBJ", takes: "ct", gives: "o", cost: costObject},
 	0x92: {name: "NEWOBJ_EX", takes: "ctv", gives: "o", cost: costObject},
 	'b':  {name: "BUILD", takes: "ov", gives: "1"},
-	'Q':  {name: "BINPERSID", takes: "v", gives: "o", cost: costObject},
+	'Q':  {name: "BINPERSID", takes: "v", gives: "p", cost: costObject},
 
 	'P':  {name: "PERSID", refuse: "a persistent id as text"},
 	0x82: {name: "EXT1", refuse: "an extension code"},

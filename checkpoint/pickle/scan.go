@@ -26,9 +26,9 @@ func MaxMemory(n int) int64 { return 64<<20 + 400*int64(n) }
 
 type value struct {
 	kind kind
-	used bool  // of a memo entry: it is fetched again
-	n    int32 // of a text
-	off  uint32
+	used bool   // of a memo entry: it is fetched again
+	n    int32  // of a text
+	off  uint32 // of a class, of what it makes and of what a persistent id stands for: its index in classes
 }
 
 // A scanner walks a pickle, by the table of opcodes.
@@ -40,6 +40,7 @@ type scanner struct {
 	marks  []int // stack heights
 	memo   memo
 	puts   []put
+	names  []string // of classes, in the order of the stream
 	spent  int64
 	limit  int64
 	binary bool // protocol 0 is refused
@@ -118,6 +119,10 @@ func (s *scanner) step() (stop bool, err error) {
 			v.kind = other
 		case v.kind == text:
 			v.off, v.n = uint32(s.pos-len(arg)), int32(len(arg))
+		case v.kind == class || v.kind == persistent:
+			v.off = uint32(max(len(s.names)-1, 0))
+		case v.kind == object && len(taken) > 0 && taken[0].kind == class:
+			v.off = taken[0].off
 		}
 		s.stack = append(s.stack, v)
 	}
@@ -195,10 +200,23 @@ func (s *scanner) take(kinds string) ([]value, error) {
 	s.stack = s.stack[:top]
 	for i, want := range []byte(kinds) {
 		if k := kind(want); k != other && taken[i].kind != k {
-			return nil, errors.New(wanted[k])
+			return nil, s.unwanted(k, taken[i])
 		}
 	}
 	return taken, nil
+}
+
+// unwanted says what is wrong with a value that is not of a kind that an opcode takes.
+func (s *scanner) unwanted(want kind, v value) error {
+	if want == class && int(v.off) < len(s.names) {
+		switch name := s.names[v.off]; v.kind {
+		case persistent:
+			return fmt.Errorf("class %q: a whole pickled module, not its state_dict", clip(name))
+		case object:
+			return fmt.Errorf("a call of what %q returns: checkpoints call classes that they name (nothing was run)", clip(name))
+		}
+	}
+	return errors.New(wanted[want])
 }
 
 // spend accounts for memory that decoding will take.

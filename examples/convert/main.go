@@ -23,17 +23,18 @@ func main() {
 	dtype := fs.String("dtype", "", "round the weights to f32, bf16 or f16 (default: keep them)")
 	key := fs.String("key", "", "where the tensors are in the file's dicts, keys separated by dots (default: model or state_dict, or the top)")
 	skip := fs.Bool("skip_checks", false, "don't check weights for damage, NaN and Inf")
+	opaque := fs.Bool("opaque", false, cli.OpaqueUsage)
 	force := fs.Bool("force", false, "replace a file that is there already")
 	cli.Parse(fs, os.Args[1:], "IN", "OUT")
 	if err := errors.Join(cli.CheckOutput("OUT", fs.Arg(1), fs.Arg(0)), cli.CheckNew(fs.Arg(1), *force)); err != nil {
 		cli.Fail(err)
 	}
-	if err := convert(fs.Arg(0), fs.Arg(1), *dtype, *key, *skip); err != nil {
+	if err := convert(fs.Arg(0), fs.Arg(1), *dtype, *key, *skip, *opaque); err != nil {
 		cli.Fail(err)
 	}
 }
 
-func convert(in, out, dtype, key string, skip bool) error {
+func convert(in, out, dtype, key string, skip, opaque bool) error {
 	var write []checkpoint.WriteOption
 	switch dtype {
 	case "":
@@ -49,6 +50,9 @@ func convert(in, out, dtype, key string, skip bool) error {
 	var open []checkpoint.Option
 	if key != "" {
 		open = append(open, checkpoint.Key(strings.Split(key, ".")...))
+	}
+	if opaque {
+		open = append(open, checkpoint.Opaque())
 	}
 	f, err := checkpoint.Open(in, open...)
 	if err != nil {

@@ -15,10 +15,10 @@ func TestConvert(t *testing.T) {
 	dir := t.TempDir()
 	st, pt := filepath.Join(dir, "a.safetensors"), filepath.Join(dir, "b.pt")
 	const in = "../../checkpoint/testdata/formats/legacy_bf16.pt"
-	if err := convert(in, st, "f32", "", false); err != nil {
+	if err := convert(in, st, "f32", "", false, false); err != nil {
 		t.Fatal(err)
 	}
-	if err := convert(st, pt, "bf16", "", false); err != nil {
+	if err := convert(st, pt, "bf16", "", false, false); err != nil {
 		t.Fatal(err)
 	}
 	f, err := checkpoint.Open(in)
@@ -57,7 +57,7 @@ func TestErrors(t *testing.T) {
 		{"none.pt", "x.pt", "", "none.pt"},
 		{"../../checkpoint/testdata/hostile/nan.pt", "x.pt", "", "transformer.ln_f.weight"},
 	} {
-		if err := convert(c.in, c.out, c.dtype, "", false); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := convert(c.in, c.out, c.dtype, "", false, false); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: error %v", c, err)
 		}
 	}

@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"microrwkv/checkpoint"
 	"microrwkv/examples/internal/cli"
@@ -17,8 +19,8 @@ import (
 
 // settings are the flags.
 type settings struct {
-	json, skipChecks bool
-	key, kind        string
+	json, skipChecks, opaque bool
+	key, kind                string
 }
 
 // report is what is told of a file.
@@ -47,6 +49,9 @@ func run(path string, s *settings, w io.Writer) error {
 	if s.key != "" {
 		opts = append(opts, checkpoint.Key(strings.Split(s.key, ".")...))
 	}
+	if s.opaque {
+		opts = append(opts, checkpoint.Opaque())
+	}
 	f, err := checkpoint.Open(path, opts...)
 	if err != nil {
 		return err
@@ -62,14 +67,22 @@ func run(path string, s *settings, w io.Writer) error {
 	}
 	r := describe(f, s.kind)
 	if s.json {
-		return json.NewEncoder(w).Encode(r)
+		err = json.NewEncoder(w).Encode(r)
+	} else {
+		err = r.print(w)
 	}
-	return r.print(w)
+	if err == nil && r.Kind != unknown && r.Problem != "" {
+		err = errors.New(r.Problem)
+	}
+	return err
 }
+
+// unknown is the kind of what is no model of this project's.
+const unknown = "unknown"
 
 // describe gathers the report.
 func describe(f *checkpoint.File, kind string) *report {
-	r := &report{File: f.Name(), Format: f.Format(), Kind: "unknown", DTypes: map[string]int{}, Values: []string{}, Tensors: []entry{}}
+	r := &report{File: f.Name(), Format: f.Format(), Kind: unknown, DTypes: map[string]int{}, Values: []string{}, Tensors: []entry{}}
 	r.model(f, kind)
 	type place struct {
 		storage string
@@ -92,7 +105,8 @@ func describe(f *checkpoint.File, kind string) *report {
 		r.Tensors = append(r.Tensors, e)
 	}
 	if top, ok := f.Value(); ok && (!f.Bare() || f.Format() == checkpoint.Safetensors) {
-		r.Values = slices.Sorted(maps.Keys(top.(map[string]any)))
+		r.Values = slices.AppendSeq(r.Values, maps.Keys(top.(map[string]any)))
+		slices.Sort(r.Values)
 	}
 	return r
 }
@@ -106,6 +120,8 @@ func (r *report) model(f *checkpoint.File, kind string) {
 	c, err := rwkv.Describe(f, opts...)
 	if err != nil {
 		r.Problem = strings.ReplaceAll(err.Error(), "\n", "; ")
+	}
+	if c.Kind == "" {
 		args, _ := f.Value("model_args")
 		r.Config = printable(args)
 		return
@@ -135,13 +151,22 @@ func printable(v any) any {
 	return v
 }
 
+// quoted returns texts in a form that is safe on a terminal.
+func quoted(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, s := range texts {
+		out[i] = cli.Quote(s)
+	}
+	return out
+}
+
 // print writes the report for people.
 func (r *report) print(out io.Writer) error {
 	w := bufio.NewWriter(out)
-	fmt.Fprintf(w, "file        %s (%s)\n", r.File, r.Format)
+	fmt.Fprintf(w, "file        %s (%s)\n", cli.Quote(r.File), r.Format)
 	fmt.Fprintf(w, "kind        %s\n", r.Kind)
 	if r.Problem != "" {
-		fmt.Fprintf(w, "            %s\n", r.Problem)
+		fmt.Fprintf(w, "            %s\n", cli.QuoteLines(r.Problem))
 	}
 	if r.Config != nil {
 		config, err := json.Marshal(r.Config)
@@ -155,16 +180,17 @@ func (r *report) print(out io.Writer) error {
 		fmt.Fprintf(w, "dtype       %s: %d tensors\n", d, r.DTypes[d])
 	}
 	if len(r.Values) > 0 {
-		fmt.Fprintf(w, "values      %s\n", strings.Join(r.Values, ", "))
+		fmt.Fprintf(w, "values      %s\n", strings.Join(quoted(r.Values), ", "))
 	}
+	const widest = 60 // one long name mustn't pad every line
 	width := 0
 	for _, t := range r.Tensors {
-		width = max(width, len(t.Name))
+		width = max(width, min(utf8.RuneCountInString(cli.Quote(t.Name)), widest))
 	}
 	for _, t := range r.Tensors {
-		fmt.Fprintf(w, "%-*s  %-4s %v", width, t.Name, t.DType, t.Shape)
+		fmt.Fprintf(w, "%-*s  %-4s %v", width, cli.Quote(t.Name), t.DType, t.Shape)
 		if t.Tied != "" {
-			fmt.Fprintf(w, "  tied to %s", t.Tied)
+			fmt.Fprintf(w, "  tied to %s", cli.Quote(t.Tied))
 		}
 		fmt.Fprintln(w)
 	}

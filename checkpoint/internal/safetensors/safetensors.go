@@ -38,7 +38,7 @@ type safeEntry struct {
 
 // Open reads the header of a safetensors file: the values of its metadata, a *pickle.Dict,
 // and its tensors.
-func Open(src *store.Source) (metadata any, tensors *pickle.Dict, err error) {
+func Open(src *store.Source, _ bool) (metadata any, tensors *pickle.Dict, err error) {
 	b, err := src.Bytes(0, min(8, src.Size))
 	if err != nil || len(b) < 8 {
 		return nil, nil, errors.New("safetensors: cut short")

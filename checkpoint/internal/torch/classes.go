@@ -13,8 +13,27 @@ import (
 // Opaque is a value that is not looked into: a numpy array, a random generator's state.
 type Opaque string
 
-// PySetState ignores the value's state.
+// PySetState ignores the value's state, as the others do what it is filled with.
 func (Opaque) PySetState(any) error { return nil }
+
+// Set ignores an entry.
+func (Opaque) Set(key, value any) {}
+
+// Append ignores an element.
+func (Opaque) Append(any) {}
+
+// Add ignores an element.
+func (Opaque) Add(any) {}
+
+// Class is a class that the table doesn't know, in a file that is opened in spite of that. What a call
+// of it makes is opaque.
+type Class string
+
+// Call returns an opaque value.
+func (c Class) Call(...any) (any, error) { return Opaque(c), nil }
+
+// PyNew returns an opaque value.
+func (c Class) PyNew(...any) (any, error) { return Opaque(c), nil }
 
 // findClass is the closed table of what a checkpoint's pickle may refer to: everything else is an
 // error that names it, and nothing is ever run.
@@ -31,6 +50,8 @@ func (p *parser) findClass(module, name string) (any, error) {
 	}
 	full = store.Clip(module + "." + name)
 	switch {
+	case tensorModules[module] && isTensorType(name):
+		return Opaque(full), nil
 	case module == "torch" || module == "torch.storage" || module == "torch.cuda":
 		if d, ok := store.StorageDType(name); ok {
 			return storageType{d}, nil
@@ -46,7 +67,10 @@ func (p *parser) findClass(module, name string) (any, error) {
 	case strings.HasPrefix(module, "torch.nn.modules"):
 		return nil, fmt.Errorf("class %q: a whole pickled module, not its state_dict", full)
 	}
-	return nil, fmt.Errorf("class %q is not one that a checkpoint may hold (nothing of it was run)", full)
+	if p.opaque {
+		return Class(full), nil
+	}
+	return nil, fmt.Errorf("class %q is not one that a checkpoint may hold (nothing of it was run); --opaque, in Go checkpoint.Opaque, reads the weights and leaves such values out", full)
 }
 
 // A call is what a class or function of the table does. What it allocates is accounted for by
@@ -55,13 +79,14 @@ type call func(p *parser, args []any) (any, error)
 
 // parser decodes one pickle of a file.
 type parser struct {
-	load func(p *parser, id []any) (any, error) // what a persistent id stands for
-	left int64                                  // bytes that calls may still allocate
+	load   func(p *parser, id []any) (any, error) // what a persistent id stands for
+	left   int64                                  // bytes that calls may still allocate
+	opaque bool                                   // classes that the table doesn't know are left out
 }
 
 // decode decodes the pickle that data begins with, and returns its length.
-func decode(data []byte, load func(p *parser, id []any) (any, error)) (v any, n int, err error) {
-	p := &parser{load: load, left: pickle.MaxMemory(len(data))}
+func decode(data []byte, opaque bool, load func(p *parser, id []any) (any, error)) (v any, n int, err error) {
+	p := &parser{load: load, left: pickle.MaxMemory(len(data)), opaque: opaque}
 	return pickle.Decoder{FindClass: p.findClass, PersistentLoad: p.persistentLoad}.Decode(data)
 }
 
@@ -177,9 +202,24 @@ var constants = []string{
 	"torch._utils.torch.channels_last", "torch._utils.torch.channels_last_3d",
 	"torch.int1", "torch.int2", "torch.int3", "torch.int4", "torch.int5", "torch.int6", "torch.int7",
 	"torch.uint1", "torch.uint2", "torch.uint3", "torch.uint4", "torch.uint5", "torch.uint6", "torch.uint7",
+	"torch.TypedStorage", "torch.storage.TypedStorage", "torch.storage._TypedStorage", "torch.bcomplex32",
 	"torch.bits1x8", "torch.bits2x4", "torch.bits4x2",
 	"numpy.float16", "numpy.float32", "numpy.float64", "numpy.bool", "numpy.bool_",
 	"numpy.int8", "numpy.int16", "numpy.int32", "numpy.int64", "numpy.uint8", "numpy.uint16", "numpy.uint32", "numpy.uint64",
+}
+
+// tensorModules have the types of tensors, which are values: torch.FloatTensor.
+var tensorModules = map[string]bool{"torch": true, "torch.cuda": true, "torch.sparse": true, "torch.cuda.sparse": true}
+
+// isTensorType reports whether a name is that of the tensors of a storage's type, or of those of PyTorch
+// that have no storage of their own.
+func isTensorType(name string) bool {
+	kind, ok := strings.CutSuffix(name, "Tensor")
+	if !ok {
+		return false
+	}
+	_, ok = store.StorageDType(kind + "Storage")
+	return ok
 }
 
 // unread returns a call that makes a value that is not looked into.

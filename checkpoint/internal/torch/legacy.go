@@ -20,7 +20,7 @@ const LegacyVersion = 1001
 
 // IsLegacy reports whether a file begins with the magic number, pickled.
 func IsLegacy(head []byte, _ int64) bool {
-	v, _, err := decode(head[:min(len(head), 64)], nil)
+	v, _, err := decode(head[:min(len(head), 64)], false, nil)
 	n, ok := v.(*big.Int)
 	return err == nil && ok && n.Cmp(LegacyMagic) == 0
 }
@@ -35,7 +35,7 @@ type legacy struct {
 
 // OpenLegacy decodes the pickles of a legacy file; the storages stay where they are.
 // The tensors are among the values of root.
-func OpenLegacy(src *store.Source) (root any, tensors *pickle.Dict, err error) {
+func OpenLegacy(src *store.Source, opaque bool) (root any, tensors *pickle.Dict, err error) {
 	l := &legacy{src: src, records: map[string]*store.Record{}, size: map[string]int64{}, numel: map[string]int64{}}
 	data, err := l.pickles()
 	if err != nil {
@@ -43,7 +43,7 @@ func OpenLegacy(src *store.Source) (root any, tensors *pickle.Dict, err error) {
 	}
 	var pos int
 	next := func(load func(*parser, []any) (any, error)) (v any, err error) {
-		v, n, err := decode(data[pos:], load)
+		v, n, err := decode(data[pos:], opaque, load)
 		pos += n
 		return v, err
 	}

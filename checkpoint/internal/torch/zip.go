@@ -32,7 +32,7 @@ func IsZip(head []byte, _ int64) bool {
 
 // OpenZip decodes the pickle of a zip archive; the storages stay where they are.
 // The tensors are among the values of root.
-func OpenZip(src *store.Source) (root any, tensors *pickle.Dict, err error) {
+func OpenZip(src *store.Source, opaque bool) (root any, tensors *pickle.Dict, err error) {
 	r, err := zip.NewReader(src, src.Size)
 	if err != nil {
 		return nil, nil, fmt.Errorf("not a whole zip archive, it may be cut short: %w", err)
@@ -65,7 +65,7 @@ func OpenZip(src *store.Source) (root any, tensors *pickle.Dict, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	root, _, err = decode(data, a.storage)
+	root, _, err = decode(data, opaque, a.storage)
 	return root, nil, err
 }
 
@@ -116,7 +116,8 @@ func locateEntry(src *store.Source, f *zip.File) (off, size int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("its header in the archive is damaged: %w", err)
 	}
-	if size = int64(f.UncompressedSize64); size < 0 || off > src.Size || size > src.Size-off {
+	// An offset beyond the file's end leaves less than nothing, and a size of 2^63 or more is below 0.
+	if size = int64(f.UncompressedSize64); size < 0 || size > src.Size-off {
 		return 0, 0, fmt.Errorf("%d bytes at %d in a file of %d", f.UncompressedSize64, off, src.Size)
 	}
 	return off, size, nil

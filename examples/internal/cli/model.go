@@ -20,7 +20,7 @@ type ModelFlags struct {
 	Kind, Key                string
 	Weights, Kernel          string
 	Threads                  int
-	SkipChecks               bool
+	SkipChecks, Opaque       bool
 }
 
 // Register adds the flags to fs.
@@ -29,12 +29,16 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.ModelName, "model_name", "", "`name` of a checkpoint in out_dir: name.pt, else .pth, else .safetensors")
 	fs.StringVar(&m.OutDir, "out_dir", "out", "folder of model_name")
 	fs.StringVar(&m.Kind, "kind", "", "kind of a checkpoint that doesn't say so itself: reference or causal")
-	fs.StringVar(&m.Key, "key", "", "`key` of the file under which the weights are (default: found out)")
+	fs.StringVar(&m.Key, "key", "", "`keys` of the file under which the weights are, one in the other, separated by dots (default: found out)")
 	fs.StringVar(&m.Weights, "weights", "auto", "keep the weights as the file has them (auto), or convert them: f32, bf16")
 	fs.StringVar(&m.Kernel, "kernel", "", "assembly kernels to use (default: the fastest of "+strings.Join(tensor.Kernels(), ", ")+")")
 	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: all processors)")
+	fs.BoolVar(&m.Opaque, "opaque", false, OpaqueUsage)
 	fs.BoolVar(&m.SkipChecks, "skip_checks", false, "don't check weights for damage, NaN and Inf")
 }
+
+// OpaqueUsage describes the flag that opens files with values of unknown classes.
+const OpaqueUsage = "read the weights of a file that has values of unknown classes beside them, which are left out"
 
 // Path returns the file that the flags name, "" for the embedded model.
 func (m *ModelFlags) Path() (string, error) {
@@ -89,7 +93,10 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 		opts = append(opts, rwkv.AsKind(rwkv.Kind(m.Kind)))
 	}
 	if m.Key != "" {
-		opts = append(opts, rwkv.Key(m.Key))
+		opts = append(opts, rwkv.Key(strings.Split(m.Key, ".")...))
+	}
+	if m.Opaque {
+		opts = append(opts, rwkv.Opaque())
 	}
 	if m.SkipChecks {
 		opts = append(opts, rwkv.SkipChecks())
