@@ -5,13 +5,18 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/pkoukk/tiktoken-go"
+
 	"microrwkv/tokenizer/internal/tokentest"
+	"microrwkv/tokenizer/internal/vocab"
 )
 
 func mustGPT2(t testing.TB) *gpt2 {
@@ -46,25 +51,31 @@ func TestGPT2Ranks(t *testing.T) {
 	}
 }
 
-// withMaxPiece is a copy of the GPT-2 tokenizer that merges pieces of more than n bytes by itself.
-func withMaxPiece(t testing.TB, n int) *gpt2 {
-	g := *mustGPT2(t)
-	g.maxPiece = n
-	return &g
-}
+// reference is tiktoken-go with the same ranks.
+var reference = sync.OnceValue(func() *tiktoken.Tiktoken {
+	v := vocab.Unpack(packed, 0)
+	ranks := map[string]int{}
+	for id := range v.VocabSize() {
+		ranks[v.Token(id)] = id
+	}
+	core, err := tiktoken.NewCoreBPE(ranks, map[string]int{}, pattern)
+	if err != nil {
+		panic(err)
+	}
+	return tiktoken.NewTiktoken(core, nil, nil)
+})
 
-func sameAsTiktoken(t *testing.T, g *gpt2, text string) {
+func sameAsTiktoken(t *testing.T, text string) {
 	t.Helper()
-	got, err := g.Encode(text)
-	if want := g.bpe.EncodeOrdinary(text); err != nil || !slices.Equal(got, want) {
-		t.Fatalf("maxPiece %d: Encode(%.300q) = %v, %v, tiktoken-go has %v", g.maxPiece, text, got, err, want)
+	got, err := mustGPT2(t).Encode(text)
+	if want := reference().EncodeOrdinary(text); err != nil || !slices.Equal(got, want) {
+		t.Fatalf("Encode(%.300q) = %v, %v, tiktoken-go has %v", text, got, err, want)
 	}
 }
 
 // TestGPT2Classes compares how pieceLen and tiktoken-go's regular expression class every character
 // of the basic plane, every letter and number, and some of the rest.
 func TestGPT2Classes(t *testing.T) {
-	own := withMaxPiece(t, 0)
 	var text strings.Builder
 	n := 0
 	for r := rune(0); r <= unicode.MaxRune; r++ {
@@ -73,11 +84,11 @@ func TestGPT2Classes(t *testing.T) {
 		}
 		fmt.Fprintf(&text, "a%c1%c %c ", r, r, r)
 		if n++; n%64 == 0 {
-			sameAsTiktoken(t, own, text.String())
+			sameAsTiktoken(t, text.String())
 			text.Reset()
 		}
 	}
-	sameAsTiktoken(t, own, text.String())
+	sameAsTiktoken(t, text.String())
 }
 
 // randomText joins n strings that pattern treats in different ways.
@@ -92,23 +103,27 @@ func randomText(rng *rand.Rand, n int) string {
 	return text.String()
 }
 
-// TestGPT2Pieces mixes pieces merged here with those left to tiktoken-go.
+// TestGPT2Pieces has pieces on both sides of the length from which they are merged in another way.
 func TestGPT2Pieces(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for _, n := range []int{0, 1, 2, 4, 8, maxPiece} {
-		g := withMaxPiece(t, n)
-		for range 400 {
-			text := randomText(rng, rng.IntN(40))
-			sameAsTiktoken(t, g, text)
-			if ids, _ := g.Encode(text); g.Decode(ids) != text {
-				t.Fatalf("Decode(Encode(%q)) = %q", text, g.Decode(ids))
-			}
+	tok := mustGPT2(t)
+	for range 2000 {
+		text := randomText(rng, rng.IntN(40))
+		sameAsTiktoken(t, text)
+		if ids, _ := tok.Encode(text); tok.Decode(ids) != text {
+			t.Fatalf("Decode(Encode(%q)) = %q", text, tok.Decode(ids))
 		}
 	}
-	g := mustGPT2(t)
-	text := randomText(rng, 100_000)
-	sameAsTiktoken(t, g, text)
-	sameAsTiktoken(t, g, "x \n"+strings.Repeat("ab", maxPiece)+"\n \n"+strings.Repeat("-\n", 3*maxPiece)+" "+strings.Repeat("\n", 2*maxPiece)+"b")
+	letters := []string{"a", "b", "th", "e", "é", "日", "本", "語", "ing"}
+	for n := range 200 { // one piece
+		var text strings.Builder
+		for text.Len() < n {
+			text.WriteString(letters[rng.IntN(len(letters))])
+		}
+		sameAsTiktoken(t, text.String())
+	}
+	sameAsTiktoken(t, randomText(rng, 30_000))
+	sameAsTiktoken(t, "x \n"+strings.Repeat("ab", 500)+"\n \n"+strings.Repeat("-\n", 1500)+" "+strings.Repeat("\n", 1000)+"b")
 }
 
 // TestGPT2LongPieces encodes what would take tiktoken-go's merge many minutes.
@@ -125,12 +140,11 @@ func TestGPT2LongPieces(t *testing.T) {
 
 func FuzzGPT2RoundTrip(f *testing.F) {
 	for _, c := range tokentest.Goldens(f, "testdata/gpt2.json") {
-		f.Add(c.Text, uint8(0))
-		f.Add(c.Text, uint8(maxPiece>>2))
+		f.Add(c.Text)
 	}
-	f.Fuzz(func(t *testing.T, text string, n uint8) {
-		g := withMaxPiece(t, int(n))
-		sameAsTiktoken(t, g, text)
+	f.Fuzz(func(t *testing.T, text string) {
+		g := mustGPT2(t)
+		sameAsTiktoken(t, text)
 		ids, _ := g.Encode(text)
 		if want := string([]rune(text)); g.Decode(ids) != want {
 			t.Fatalf("Decode(Encode(%q)) = %q", text, g.Decode(ids))
@@ -154,8 +168,28 @@ func ExampleTokenizer() {
 // BenchmarkInit is what the first call of Tokenizer costs.
 func BenchmarkInit(b *testing.B) {
 	for b.Loop() {
-		if _, err := newGPT2(); err != nil {
+		newGPT2()
+	}
+}
+
+// BenchmarkEncode is MB/s of texts of three kinds; testdata/bench_tiktoken.py measures tiktoken on the same.
+func BenchmarkEncode(b *testing.B) {
+	tok := mustGPT2(b)
+	for kind, file := range map[string]string{"chinese": "testdata/bench_chinese.txt", "code": "gpt2_test.go", "english": "../../LICENSE"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
 			b.Fatal(err)
 		}
+		for len(text) < 1<<20 {
+			text = append(text, text...)
+		}
+		b.Run("text="+kind, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				if _, err := tok.Encode(string(text)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

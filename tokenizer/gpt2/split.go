@@ -6,6 +6,9 @@ import (
 	"unicode/utf8"
 )
 
+// pattern is what tiktoken calls r50k_base; pieceLen is the same in Go.
+const pattern = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+
 // class is what pattern tells characters apart by.
 type class byte
 
