@@ -182,6 +182,7 @@ func (f *file) sameModel(t testing.TB, m *Model, opts ...OpenOption) {
 
 // Every tensor counts: without it, or in another shape, the error names it; one more is named too.
 func TestOpenNamesEveryTensor(t *testing.T) {
+	slow(t)
 	for _, k := range allKinds {
 		for _, bare := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/bare=%v", k, bare), func(t *testing.T) {

@@ -279,6 +279,7 @@ func checkKind(t *testing.T, k Kind, length int, seed uint64) {
 }
 
 func TestModelsAgreeWithOracle(t *testing.T) {
+	slow(t)
 	for seed := range uint64(seeds(4)) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		for _, k := range allKinds {
@@ -291,6 +292,7 @@ func TestModelsAgreeWithOracle(t *testing.T) {
 
 // Where windows, chunks and blocks end. The kinds without a window have only chunks.
 func TestLongSequencesAgreeWithOracle(t *testing.T) {
+	slow(t)
 	for seed := range uint64(seeds(1)) {
 		for _, length := range []int{255, 256, 257, 511, 512, 513, 700} {
 			checkKind(t, Reference, length, seed)
@@ -309,6 +311,7 @@ func TestLongSequencesAgreeWithOracle(t *testing.T) {
 
 // The published sizes of a row and of heads, in few rows.
 func TestWideModelsAgreeWithOracle(t *testing.T) {
+	slow(t)
 	for i, k := range allKinds {
 		t.Run(string(k), func(t *testing.T) {
 			t.Parallel()

@@ -11,7 +11,9 @@ import (
 // rest of the tolerance, a twentieth of a float32 run's, is for the decay, which is made in float32
 // by another exp: a unit in its last place moves logits by up to 3.5e-7 of the largest.
 func TestOracleIsRight(t *testing.T) {
+	slow(t)
 	eachGolden(t, func(t *testing.T, g *golden, m *Model) {
+		t.Parallel()
 		compared := 0
 		same := func(what string, got, want []float64) {
 			t.Helper()

@@ -190,6 +190,7 @@ func randomSampling(r *rand.Rand, n int) sampling {
 // TestSamplerCut compares what may be picked with the definition, exactly, over random logits with
 // ties and random options.
 func TestSamplerCut(t *testing.T) {
+	slow(t)
 	r := rand.New(rand.NewPCG(5, 6))
 	exact, cases := 0, 20_000
 	for range cases {
@@ -288,6 +289,7 @@ func chiSquared(t *testing.T, counts []int, p []float64) {
 }
 
 func TestSamplerDistribution(t *testing.T) {
+	slow(t)
 	inf := float32(math.Inf(1))
 	r := rand.New(rand.NewPCG(7, 8))
 	wide := make([]float32, 1000)
