@@ -25,8 +25,6 @@ var generic = impl{
 	sigmoid:    func(dst, x []float32) { mapGeneric(dst, x, sigmoid) },
 	silu:       func(dst, x []float32) { mapGeneric(dst, x, silu) },
 	tanh:       func(dst, x []float32) { mapGeneric(dst, x, tanh) },
-	mulSigmoid: mulSigmoidGeneric,
-	mulSiLU:    mulSiLUGeneric,
 	expSum:     expSumGeneric,
 	widen:      widenGeneric(),
 	wkv5:       wkv5Generic,
@@ -181,18 +179,6 @@ func tanh(x float32) float32    { return float32(math.Tanh(float64(x))) }
 func mapGeneric(dst, x []float32, f func(float32) float32) {
 	for i, v := range x {
 		dst[i] = f(v)
-	}
-}
-
-func mulSigmoidGeneric(dst, a, b []float32) {
-	for i := range dst {
-		dst[i] = a[i] * sigmoid(b[i])
-	}
-}
-
-func mulSiLUGeneric(dst, a, b []float32) {
-	for i := range dst {
-		dst[i] = a[i] * silu(b[i])
 	}
 }
 

@@ -51,8 +51,6 @@ type impl struct {
 	sigmoid    func(dst, x []float32)
 	silu       func(dst, x []float32)
 	tanh       func(dst, x []float32)
-	mulSigmoid func(dst, a, b []float32)                     // dst = a⊙sigmoid(b)
-	mulSiLU    func(dst, a, b []float32)                     // dst = a⊙silu(b)
 	expSum     func(dst, x []float32, shift float32) float32 // dst = exp(x−shift); Σ dst
 
 	widen [numDTypes]widening // exact
@@ -298,22 +296,6 @@ func Tanh(dst, x []float32) {
 	checkLen("Tanh", len(dst), len(x))
 	if len(dst) > 0 {
 		active.tanh(dst, x)
-	}
-}
-
-// MulSigmoid computes dst = a ⊙ sigmoid(b).
-func MulSigmoid(dst, a, b []float32) {
-	checkLen("MulSigmoid", len(dst), len(a), len(b))
-	if len(dst) > 0 {
-		active.mulSigmoid(dst, a, b)
-	}
-}
-
-// MulSiLU computes dst = a ⊙ silu(b).
-func MulSiLU(dst, a, b []float32) {
-	checkLen("MulSiLU", len(dst), len(a), len(b))
-	if len(dst) > 0 {
-		active.mulSiLU(dst, a, b)
 	}
 }
 

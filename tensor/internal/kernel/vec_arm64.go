@@ -64,8 +64,6 @@ func vecNEON(im *impl) {
 	im.sigmoid = unaryCalls(sigmoidNEON)
 	im.silu = unaryCalls(siluNEON)
 	im.tanh = unaryCalls(tanhNEON)
-	im.mulSigmoid = binaryCalls(mulSigmoidNEON)
-	im.mulSiLU = binaryCalls(mulSiLUNEON)
 	im.expSum = func(dst, x []float32, shift float32) float32 {
 		var s float32
 		for ; len(dst) > vecCall; dst, x = dst[vecCall:], x[vecCall:] {
@@ -156,12 +154,6 @@ func siluNEON(dst, x []float32)
 
 //go:noescape
 func tanhNEON(dst, x []float32)
-
-//go:noescape
-func mulSigmoidNEON(dst, a, x []float32)
-
-//go:noescape
-func mulSiLUNEON(dst, a, x []float32)
 
 //go:noescape
 func expSumNEON(dst, x []float32, shift float32) float32

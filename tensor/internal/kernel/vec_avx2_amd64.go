@@ -17,8 +17,6 @@ func vecAVX2(im *impl) {
 	im.sigmoid = sigmoidVecAVX2
 	im.silu = siluVecAVX2
 	im.tanh = tanhVecAVX2
-	im.mulSigmoid = mulSigmoidVecAVX2
-	im.mulSiLU = mulSiLUVecAVX2
 	im.expSum = expSumVecAVX2
 	im.dot = dotVecAVX2
 	im.sum = sumVecAVX2
@@ -62,12 +60,6 @@ func siluAVX2(dst, x *float32, n int)
 
 //go:noescape
 func tanhAVX2(dst, x *float32, n int)
-
-//go:noescape
-func mulSigmoidAVX2(dst, a, b *float32, n int)
-
-//go:noescape
-func mulSiLUAVX2(dst, a, b *float32, n int)
 
 //go:noescape
 func expSumAVX2(dst, x *float32, n int, shift float32) float32
@@ -120,34 +112,6 @@ func mulVecAVX2(dst, a, b []float32) {
 		copy(x[:], a[n:])
 		copy(y[:], b[n:])
 		mulAVX2(&d[0], &x[0], &y[0], 16)
-		copy(dst[n:], d[:])
-	}
-}
-
-func mulSigmoidVecAVX2(dst, a, b []float32) {
-	n := len(dst) &^ 15
-	if n > 0 {
-		mulSigmoidAVX2(&dst[0], &a[0], &b[0], n)
-	}
-	if n < len(dst) {
-		var d, x, y [16]float32
-		copy(x[:], a[n:])
-		copy(y[:], b[n:])
-		mulSigmoidAVX2(&d[0], &x[0], &y[0], 16)
-		copy(dst[n:], d[:])
-	}
-}
-
-func mulSiLUVecAVX2(dst, a, b []float32) {
-	n := len(dst) &^ 15
-	if n > 0 {
-		mulSiLUAVX2(&dst[0], &a[0], &b[0], n)
-	}
-	if n < len(dst) {
-		var d, x, y [16]float32
-		copy(x[:], a[n:])
-		copy(y[:], b[n:])
-		mulSiLUAVX2(&d[0], &x[0], &y[0], 16)
 		copy(dst[n:], d[:])
 	}
 }

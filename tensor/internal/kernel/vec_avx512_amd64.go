@@ -17,8 +17,6 @@ func vecAVX512(im *impl) {
 	im.sigmoid = sigmoidVecAVX512
 	im.silu = siluVecAVX512
 	im.tanh = tanhVecAVX512
-	im.mulSigmoid = mulSigmoidVecAVX512
-	im.mulSiLU = mulSiLUVecAVX512
 	im.expSum = expSumVecAVX512
 	im.dot = dotVecAVX512
 	im.sum = sumVecAVX512
@@ -62,12 +60,6 @@ func siluAVX512(dst, x *float32, n int)
 
 //go:noescape
 func tanhAVX512(dst, x *float32, n int)
-
-//go:noescape
-func mulSigmoidAVX512(dst, a, b *float32, n int)
-
-//go:noescape
-func mulSiLUAVX512(dst, a, b *float32, n int)
 
 //go:noescape
 func expSumAVX512(dst, x *float32, n int, shift float32) float32
@@ -120,34 +112,6 @@ func mulVecAVX512(dst, a, b []float32) {
 		copy(x[:], a[n:])
 		copy(y[:], b[n:])
 		mulAVX512(&d[0], &x[0], &y[0], 16)
-		copy(dst[n:], d[:])
-	}
-}
-
-func mulSigmoidVecAVX512(dst, a, b []float32) {
-	n := len(dst) &^ 15
-	if n > 0 {
-		mulSigmoidAVX512(&dst[0], &a[0], &b[0], n)
-	}
-	if n < len(dst) {
-		var d, x, y [16]float32
-		copy(x[:], a[n:])
-		copy(y[:], b[n:])
-		mulSigmoidAVX512(&d[0], &x[0], &y[0], 16)
-		copy(dst[n:], d[:])
-	}
-}
-
-func mulSiLUVecAVX512(dst, a, b []float32) {
-	n := len(dst) &^ 15
-	if n > 0 {
-		mulSiLUAVX512(&dst[0], &a[0], &b[0], n)
-	}
-	if n < len(dst) {
-		var d, x, y [16]float32
-		copy(x[:], a[n:])
-		copy(y[:], b[n:])
-		mulSiLUAVX512(&d[0], &x[0], &y[0], 16)
 		copy(dst[n:], d[:])
 	}
 }

@@ -59,8 +59,6 @@ var elementwise = []struct {
 	{"sigmoid", func(im *impl, d []float32, o operands) { im.sigmoid(d, o.a) }, func(a, _, _ float64) float64 { return sigmoid64(a) }, 5},
 	{"silu", func(im *impl, d []float32, o operands) { im.silu(d, o.a) }, func(a, _, _ float64) float64 { return a * sigmoid64(a) }, 6},
 	{"tanh", func(im *impl, d []float32, o operands) { im.tanh(d, o.a) }, func(a, _, _ float64) float64 { return math.Tanh(a) }, 5},
-	{"mulSigmoid", func(im *impl, d []float32, o operands) { im.mulSigmoid(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * sigmoid64(b) }, 6},
-	{"mulSiLU", func(im *impl, d []float32, o operands) { im.mulSiLU(d, o.a, o.b) }, func(a, b, _ float64) float64 { return a * b * sigmoid64(b) }, 7},
 }
 
 // vecLengths are every tail of every vector width, and more than a call of assembly gets.

@@ -196,13 +196,6 @@ loop:
 512:	VBLENDMPS V6, V5, K1, V0
 	VANDPS ·vecSign(SB), V4, V1
 	VORPS V1, V0, V0`),
-	binary("mulSigmoid", "dst = a ⊙ sigmoid(b)", "\tCONSTS\n", `	VMOVUPS (DX)(AX*1), V4
-	SIGMOID
-	VMULPS (SI)(AX*1), V0, V0`),
-	binary("mulSiLU", "dst = a ⊙ b ⊙ sigmoid(b)", "\tCONSTS\n", `	VMOVUPS (DX)(AX*1), V4
-	SIGMOID
-	VMULPS V4, V0, V0
-	VMULPS (SI)(AX*1), V0, V0`),
 	{"expSum", "dst, x *float32, n int, shift float32", "dst = exp(x−shift); returns Σ dst", `
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI

@@ -14,7 +14,7 @@ var shapes = []struct {
 	ops  string // names of functions
 	text string // OP is the function, ISA the suffix
 }{
-	{"add mul mulSigmoid mulSiLU", `
+	{"add mul", `
 func OPVecISA(dst, a, b []float32) {
 	n := len(dst) &^ 15
 	if n > 0 {
