@@ -2,8 +2,6 @@
 
 package kernel
 
-//go:generate go run ./gen
-
 // gemmAVX2 puts the AVX2 products into im.
 func gemmAVX2(im *impl) {
 	ntAVX2.put(im)

@@ -13,15 +13,16 @@
 // propagate as in the formula, denormals are kept. Every element of a product is summed in an
 // order that depends on k alone, not on m, n or the element's place in the matrix: the same
 // row gives the same bits alone and inside a batch, whatever the tiling or the number of threads.
+//
+// The assembly, but for a few lines, is written by the program in gen.
 package kernel
+
+//go:generate go run ./gen
 
 import (
 	"fmt"
 	"os"
 )
-
-// The generator of the arm64 assembly; go generate doesn't look for it in files for arm64 alone.
-//go:generate go run ./neongen
 
 // impl is one instruction set's kernels.
 type impl struct {

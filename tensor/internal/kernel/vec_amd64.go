@@ -1,5 +1,3 @@
 //go:build !purego
 
 package kernel
-
-//go:generate go run ./vecgen

@@ -41,9 +41,9 @@ func arguments(signature string) (args []argument, size int) {
 	return args, size
 }
 
-// vec returns the file of the elementwise operations and reductions.
-func vec() []byte {
-	f := newFile("")
+// vecNEON returns the file of the elementwise operations and reductions.
+func vecNEON() []byte {
+	f := neonFile{newFile(false)}
 	f.line(`
 // Elementwise operations and reductions. The length of the first slice counts, and isn't 0; the
 // others are as long at least.
@@ -59,7 +59,8 @@ func vec() []byte {
 //	for a turn's numbers are left { load, compute on 2 or 4 vectors, store }
 //	for 4 are left { the same on one vector }
 //	for 1 is left { the same on its lowest lane; the others hold zeros, or copies of it in max }`)
-	for _, fn := range functions {
+	for _, fn := range functionsNEON {
+		fn.body = neonText(fn.body)
 		f.function(fn)
 	}
 	f.widening("widenBF16", "a bfloat16 is the upper half of a float32", "SHLL")
@@ -75,7 +76,7 @@ type registers struct {
 }
 
 // registers gives every name of a function its registers.
-func (fn function) registers(args []argument) *registers {
+func (fn functionNEON) registers(args []argument) *registers {
 	r := &registers{lanes: fn.lanes, turn: strings.Fields(fn.in)}
 	for _, a := range args {
 		if !a.slice {
@@ -124,7 +125,7 @@ func (r *registers) list(name string, lanes int) string {
 }
 
 // function writes one function.
-func (f *asm) function(fn function) {
+func (f neonFile) function(fn functionNEON) {
 	args, size := arguments(fn.signature)
 	frame, returns := size, ""
 	if fn.join != "" {
@@ -162,8 +163,8 @@ func (f *asm) function(fn function) {
 	f.op("MOVD %s_len+8(FP), R4", args[0].name)
 	for _, name := range r.uniform {
 		if v, ok := constants[name]; ok {
-			f.op("MOVW $0x%08x, R5 // %s", v, name)
-			f.op("VDUP R5, V%d.S4", r.of(name, 0))
+			f.define("CONSTANT", "bits, v", "MOVW $bits, R5; VDUP R5, v")
+			f.op("CONSTANT(0x%08x, V%d.S4)", v, r.of(name, 0))
 		}
 	}
 	if fn.join != "" {
@@ -171,14 +172,13 @@ func (f *asm) function(fn function) {
 			if fn.join == "FMAX" {
 				f.op("VLD1R (R1), [V%d.S4]", r.of("acc", lane))
 			} else {
-				f.zero(r.of("acc", lane))
+				f.clear(r.of("acc", lane))
 			}
 		}
 	}
 
 	loop := func(name string, step, lanes int, next string) {
-		f.op("SUBS $%d, R4", step)
-		f.op("BLT %s", next)
+		f.pair(fmt.Sprintf("SUBS $%d, R4", step), fmt.Sprintf("BLT %s", next))
 		f.label("%s", name)
 		for _, in := range ins {
 			switch {
@@ -190,13 +190,26 @@ func (f *asm) function(fn function) {
 				f.op("FMOVS.P 4(R%d), F%d", inReg[in], r.of(in, 0))
 			}
 		}
-		text := strings.TrimSpace(fn.body)
-		if step == 1 && fn.alone != "" {
-			last := strings.LastIndex(text, "\n")
-			text = text[:last] + "\n" + fn.alone + text[last:]
+		text, last := strings.TrimSpace(fn.body), ""
+		if fn.alone != "" {
+			at := strings.LastIndex(text, "\n")
+			text, last = text[:at], text[at:]
 		}
-		for line := range strings.Lines(text) {
-			f.lanes(r, strings.Fields(line), lanes)
+		body := func() {
+			for line := range strings.Lines(text) {
+				f.lanes(r, strings.Fields(line), lanes)
+			}
+		}
+		if lanes == 1 && strings.Count(text, "\n") > 2 { // twice
+			f.macro("ONE_"+fn.name, "", body)
+		} else {
+			body()
+		}
+		if step == 1 && fn.alone != "" {
+			f.lanes(r, strings.Fields(fn.alone), lanes)
+		}
+		if last != "" {
+			f.lanes(r, strings.Fields(last), lanes)
 		}
 		switch {
 		case fn.out == "":
@@ -205,8 +218,7 @@ func (f *asm) function(fn function) {
 		default:
 			f.op("FMOVS.P F%d, 4(R0)", r.of(fn.out, 0))
 		}
-		f.op("SUBS $%d, R4", step)
-		f.op("BGE %s", name)
+		f.pair(fmt.Sprintf("SUBS $%d, R4", step), fmt.Sprintf("BGE %s", name))
 		f.label("%s", next)
 	}
 	loop("turns", 4*fn.lanes, fn.lanes, "fours")
@@ -233,7 +245,7 @@ func (f *asm) function(fn function) {
 }
 
 // lanes writes an instruction of a body for each of the first lanes.
-func (f *asm) lanes(r *registers, words []string, lanes int) {
+func (f neonFile) lanes(r *registers, words []string, lanes int) {
 	for lane := range lanes {
 		var operands [3]int
 		for i, w := range words[1:] {
@@ -248,13 +260,12 @@ func (f *asm) lanes(r *registers, words []string, lanes int) {
 }
 
 // widening writes the function that converts 16-bit numbers by an instruction.
-func (f *asm) widening(name, doc, op string) {
+func (f neonFile) widening(name, doc, op string) {
 	f.line("\n// func %sNEON(dst []float32, src []uint16)\n//\n// %s\n//\n//\tV0–V3\tdst\n//\tV4, V5\tsrc\nTEXT ·%sNEON(SB), NOSPLIT, $0-48", name, doc, name)
 	f.op("MOVD dst_base+0(FP), R0")
 	f.op("MOVD src_base+24(FP), R1")
 	f.op("MOVD dst_len+8(FP), R4")
-	f.op("SUBS $16, R4")
-	f.op("BLT fours")
+	f.pair("SUBS $16, R4", "BLT fours")
 	f.label("turns")
 	f.op("VLD1.P 32(R1), [V4.H8, V5.H8]")
 	f.vec(op, 0, 4, 0)
@@ -262,29 +273,24 @@ func (f *asm) widening(name, doc, op string) {
 	f.vec(op, 2, 5, 0)
 	f.vec(op+"2", 3, 5, 0)
 	f.op("VST1.P [V0.S4, V1.S4, V2.S4, V3.S4], 64(R0)")
-	f.op("SUBS $16, R4")
-	f.op("BGE turns")
+	f.pair("SUBS $16, R4", "BGE turns")
 	f.label("fours")
 	f.op("ADD $16, R4")
-	f.op("SUBS $4, R4")
-	f.op("BLT ones")
+	f.pair("SUBS $4, R4", "BLT ones")
 	f.label("four")
 	f.op("VLD1.P 8(R1), [V4.H4]")
 	f.vec(op, 0, 4, 0)
 	f.op("VST1.P [V0.S4], 16(R0)")
-	f.op("SUBS $4, R4")
-	f.op("BGE four")
+	f.pair("SUBS $4, R4", "BGE four")
 	f.label("ones")
 	f.op("ADD $4, R4")
-	f.op("SUBS $1, R4")
-	f.op("BLT done")
+	f.pair("SUBS $1, R4", "BLT done")
 	f.label("one")
 	f.loadHalf(4, 1)
 	f.op("ADD $2, R1")
 	f.vec(op, 0, 4, 0)
 	f.op("FMOVS.P F0, 4(R0)")
-	f.op("SUBS $1, R4")
-	f.op("BGE one")
+	f.pair("SUBS $1, R4", "BGE one")
 	f.label("done")
 	f.op("RET")
 }

@@ -2,30 +2,25 @@ package main
 
 import "fmt"
 
-const (
-	// tileCols is the number of rows of w, columns of dst, in a tile.
-	tileCols = 4
+// ntRowsNEON is the largest number of rows of x in a tile: 24 accumulators, 4 vectors of w and 4
+// of x in turn take all registers.
+const ntRowsNEON = 6
 
-	// ntRows is the largest number of rows of x in a tile: 24 accumulators, 4 vectors of w and 4
-	// of x in turn take all registers.
-	ntRows = 6
-)
-
-// weight is a storage type of w.
-type weight struct {
+// weightNEON is a storage type of w.
+type weightNEON struct {
 	name string
 	size int    // bytes of a number
 	op   string // that widens four; op+"2" the upper four
 }
 
-var weights = []weight{{"F32", 4, ""}, {"BF16", 2, "SHLL"}, {"F16", 2, "FCVTL"}}
+var weightsNEON = []weightNEON{{"F32", 4, ""}, {"BF16", 2, "SHLL"}, {"F16", 2, "FCVTL"}}
 
 // line is how many numbers of w a cache line has: those of a turn of the main loop.
-func (w weight) line() int { return 64 / w.size }
+func (w weightNEON) line() int { return 64 / w.size }
 
-// nt returns the file of dst = x·wᵀ.
-func nt() []byte {
-	f := newFile("#include \"go_asm.h\"\n")
+// ntNEON returns the file of dst = x·wᵀ.
+func ntNEON() []byte {
+	f := neonFile{newFile(true)}
 	f.line(`
 // Tiles of dot products. Output (r, c) of a tile has one vector accumulator, whose lane l sums the
 // products at k ≡ l (mod 4) in ascending order as far as k fills vectors; lane 0 goes on with the
@@ -47,14 +42,14 @@ func nt() []byte {
 //
 // A turn of the main loop takes a cache line of each row of w, and asks for the line that is
 // a.ahead bytes further.`)
-	for _, w := range weights {
+	for _, w := range weightsNEON {
 		f.nt(w)
 	}
 	return f.Bytes()
 }
 
 // nt writes the function for one weight type.
-func (f *asm) nt(w weight) {
+func (f neonFile) nt(w weightNEON) {
 	name := "nt" + w.name + "NEON"
 	f.line(`
 // func %s(a *ntArgs)
@@ -75,16 +70,14 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
 	f.op("MOVD ntArgs_ahead(R0), R5")
 	f.op("MOVD ntArgs_ldd(R0), R17")
 	f.op("MOVD ntArgs_rows(R0), R16")
-	for r := ntRows; r > 1; r-- {
-		f.op("CMP $%d, R16", r)
-		f.op("BEQ rows%d", r)
+	for r := ntRowsNEON; r > 1; r-- {
+		f.pair(fmt.Sprintf("CMP $%d, R16", r), fmt.Sprintf("BEQ rows%d", r))
 	}
 	f.line("")
 	f.line("\t// One row: two tiles at a time, for enough accumulators to hide the multiply-add's latency.")
-	f.op("CMP $2, R3")
-	f.op("BLT rows1")
+	f.pair("CMP $2, R3", "BLT rows1")
 	f.ntTiles(w, 1, 2)
-	for r := 1; r <= ntRows; r++ {
+	for r := 1; r <= ntRowsNEON; r++ {
 		f.ntTiles(w, r, 1)
 	}
 	f.label("done")
@@ -92,7 +85,7 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
 }
 
 // ntTiles writes the block that computes tiles of rows rows, wide of them at a time.
-func (f *asm) ntTiles(w weight, rows, wide int) {
+func (f neonFile) ntTiles(w weightNEON, rows, wide int) {
 	id := fmt.Sprintf("rows%d", rows)
 	if wide > 1 {
 		id = fmt.Sprintf("rows%dx%d", rows, wide)
@@ -115,13 +108,10 @@ func (f *asm) ntTiles(w weight, rows, wide int) {
 	for c := tileCols; c < cols; c++ {
 		f.op("ADD R4, R%d, R%d", 8+c-tileCols, 8+c)
 	}
-	for i := range rows * cols {
-		f.zero(i)
-	}
+	f.zero(rows * cols)
 	f.op("MOVD ntArgs_k(R0), R7")
 
-	f.op("SUBS $%d, R7", w.line())
-	f.op("BLT %s_vectors", id)
+	f.pair(fmt.Sprintf("SUBS $%d, R7", w.line()), fmt.Sprintf("BLT %s_vectors", id))
 	f.op("PCALIGN $16")
 	f.label("%s_line", id)
 	for c := range cols {
@@ -137,45 +127,45 @@ func (f *asm) ntTiles(w weight, rows, wide int) {
 		}
 	}
 	f.ntAdvance(w, rows, cols, w.line())
-	f.op("SUBS $%d, R7", w.line())
-	f.op("BGE %s_line", id)
+	f.pair(fmt.Sprintf("SUBS $%d, R7", w.line()), fmt.Sprintf("BGE %s_line", id))
 
 	f.label("%s_vectors", id)
 	f.op("ADD $%d, R7", w.line())
-	f.op("SUBS $4, R7")
-	f.op("BLT %s_rest", id)
+	f.pair("SUBS $4, R7", fmt.Sprintf("BLT %s_rest", id))
 	f.label("%s_vector", id)
 	f.ntStep(w, rows, cols, 0, 4)
 	f.ntAdvance(w, rows, cols, 4)
-	f.op("SUBS $4, R7")
-	f.op("BGE %s_vector", id)
+	f.pair("SUBS $4, R7", fmt.Sprintf("BGE %s_vector", id))
 
 	f.label("%s_rest", id)
-	f.op("ADDS $4, R7")
-	f.op("BEQ %s_end", id)
+	f.pair("ADDS $4, R7", fmt.Sprintf("BEQ %s_end", id))
 	f.label("%s_number", id)
 	f.ntStep(w, rows, cols, 0, 1)
 	f.ntAdvance(w, rows, cols, 1)
-	f.op("SUBS $1, R7")
-	f.op("BNE %s_number", id)
+	f.pair("SUBS $1, R7", fmt.Sprintf("BNE %s_number", id))
 
 	f.label("%s_end", id)
 	quads := rows * wide // of accumulators, each summed into its first
-	for q := range quads {
-		f.vec("FADDP", 4*q, 4*q, 4*q+1)
-		f.vec("FADDP", 4*q+2, 4*q+2, 4*q+3)
-	}
-	for q := range quads {
-		f.vec("FADDP", 4*q, 4*q, 4*q+2)
-	}
-	f.op("MOVD ntArgs_add(R0), R16")
-	f.op("CBZ R16, %s_store", id)
-	f.ntEachSum(rows, wide, func(sum int, addr string) {
-		f.op("FMOVQ %s, F31", addr)
-		f.vec("FADD", sum, sum, 31)
+	f.macro(fmt.Sprintf("REDUCE%d", quads), "", func() {
+		for q := range quads {
+			f.vec("FADDP", 4*q, 4*q, 4*q+1)
+			f.vec("FADDP", 4*q+2, 4*q+2, 4*q+3)
+		}
+		for q := range quads {
+			f.vec("FADDP", 4*q, 4*q, 4*q+2)
+		}
+	})
+	f.pair("MOVD ntArgs_add(R0), R16", fmt.Sprintf("CBZ R16, %s_store", id))
+	f.macro(fmt.Sprintf("ADDSUMS%dx%d", rows, wide), "", func() {
+		f.ntEachSum(rows, wide, func(sum int, addr string) {
+			f.op("FMOVQ %s, F31", addr)
+			f.vec("FADD", sum, sum, 31)
+		})
 	})
 	f.label("%s_store", id)
-	f.ntEachSum(rows, wide, func(sum int, addr string) { f.op("FMOVQ F%d, %s", sum, addr) })
+	f.macro(fmt.Sprintf("STORESUMS%dx%d", rows, wide), "", func() {
+		f.ntEachSum(rows, wide, func(sum int, addr string) { f.op("FMOVQ F%d, %s", sum, addr) })
+	})
 
 	f.op("ADD $%d, R1", 4*cols)
 	for range wide {
@@ -193,20 +183,29 @@ func (f *asm) ntTiles(w weight, rows, wide int) {
 }
 
 // ntStep adds the products of 4 numbers of k, or 1, that lie at numbers behind the pointers.
-func (f *asm) ntStep(w weight, rows, cols, at, numbers int) {
-	x := func(r int) {
-		f.op("%s %d(R%d), F%d", map[int]string{4: "FMOVQ", 1: "FMOVS"}[numbers], 4*at, 19+r, 28+r%4)
+func (f neonFile) ntStep(w weightNEON, rows, cols, at, numbers int) {
+	name := fmt.Sprintf("STEP_%s_%dx%d", w.name, rows, cols)
+	if numbers == 1 {
+		name += "_SINGLE"
 	}
+	f.macro(name, "x, w", func() { f.ntStepBody(w, rows, cols, numbers) }, 4*at, w.size*at)
+}
+
+// ntStepBody writes a step for x and w that many bytes behind their pointers.
+func (f neonFile) ntStepBody(w weightNEON, rows, cols, numbers int) {
+	load, single := "FMOVQ", ""
+	if numbers == 1 {
+		load, single = "FMOVS", "_SINGLE"
+	}
+	x := func(r int) { f.op("%s x(R%d), F%d", load, 19+r, 28+r%4) }
 	for c0 := 0; c0 < cols; c0 += tileCols {
 		for c := c0; c < c0+tileCols; c++ {
 			reg := 24 + c%tileCols
 			switch {
-			case w.size == 4 && numbers == 4:
-				f.op("FMOVQ %d(R%d), F%d", 4*at, 8+c, reg)
 			case w.size == 4:
-				f.op("FMOVS (R%d), F%d", 8+c, reg)
+				f.op("%s w(R%d), F%d", load, 8+c, reg)
 			case numbers == 4:
-				f.op("FMOVD %d(R%d), F%d", 2*at, 8+c, reg)
+				f.op("FMOVD w(R%d), F%d", 8+c, reg)
 			default:
 				f.loadHalf(reg, 8+c)
 			}
@@ -221,54 +220,62 @@ func (f *asm) ntStep(w weight, rows, cols, at, numbers int) {
 				f.vec(w.op, 24+c, 24+c, 0)
 			}
 		}
-		for r := range rows {
-			for c := range tileCols {
-				f.vec("FMLA", r*cols+c0+c, 24+c, 28+r%4)
+		f.macro(fmt.Sprintf("PRODUCTS%dx%d_%d%s", rows, cols, c0, single), "x", func() {
+			for r := range rows {
+				for c := range tileCols {
+					f.vec("FMLA", r*cols+c0+c, 24+c, 28+r%4)
+				}
+				if r+4 < rows {
+					x(r + 4)
+				}
 			}
-			if r+4 < rows {
-				x(r + 4)
-			}
-		}
+		}, "x")
 	}
 }
 
 // ntPair adds the products of 8 numbers of k for one row of x.
-func (f *asm) ntPair(w weight, cols, at int) {
-	f.op("FLDPQ %d(R19), (F28, F29)", 4*at)
-	for c := range cols {
-		first := 8 + 2*c
-		if w.size == 4 {
-			f.op("FLDPQ %d(R%d), (F%d, F%d)", 4*at, 8+c, first, first+1)
-			continue
-		}
-		raw := 24 + c%4
-		f.op("FMOVQ %d(R%d), F%d", 2*at, 8+c, raw)
-		if c%4 == 3 {
-			for i := c - 3; i <= c; i++ {
-				f.vec(w.op, 8+2*i, 24+i%4, 0)
-				f.vec(w.op+"2", 9+2*i, 24+i%4, 0)
+func (f neonFile) ntPair(w weightNEON, cols, at int) {
+	f.macro(fmt.Sprintf("PAIR_%s_%d", w.name, cols), "x, w", func() {
+		f.op("FLDPQ x(R19), (F28, F29)")
+		for c := range cols {
+			first := 8 + 2*c
+			if w.size == 4 {
+				f.op("FLDPQ w(R%d), (F%d, F%d)", 8+c, first, first+1)
+				continue
+			}
+			raw := 24 + c%4
+			f.op("FMOVQ w(R%d), F%d", 8+c, raw)
+			if c%4 == 3 {
+				for i := c - 3; i <= c; i++ {
+					f.vec(w.op, 8+2*i, 24+i%4, 0)
+					f.vec(w.op+"2", 9+2*i, 24+i%4, 0)
+				}
 			}
 		}
-	}
-	for half := range 2 {
-		for c := range cols {
-			f.vec("FMLA", c, 8+2*c+half, 28+half)
-		}
-	}
+		f.macro(fmt.Sprintf("PRODUCTS_PAIR_%d", cols), "", func() {
+			for half := range 2 {
+				for c := range cols {
+					f.vec("FMLA", c, 8+2*c+half, 28+half)
+				}
+			}
+		})
+	}, 4*at, w.size*at)
 }
 
 // ntAdvance moves the pointers on by numbers of k.
-func (f *asm) ntAdvance(w weight, rows, cols, numbers int) {
-	for r := range rows {
-		f.op("ADD $%d, R%d", 4*numbers, 19+r)
-	}
-	for c := range cols {
-		f.op("ADD $%d, R%d", w.size*numbers, 8+c)
-	}
+func (f neonFile) ntAdvance(w weightNEON, rows, cols, numbers int) {
+	f.macro(fmt.Sprintf("ADVANCE%dx%d", rows, cols), "x, w", func() {
+		for r := range rows {
+			f.op("ADD $x, R%d", 19+r)
+		}
+		for c := range cols {
+			f.op("ADD $w, R%d", 8+c)
+		}
+	}, 4*numbers, w.size*numbers)
 }
 
 // ntEachSum does do with the register of every four sums and their place in dst.
-func (f *asm) ntEachSum(rows, wide int, do func(sum int, addr string)) {
+func (f neonFile) ntEachSum(rows, wide int, do func(sum int, addr string)) {
 	if rows == 1 {
 		for i := range wide {
 			do(4*i, fmt.Sprintf("%d(R1)", 16*i))

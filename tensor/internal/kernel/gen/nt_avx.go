@@ -14,7 +14,7 @@ type weight struct {
 	size int // bytes of a number
 }
 
-var weights = []weight{{"F32", 4}, {"BF16", 2}, {"F16", 2}}
+var weightsAVX = []weight{{"F32", 4}, {"BF16", 2}, {"F16", 2}}
 
 // ntRows is the largest number of rows of x in a tile: accumulators, a vector of x and, in
 // AVX-512, tileCols vectors of w (in AVX2 rows of x and one of w) must fit the registers.
@@ -25,9 +25,9 @@ func (s isa) ntRows() int {
 	return 3
 }
 
-// nt returns the file of dst = x·wᵀ.
-func nt(s isa) []byte {
-	f := newFile()
+// ntAVX returns the file of dst = x·wᵀ.
+func ntAVX(s isa) []byte {
+	f := avxFile{newFile(true)}
 	f.line(`
 // Tiles of dot products. Output (r, c) of a tile has one vector accumulator, register %d·r+c, whose
 // lane l sums the products at k ≡ l (mod %d) in ascending order; a masked last step adds zeros
@@ -44,13 +44,13 @@ func nt(s isa) []byte {
 // Weights that are needed later are prefetched, in the order in which the loop reads w but a.fetchStep
 // bytes for each line read; if that is 0 and the rows of x are many, not at all.`, tileCols, s.lanes, map[int]string{16: "8, 4, 2, 1", 8: "1, 2, 4"}[s.lanes])
 	f.ntConstants(s)
-	for _, w := range weights {
+	for _, w := range weightsAVX {
 		f.nt(s, w)
 	}
 	return f.Bytes()
 }
 
-func (f *asm) ntConstants(s isa) {
+func (f avxFile) ntConstants(s isa) {
 	if s.regs == 32 {
 		f.line(`
 // Where VPERMPS finds the sums of a pair of rows: of the first in lanes 0 and 1 of every four, of
@@ -69,7 +69,7 @@ GLOBL ·ntPick<>(SB), RODATA|NOPTR, $32`)
 var ntLocals = map[string]string{"w": "w-8(SP)", "tiles": "tiles-16(SP)", "state": "state-24(SP)", "fetch": "fetch-32(SP)"}
 
 // nt writes the function for one weight type.
-func (f *asm) nt(s isa, w weight) {
+func (f avxFile) nt(s isa, w weight) {
 	name := "nt" + w.name + s.name
 	f.line(`
 // func %s(a *ntArgs)
@@ -103,8 +103,7 @@ TEXT ·%s(SB), NOSPLIT, $32-8`, name, name)
 	}
 	f.op("MOVQ ntArgs_rows(DI), AX")
 	for r := s.ntRows(); r > 1; r-- {
-		f.op("CMPQ AX, $%d", r)
-		f.op("JEQ rows%d", r)
+		f.pair(fmt.Sprintf("CMPQ AX, $%d", r), fmt.Sprintf("JEQ rows%d", r))
 	}
 	for r := 1; r <= s.ntRows(); r++ {
 		f.ntTiles(s, w, r)
@@ -115,7 +114,7 @@ TEXT ·%s(SB), NOSPLIT, $32-8`, name, name)
 }
 
 // ntTiles writes the block that computes tiles of rows rows.
-func (f *asm) ntTiles(s isa, w weight, rows int) {
+func (f avxFile) ntTiles(s isa, w weight, rows int) {
 	id := fmt.Sprintf("rows%d", rows)
 	accs := rows * tileCols
 
@@ -124,19 +123,14 @@ func (f *asm) ntTiles(s isa, w weight, rows int) {
 	f.op("MOVQ w-8(SP), R8")
 	f.op("MOVQ fetch-32(SP), R14")
 	f.op("MOVQ ntArgs_steps(DI), CX")
-	f.op("CMPQ ntArgs_resume(DI), $0")
-	f.op("JNE %s_resume", id)
-	for i := range accs {
-		f.op("%s %s, %s, %s", s.xor(), s.v(i), s.v(i), s.v(i))
-	}
+	f.pair("CMPQ ntArgs_resume(DI), $0", fmt.Sprintf("JNE %s_resume", id))
+	f.zero(s, accs)
 
 	f.label("%s_start", id)
-	f.op("SUBQ $%d, CX", ntUnroll)
-	f.op("JLT %s_rest", id)
+	f.pair(fmt.Sprintf("SUBQ $%d, CX", ntUnroll), fmt.Sprintf("JLT %s_rest", id))
 	bare := w.size == 4 && rows > s.ntRows()/2 // many rows of x may do without prefetching
 	if bare {
-		f.op("TESTQ R15, R15")
-		f.op("JZ %s_bare", id)
+		f.pair("TESTQ R15, R15", fmt.Sprintf("JZ %s_bare", id))
 	}
 	f.ntLoop(s, w, rows, id+"_loop", true)
 	if bare {
@@ -145,29 +139,29 @@ func (f *asm) ntTiles(s isa, w weight, rows int) {
 	}
 
 	f.label("%s_rest", id)
-	f.op("ADDQ $%d, CX", ntUnroll)
-	f.op("JZ %s_tail", id)
+	f.pair(fmt.Sprintf("ADDQ $%d, CX", ntUnroll), fmt.Sprintf("JZ %s_tail", id))
 	f.label("%s_single", id)
 	f.ntStep(s, w, rows, 0, false)
 	f.ntAdvance(s, w, 1)
-	f.op("DECQ CX")
-	f.op("JNZ %s_single", id)
+	f.pair("DECQ CX", fmt.Sprintf("JNZ %s_single", id))
 
 	f.label("%s_tail", id)
 	if s.maskable(w) {
-		f.op("CMPQ ntArgs_tail(DI), $0")
-		f.op("JEQ %s_end", id)
+		f.pair("CMPQ ntArgs_tail(DI), $0", fmt.Sprintf("JEQ %s_end", id))
 		f.ntStep(s, w, rows, 0, true)
 		f.label("%s_end", id)
 	}
-	f.op("CMPQ ntArgs_save(DI), $0")
-	f.op("JNE %s_save", id)
-	sums := f.ntReduce(s, rows)
-	f.op("CMPQ ntArgs_add(DI), $0")
-	f.op("JEQ %s_store", id)
-	f.ntEachSum(sums, func(sum, addr string) { f.op("VADDPS %s, %s, %s", addr, sum, sum) })
+	f.pair("CMPQ ntArgs_save(DI), $0", fmt.Sprintf("JNE %s_save", id))
+	var sums []string
+	f.macro(fmt.Sprintf("REDUCE%d", rows), "", func() { sums = f.ntReduce(s, rows) })
+	f.pair("CMPQ ntArgs_add(DI), $0", fmt.Sprintf("JEQ %s_store", id))
+	f.macro(fmt.Sprintf("ADDSUMS%d", rows), "", func() {
+		f.ntEachSum(sums, func(sum, addr string) { f.op("VADDPS %s, %s, %s", addr, sum, sum) })
+	})
 	f.label("%s_store", id)
-	f.ntEachSum(sums, func(sum, addr string) { f.op("VMOVUPS %s, %s", sum, addr) })
+	f.macro(fmt.Sprintf("STORESUMS%d", rows), "", func() {
+		f.ntEachSum(sums, func(sum, addr string) { f.op("VMOVUPS %s, %s", sum, addr) })
+	})
 
 	f.label("%s_next", id)
 	f.op("ADDQ $%d, DX", tileCols*4)
@@ -175,27 +169,30 @@ func (f *asm) ntTiles(s isa, w weight, rows int) {
 	f.op("MOVQ ntArgs_tileW(DI), AX")
 	f.op("ADDQ AX, w-8(SP)")
 	f.op("ADDQ AX, fetch-32(SP)")
-	f.op("DECQ tiles-16(SP)")
-	f.op("JNE %s", id)
+	f.pair("DECQ tiles-16(SP)", fmt.Sprintf("JNE %s", id))
 	f.op("JMP done")
 
 	f.label("%s_resume", id)
 	f.op("MOVQ state-24(SP), AX")
-	for i := range accs {
-		f.op("VMOVUPS %d(AX), %s", i*s.bytes(), s.v(i))
-	}
+	f.macro(fmt.Sprintf("RESUME%d", accs), "", func() {
+		for i := range accs {
+			f.op("VMOVUPS %d(AX), %s", i*s.bytes(), s.v(i))
+		}
+	})
 	f.op("JMP %s_start", id)
 
 	f.label("%s_save", id)
 	f.op("MOVQ state-24(SP), AX")
-	for i := range accs {
-		f.op("VMOVUPS %s, %d(AX)", s.v(i), i*s.bytes())
-	}
+	f.macro(fmt.Sprintf("SAVE%d", accs), "", func() {
+		for i := range accs {
+			f.op("VMOVUPS %s, %d(AX)", s.v(i), i*s.bytes())
+		}
+	})
 	f.op("JMP %s_next", id)
 }
 
 // ntLoop writes the loop over the turns of ntUnroll steps; CX is the number of steps less ntUnroll.
-func (f *asm) ntLoop(s isa, w weight, rows int, label string, prefetch bool) {
+func (f avxFile) ntLoop(s isa, w weight, rows int, label string, prefetch bool) {
 	f.op("PCALIGN $32")
 	f.label("%s", label)
 	for i := range ntUnroll {
@@ -205,35 +202,43 @@ func (f *asm) ntLoop(s isa, w weight, rows int, label string, prefetch bool) {
 		}
 	}
 	f.ntAdvance(s, w, ntUnroll)
-	f.op("SUBQ $%d, CX", ntUnroll)
-	f.op("JGE %s", label)
+	f.pair(fmt.Sprintf("SUBQ $%d, CX", ntUnroll), fmt.Sprintf("JGE %s", label))
 }
 
 // ntPrefetch prefetches a line for each row of a tile.
-func (f *asm) ntPrefetch() {
-	for _, row := range []string{"", "(R12*1)", "(R13*1)", "(BX*1)"} {
-		f.op("PREFETCHT1 (R14)%s", row)
-	}
-	f.op("ADDQ R15, R14")
+func (f avxFile) ntPrefetch() {
+	f.macro("PREFETCH", "", func() {
+		for _, row := range []string{"", "(R12*1)", "(R13*1)", "(BX*1)"} {
+			f.op("PREFETCHT1 (R14)%s", row)
+		}
+		f.op("ADDQ R15, R14")
+	})
 }
 
 // ntAdvance moves the pointers on by steps.
-func (f *asm) ntAdvance(s isa, w weight, steps int) {
+func (f avxFile) ntAdvance(s isa, w weight, steps int) {
 	f.op("ADDQ $%d, SI", steps*s.bytes())
 	f.op("ADDQ $%d, R8", steps*w.size*s.lanes)
 }
 
 // ntStep adds one vector of k to every accumulator; masked, what is left of k.
-func (f *asm) ntStep(s isa, w weight, rows, step int, masked bool) {
-	xAddr := []string{"(SI)", "(SI)(R9*1)", "(SI)(R9*2)", "(SI)(R10*1)", "(SI)(R9*4)", "(SI)(R11*1)"}
-	wAddr := []string{"(R8)", "(R8)(R12*1)", "(R8)(R13*1)", "(R8)(BX*1)"}
-	for i := range xAddr {
-		xAddr[i] = fmt.Sprintf("%d%s", step*s.bytes(), xAddr[i])
+func (f avxFile) ntStep(s isa, w weight, rows, step int, masked bool) {
+	name := fmt.Sprintf("STEP_%s_%d", w.name, rows)
+	if masked {
+		name += "_MASKED"
 	}
-	for i := range wAddr {
-		wAddr[i] = fmt.Sprintf("%d%s", step*w.size*s.lanes, wAddr[i])
-	}
+	f.macro(name, "x, w", func() { f.ntStepBody(s, w, rows, masked) }, step*s.bytes(), step*w.size*s.lanes)
+}
+
+// ntStepBody writes a step for x and w that many bytes behind their pointers.
+func (f avxFile) ntStepBody(s isa, w weight, rows int, masked bool) {
+	xAddr := []string{"x(SI)", "x(SI)(R9*1)", "x(SI)(R9*2)", "x(SI)(R10*1)", "x(SI)(R9*4)", "x(SI)(R11*1)"}
+	wAddr := []string{"w(R8)", "w(R8)(R12*1)", "w(R8)(R13*1)", "w(R8)(BX*1)"}
 	fma := func(w string, x int, acc int) { f.op("VFMADD231PS %s, %s, %s", w, s.v(x), s.v(acc)) }
+	mask := ""
+	if masked {
+		mask = "_MASKED"
+	}
 	switch {
 	case s.regs == 32 && rows == 1:
 		f.load512("VMOVUPS", xAddr[0], 31, masked)
@@ -249,13 +254,15 @@ func (f *asm) ntStep(s isa, w weight, rows, step int, masked bool) {
 		for c := range tileCols {
 			f.loadW512(w, wAddr[c], 24+c, masked)
 		}
-		for r := range rows {
-			x := 28 + r%4
-			f.load512("VMOVUPS", xAddr[r], x, masked)
-			for c := range tileCols {
-				fma(s.v(24+c), x, r*tileCols+c)
+		f.macro(fmt.Sprintf("PRODUCTS%d%s", rows, mask), "x", func() {
+			for r := range rows {
+				x := 28 + r%4
+				f.load512("VMOVUPS", xAddr[r], x, masked)
+				for c := range tileCols {
+					fma(s.v(24+c), x, r*tileCols+c)
+				}
 			}
-		}
+		}, "x")
 	default:
 		if masked {
 			f.op("LEAQ ·ntMask<>+32(SB), AX")
@@ -295,7 +302,7 @@ func (f *asm) ntStep(s isa, w weight, rows, step int, masked bool) {
 }
 
 // load512 loads register i by an instruction that can be masked.
-func (f *asm) load512(inst, addr string, i int, masked bool) {
+func (f avxFile) load512(inst, addr string, i int, masked bool) {
 	if masked {
 		f.op("%s.Z %s, K1, Z%d", inst, addr, i)
 	} else {
@@ -304,7 +311,7 @@ func (f *asm) load512(inst, addr string, i int, masked bool) {
 }
 
 // loadW512 loads 16 weights into register i as float32.
-func (f *asm) loadW512(w weight, addr string, i int, masked bool) {
+func (f avxFile) loadW512(w weight, addr string, i int, masked bool) {
 	switch w.name {
 	case "F32":
 		f.load512("VMOVUPS", addr, i, masked)
@@ -318,11 +325,10 @@ func (f *asm) loadW512(w weight, addr string, i int, masked bool) {
 
 // ntReduce adds the lanes of the accumulators and returns, for each row of the tile, the register
 // with its sums.
-func (f *asm) ntReduce(s isa, rows int) []string {
+func (f avxFile) ntReduce(s isa, rows int) []string {
 	var sums []string
 	if s.regs == 16 {
-		f.line("")
-		f.line("\t// The sums of a row's four accumulators: neighbours, then pairs, then halves.")
+		// The sums of a row's four accumulators: neighbours, then pairs, then halves.
 		for r := range rows {
 			a, t := r*tileCols, 12+r%4
 			f.op("VHADDPS Y%d, Y%d, Y%d", a+1, a, a)
@@ -334,8 +340,7 @@ func (f *asm) ntReduce(s isa, rows int) []string {
 		}
 		return sums
 	}
-	f.line("")
-	f.line("\t// A row's accumulators a, b, c, d: [a b] and [c d] of 8 lanes, then [a b c d] of 4.")
+	// A row's accumulators a, b, c, d: [a b] and [c d] of 8 lanes, then [a b c d] of 4.
 	for r := range rows {
 		a := r * tileCols
 		for i := a; i < a+tileCols; i += 2 {
@@ -347,8 +352,7 @@ func (f *asm) ntReduce(s isa, rows int) []string {
 		f.op("VSHUFF64X2 $0xdd, Z%d, Z%d, Z25", a+2, a)
 		f.op("VADDPS Z25, Z24, Z%d", a)
 	}
-	f.line("")
-	f.line("\t// Two rows together, to 2 lanes a sum, then 1, then the sums next to each other.")
+	// Two rows together, to 2 lanes a sum, then 1, then the sums next to each other.
 	f.op("VMOVUPS ·ntPick<>(SB), Y26")
 	for r := 0; r < rows; r += 2 {
 		a, b := r*tileCols, min(r+1, rows-1)*tileCols
@@ -368,7 +372,7 @@ func (f *asm) ntReduce(s isa, rows int) []string {
 }
 
 // ntEachSum does do with every register of sums and its place in dst.
-func (f *asm) ntEachSum(sums []string, do func(sum, addr string)) {
+func (f avxFile) ntEachSum(sums []string, do func(sum, addr string)) {
 	f.op("MOVQ DX, AX")
 	for i, sum := range sums {
 		if i > 0 {

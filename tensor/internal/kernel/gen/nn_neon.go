@@ -1,14 +1,17 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
-// nnVecs is, for each number of rows of a in a tile (from 1), the largest number of vectors of
+// nnVecsNEON is, for each number of rows of a in a tile (from 1), the largest number of vectors of
 // b's columns: the accumulators, a vector of each row of a and two of b fit the registers.
-var nnVecs = []int{8, 8, 4, 4, 4, 4}
+var nnVecsNEON = []int{8, 8, 4, 4, 4, 4}
 
-// nn returns the file of dst = a·b.
-func nn() []byte {
-	f := newFile("#include \"go_asm.h\"\n")
+// nnNEON returns the file of dst = a·b.
+func nnNEON() []byte {
+	f := neonFile{newFile(true)}
 	f.line(`
 // func nnNEON(t *nnArgs)
 //
@@ -37,23 +40,21 @@ TEXT ·nnNEON(SB), NOSPLIT, $0-8`)
 	f.op("MOVD nnArgs_k(R0), R5")
 	f.op("MOVD nnArgs_a(R0), R19")
 	f.op("MOVD nnArgs_lda(R0), R6")
-	for r := 1; r < len(nnVecs); r++ {
+	for r := 1; r < len(nnVecsNEON); r++ {
 		f.op("ADD R6, R%d, R%d", 18+r, 19+r)
 	}
 	f.op("MOVD nnArgs_rows(R0), R6")
-	for r := range nnVecs {
-		f.op("CMP $%d, R6", r+1)
-		f.op("BEQ rows%d", r+1)
+	for r := range nnVecsNEON {
+		f.pair(fmt.Sprintf("CMP $%d, R6", r+1), fmt.Sprintf("BEQ rows%d", r+1))
 	}
 	f.label("done")
 	f.op("RET")
-	for r, most := range nnVecs {
+	for r, most := range nnVecsNEON {
 		rows := r + 1
 		f.label("rows%d", rows)
 		f.op("MOVD nnArgs_vecs(R0), R6")
 		for v := 2; v <= most; v++ {
-			f.op("CMP $%d, R6", v)
-			f.op("BEQ rows%dx%d", rows, v)
+			f.pair(fmt.Sprintf("CMP $%d, R6", v), fmt.Sprintf("BEQ rows%dx%d", rows, v))
 		}
 		for v := 1; v <= most; v++ {
 			f.nnTile(rows, v)
@@ -63,63 +64,66 @@ TEXT ·nnNEON(SB), NOSPLIT, $0-8`)
 }
 
 // nnTile writes a tile's block.
-func (f *asm) nnTile(rows, vecs int) {
+func (f neonFile) nnTile(rows, vecs int) {
 	id := fmt.Sprintf("rows%dx%d", rows, vecs)
 	f.label("%s", id)
-	f.op("MOVD nnArgs_resume(R0), R6")
-	f.op("CBNZ R6, %s_resume", id)
-	for i := range rows * vecs {
-		f.zero(i)
-	}
+	f.pair("MOVD nnArgs_resume(R0), R6", fmt.Sprintf("CBNZ R6, %s_resume", id))
+	f.zero(rows * vecs)
 
 	f.label("%s_start", id)
-	f.op("SUBS $4, R5")
-	f.op("BLT %s_rest", id)
+	f.pair("SUBS $4, R5", fmt.Sprintf("BLT %s_rest", id))
 	f.op("PCALIGN $16")
 	f.label("%s_loop", id)
-	f.nnStep(rows, vecs, 4)
-	f.op("SUBS $4, R5")
-	f.op("BGE %s_loop", id)
+	f.pack(func() { f.nnStep(rows, vecs, 4) })
+	f.pair("SUBS $4, R5", fmt.Sprintf("BGE %s_loop", id))
 	f.label("%s_rest", id)
-	f.op("ADDS $4, R5")
-	f.op("BEQ %s_end", id)
+	f.pair("ADDS $4, R5", fmt.Sprintf("BEQ %s_end", id))
 	f.label("%s_single", id)
-	f.nnStep(rows, vecs, 1)
-	f.op("SUBS $1, R5")
-	f.op("BNE %s_single", id)
+	f.pack(func() { f.nnStep(rows, vecs, 1) })
+	f.pair("SUBS $1, R5", fmt.Sprintf("BNE %s_single", id))
 
 	f.label("%s_end", id)
-	f.op("MOVD nnArgs_add(R0), R6")
-	f.op("CBZ R6, %s_store", id)
-	f.nnEach(rows, vecs, func(acc int, addr string) {
+	f.pair("MOVD nnArgs_add(R0), R6", fmt.Sprintf("CBZ R6, %s_store", id))
+	f.nnEach("ADD", rows, vecs, func(_, number, addr string) {
 		f.op("FMOVQ %s, F31", addr)
-		f.vec("FADD", acc, acc, 31)
+		f.vec("FADD", number, number, 31)
 	})
 	f.label("%s_store", id)
-	f.nnEach(rows, vecs, func(acc int, addr string) { f.op("FMOVQ F%d, %s", acc, addr) })
+	f.nnEach("STORE", rows, vecs, func(reg, _, addr string) { f.op("FMOVQ %s, %s", reg, addr) })
 	f.op("B done")
 
 	f.label("%s_resume", id)
-	f.nnEach(rows, vecs, func(acc int, addr string) { f.op("FMOVQ %s, F%d", addr, acc) })
+	f.nnEach("RESUME", rows, vecs, func(reg, _, addr string) { f.op("FMOVQ %s, %s", addr, reg) })
 	f.op("B %s_start", id)
 }
 
-// nnEach does do with every accumulator and its place in dst.
-func (f *asm) nnEach(rows, vecs int, do func(acc int, addr string)) {
+// nnEach does do with the accumulators of every row and their places in dst: a macro for each row, of as
+// many registers. It gives do the register's name, and its number as an expression.
+func (f neonFile) nnEach(name string, rows, vecs int, do func(reg, number, addr string)) {
+	params := []string{"n"}
+	for v := range vecs {
+		params = append(params, fmt.Sprintf("f%d", v))
+	}
 	f.op("MOVD R1, R25")
 	for r := range rows {
+		args := []any{r * vecs}
 		for v := range vecs {
-			do(r*vecs+v, fmt.Sprintf("%d(R25)", 16*v))
+			args = append(args, fmt.Sprintf("F%d", r*vecs+v))
 		}
+		f.macro(fmt.Sprintf("%s%d", name, vecs), strings.Join(params, ", "), func() {
+			for v := range vecs {
+				do(params[1+v], fmt.Sprintf("n+%d", v), fmt.Sprintf("%d(R25)", 16*v))
+			}
+		}, args...)
 		if r < rows-1 {
-			f.op("ADD R4, R25")
+			f.append("ADD R4, R25")
 		}
 	}
 }
 
 // nnStep adds the products at 4 numbers of k, or 1, and moves the pointers on. Vectors of b are
 // loaded as far ahead of their use as there are registers, at most 4.
-func (f *asm) nnStep(rows, vecs, numbers int) {
+func (f neonFile) nnStep(rows, vecs, numbers int) {
 	a := rows * vecs
 	b := a + rows
 	ahead := min(32-b, 5) - 1
@@ -142,8 +146,10 @@ func (f *asm) nnStep(rows, vecs, numbers int) {
 	}
 	for i := range numbers * vecs {
 		load(i + 1 + ahead)
-		for r := range rows {
-			f.element("FMLA", r*vecs+i%vecs, b+i%(ahead+1), a+r, i/vecs)
-		}
+		f.macro(fmt.Sprintf("PRODUCTS%dx%d", rows, vecs), "d, n, m, lane", func() {
+			for r := range rows {
+				f.element("FMLA", fmt.Sprintf("d+%d", r*vecs), "n", fmt.Sprintf("m+%d", r), "lane")
+			}
+		}, i%vecs, b+i%(ahead+1), a, i/vecs)
 	}
 }

@@ -4,8 +4,8 @@ import "fmt"
 
 // binary is a function of dst, a and b; op computes V0 from what is at (SI)(AX*1) and (DX)(AX*1),
 // after constants have been loaded.
-func binary(name, doc, constants, op string) function {
-	return function{name, "dst, a, b *float32, n int", doc, `
+func binary(name, doc, constants, op string) functionAVX {
+	return functionAVX{name, "dst, a, b *float32, n int", doc, `
 	MOVQ dst+0(FP), DI
 	MOVQ a+8(FP), SI
 	MOVQ b+16(FP), DX
@@ -24,8 +24,8 @@ func binary(name, doc, constants, op string) function {
 }
 
 // unary is a function of dst and x; op turns V4 into V0 and may use V0 to V7.
-func unary(name, doc, op string) function {
-	return function{name, "dst, x *float32, n int", doc, `
+func unary(name, doc, op string) functionAVX {
+	return functionAVX{name, "dst, x *float32, n int", doc, `
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ n+16(FP), CX
@@ -46,8 +46,8 @@ loop:
 
 // reduction adds up with op, which adds what is at (SI)(AX*1)+offset to an accumulator. Four of
 // them hide the addition's latency; they are joined in a fixed order.
-func reduction(name, signature, doc, load string, op func(offset, acc string) string) function {
-	return function{name, signature, doc, load + `
+func reduction(name, signature, doc, load string, op func(offset, acc string) string) functionAVX {
+	return functionAVX{name, signature, doc, load + `
 	SHLQ $2, CX
 	XORQ AX, AX
 	VXORPS V0, V0, V0
@@ -83,10 +83,10 @@ done:
 
 // result returns where the result of a function with these arguments is.
 func result(signature string) string {
-	return fmt.Sprint((function{signature: signature}.size() + 7) / 8 * 8)
+	return fmt.Sprint((functionAVX{signature: signature}.size() + 7) / 8 * 8)
 }
 
-var functions = []function{
+var functionsAVX = []functionAVX{
 	binary("add", "dst = a + b", "", `	VMOVUPS (SI)(AX*1), V0
 	VADDPS (DX)(AX*1), V0, V0`),
 	binary("mul", "dst = a ⊙ b", "", `	VMOVUPS (SI)(AX*1), V0
@@ -173,41 +173,20 @@ loop:
 `),
 	unary("silu", "dst = x·sigmoid(x)", `	SIGMOID
 	VMULPS V4, V0, V0`),
-	unary("tanh", "dst = tanh(x): x + x³·P(x²) where |x| is small, else 1 − 2/(exp(2|x|)+1) with x's sign", `
-	VANDPS ·vecAbs(SB), V4, V7
-	VADDPS V7, V7, V0
-	EXP
-	VADDPS V10, V0, V0
-	VMOVUPS ·vecTwo(SB), V1
-	VDIVPS V0, V1, V1
-	VSUBPS V1, V10, V5
-	VMULPS V4, V4, V1
-	VMOVUPS ·vecTanh4(SB), V2
-	VFMADD213PS ·vecTanh3(SB), V1, V2
-	VFMADD213PS ·vecTanh2(SB), V1, V2
-	VFMADD213PS ·vecTanh1(SB), V1, V2
-	VFMADD213PS ·vecTanh0(SB), V1, V2
-	VMULPS V1, V2, V2
-	VMOVAPS V4, V6
-	VFMADD213PS V4, V2, V6
-256:	VCMPPS $1, ·vecTanhSmall(SB), V7, V7
-256:	VBLENDVPS V7, V6, V5, V0
-512:	VCMPPS $1, ·vecTanhSmall(SB), V7, K1
-512:	VBLENDMPS V6, V5, K1, V0
-	VANDPS ·vecSign(SB), V4, V1
-	VORPS V1, V0, V0`),
+	unary("tanh", "dst = tanh(x): x + x³·P(x²) where |x| is small, else 1 − 2/(exp(2|x|)+1) with x's sign", `	TANH
+`),
 	{"expSum", "dst, x *float32, n int, shift float32", "dst = exp(x−shift); returns Σ dst", `
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
 	MOVQ n+16(FP), CX
-	VBROADCASTSS shift+24(FP), V11
+	VBROADCASTSS shift+24(FP), V13
 	SHLQ $2, CX
 	XORQ AX, AX
 	VXORPS V12, V12, V12
 	CONSTS
 loop:
 	VMOVUPS (SI)(AX*1), V0
-	VSUBPS V11, V0, V0
+	VSUBPS V13, V0, V0
 	EXP
 	VMOVUPS V0, (DI)(AX*1)
 	VADDPS V0, V12, V12

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // nnVecs is, for each number of rows of a in a tile (from 1), the largest number of vectors of
 // b's columns: the accumulators, the vectors and a broadcast number of a fit the registers.
@@ -14,9 +17,9 @@ func (s isa) nnVecs() []int {
 // nnUnroll is the number of steps of k in one turn of the main loop.
 const nnUnroll = 4
 
-// nn returns the file of dst = a·b.
-func nn(s isa) []byte {
-	f := newFile()
+// nnAVX returns the file of dst = a·b.
+func nnAVX(s isa) []byte {
+	f := avxFile{newFile(true)}
 	name := "nn" + s.name
 	last := "The last vector is loaded and stored behind\n// mask K1."
 	if s.regs == 16 {
@@ -57,8 +60,7 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, last, name)
 	}
 	f.op("MOVQ nnArgs_rows(DI), AX")
 	for r := range s.nnVecs() {
-		f.op("CMPQ AX, $%d", r+1)
-		f.op("JEQ rows%d", r+1)
+		f.pair(fmt.Sprintf("CMPQ AX, $%d", r+1), fmt.Sprintf("JEQ rows%d", r+1))
 	}
 	f.line("")
 	f.line("\t// Tiles leave here.")
@@ -70,13 +72,11 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, last, name)
 		f.label("rows%d", rows)
 		if s.regs == 16 {
 			f.op("MOVQ nnArgs_mask(DI), AX")
-			f.op("TESTQ AX, AX")
-			f.op("JNZ rows%dmasked", rows)
+			f.pair("TESTQ AX, AX", fmt.Sprintf("JNZ rows%dmasked", rows))
 		}
 		f.op("MOVQ nnArgs_vecs(DI), AX")
 		for v := 2; v <= most; v++ {
-			f.op("CMPQ AX, $%d", v)
-			f.op("JEQ rows%dx%d", rows, v)
+			f.pair(fmt.Sprintf("CMPQ AX, $%d", v), fmt.Sprintf("JEQ rows%dx%d", rows, v))
 		}
 		for v := 1; v <= most; v++ {
 			f.nnTile(s, rows, v, false)
@@ -90,7 +90,7 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, last, name)
 
 // nnTile writes a tile's block. In AVX2 it is masked or not as the argument says; in AVX-512 the
 // last vector always is.
-func (f *asm) nnTile(s isa, rows, vecs int, masked bool) {
+func (f avxFile) nnTile(s isa, rows, vecs int, masked bool) {
 	id := fmt.Sprintf("rows%dx%d", rows, vecs)
 	if masked {
 		id = fmt.Sprintf("rows%dmasked", rows)
@@ -103,44 +103,36 @@ func (f *asm) nnTile(s isa, rows, vecs int, masked bool) {
 		f.op("VMOVUPS (R10), Y14")
 		f.op("LEAQ (R9)(R9*2), R10")
 	}
-	f.op("CMPQ nnArgs_resume(DI), $0")
-	f.op("JNE %s_resume", id)
-	for i := range rows * vecs {
-		f.op("%s %s, %s, %s", s.xor(), s.v(i), s.v(i), s.v(i))
-	}
+	f.pair("CMPQ nnArgs_resume(DI), $0", fmt.Sprintf("JNE %s_resume", id))
+	f.zero(s, rows*vecs)
 
 	f.label("%s_start", id)
-	f.op("SUBQ $%d, CX", nnUnroll)
-	f.op("JLT %s_rest", id)
+	f.pair(fmt.Sprintf("SUBQ $%d, CX", nnUnroll), fmt.Sprintf("JLT %s_rest", id))
 	f.op("PCALIGN $32")
 	f.label("%s_loop", id)
 	for i := range nnUnroll {
 		f.nnStep(s, rows, vecs, i, masked)
 	}
 	f.op("ADDQ $%d, SI", 4*nnUnroll)
-	f.op("SUBQ $%d, CX", nnUnroll)
-	f.op("JGE %s_loop", id)
+	f.pair(fmt.Sprintf("SUBQ $%d, CX", nnUnroll), fmt.Sprintf("JGE %s_loop", id))
 	f.label("%s_rest", id)
-	f.op("ADDQ $%d, CX", nnUnroll)
-	f.op("JZ %s_end", id)
+	f.pair(fmt.Sprintf("ADDQ $%d, CX", nnUnroll), fmt.Sprintf("JZ %s_end", id))
 	f.label("%s_single", id)
 	f.nnStep(s, rows, vecs, 0, masked)
 	f.op("ADDQ $4, SI")
-	f.op("DECQ CX")
-	f.op("JNZ %s_single", id)
+	f.pair("DECQ CX", fmt.Sprintf("JNZ %s_single", id))
 
 	f.label("%s_end", id)
-	f.op("CMPQ nnArgs_add(DI), $0")
-	f.op("JEQ %s_store", id)
+	f.pair("CMPQ nnArgs_add(DI), $0", fmt.Sprintf("JEQ %s_store", id))
 	f.op("MOVQ DX, AX")
-	f.nnEach(s, rows, vecs, masked, func(acc, addr string, mask bool) {
+	f.nnEach(s, "ADD", rows, vecs, masked, func(acc, addr string, mask bool) {
 		t := s.v(s.regs - 1)
 		f.nnLoad(s, addr, t, mask)
 		f.op("VADDPS %s, %s, %s", t, acc, acc)
 	})
 	f.label("%s_store", id)
 	f.op("MOVQ DX, AX")
-	f.nnEach(s, rows, vecs, masked, func(acc, addr string, mask bool) {
+	f.nnEach(s, "STORE", rows, vecs, masked, func(acc, addr string, mask bool) {
 		switch {
 		case !mask:
 			f.op("VMOVUPS %s, %s", acc, addr)
@@ -154,24 +146,39 @@ func (f *asm) nnTile(s isa, rows, vecs int, masked bool) {
 
 	f.label("%s_resume", id)
 	f.op("MOVQ DX, AX")
-	f.nnEach(s, rows, vecs, masked, func(acc, addr string, mask bool) { f.nnLoad(s, addr, acc, mask) })
+	f.nnEach(s, "RESUME", rows, vecs, masked, func(acc, addr string, mask bool) { f.nnLoad(s, addr, acc, mask) })
 	f.op("JMP %s_start", id)
 }
 
-// nnEach does do with every accumulator and its place in dst, from AX on.
-func (f *asm) nnEach(s isa, rows, vecs int, masked bool, do func(acc, addr string, mask bool)) {
+// nnEach does do with every accumulator and its place in dst, from AX on: a macro for each row, of so many
+// registers.
+func (f avxFile) nnEach(s isa, name string, rows, vecs int, masked bool, do func(acc, addr string, mask bool)) {
+	name = fmt.Sprintf("%s%d", name, vecs)
+	if masked {
+		name += "_MASKED"
+	}
+	var params []string
+	for v := range vecs {
+		params = append(params, fmt.Sprintf("v%d", v))
+	}
 	for r := range rows {
+		var regs []any
 		for v := range vecs {
-			do(s.v(r*vecs+v), fmt.Sprintf("%d(AX)", v*s.bytes()), masked || s.regs == 32 && v == vecs-1)
+			regs = append(regs, s.v(r*vecs+v))
 		}
+		f.macro(name, strings.Join(params, ", "), func() {
+			for v := range vecs {
+				do(params[v], fmt.Sprintf("%d(AX)", v*s.bytes()), masked || s.regs == 32 && v == vecs-1)
+			}
+		}, regs...)
 		if r < rows-1 {
-			f.op("ADDQ BX, AX")
+			f.append("ADDQ BX, AX")
 		}
 	}
 }
 
 // nnLoad loads a vector of b or dst.
-func (f *asm) nnLoad(s isa, addr, reg string, mask bool) {
+func (f avxFile) nnLoad(s isa, addr, reg string, mask bool) {
 	switch {
 	case !mask:
 		f.op("VMOVUPS %s, %s", addr, reg)
@@ -183,8 +190,17 @@ func (f *asm) nnLoad(s isa, addr, reg string, mask bool) {
 }
 
 // nnStep adds the products at one k and moves b on.
-func (f *asm) nnStep(s isa, rows, vecs, step int, masked bool) {
-	aAddr := []string{"(SI)", "(SI)(R9*1)", "(SI)(R9*2)", "(SI)(R10*1)", "(SI)(R9*4)", "(SI)(R11*1)", "(SI)(R10*2)", "(SI)(R12*1)"}
+func (f avxFile) nnStep(s isa, rows, vecs, step int, masked bool) {
+	name := fmt.Sprintf("STEP%dx%d", rows, vecs)
+	if masked {
+		name += "_MASKED"
+	}
+	f.macro(name, "a", func() { f.nnStepBody(s, rows, vecs, masked) }, 4*step)
+}
+
+// nnStepBody writes a step for numbers of a that many bytes behind their pointers.
+func (f avxFile) nnStepBody(s isa, rows, vecs int, masked bool) {
+	aAddr := []string{"a(SI)", "a(SI)(R9*1)", "a(SI)(R9*2)", "a(SI)(R10*1)", "a(SI)(R9*4)", "a(SI)(R11*1)", "a(SI)(R10*2)", "a(SI)(R12*1)"}
 	isMasked := func(v int) bool { return masked || s.regs == 32 && v == vecs-1 }
 	bReg := func(v int) string { return s.v(rows*vecs + v) }
 	if rows == 1 { // each vector of b is used once, from memory if it can be
@@ -200,7 +216,7 @@ func (f *asm) nnStep(s isa, rows, vecs, step int, masked bool) {
 		if s.regs == 32 { // several in turn
 			broadcast = s.v(s.regs - 1 - r%4)
 		}
-		f.op("VBROADCASTSS %d%s, %s", 4*step, aAddr[r], broadcast)
+		f.op("VBROADCASTSS %s, %s", aAddr[r], broadcast)
 		for v := range vecs {
 			b := bReg(v)
 			if rows == 1 {

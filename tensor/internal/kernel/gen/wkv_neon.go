@@ -2,16 +2,16 @@ package main
 
 import "fmt"
 
-// wkv returns the file of the recurrences.
-func wkv() []byte {
-	f := newFile("")
+// wkvNEON returns the file of the recurrences.
+func wkvNEON() []byte {
+	f := neonFile{newFile(false)}
 	f.wkv5()
 	f.wkv7()
 	return f.Bytes()
 }
 
 // load loads count vectors, or the number alone if single, from where r points, and moves r on.
-func (f *asm) load(r, first, count int, single bool) {
+func (f neonFile) load(r, first, count int, single bool) {
 	if single {
 		f.op("FMOVS.P 4(R%d), F%d", r, first)
 		return
@@ -20,7 +20,7 @@ func (f *asm) load(r, first, count int, single bool) {
 }
 
 // store is load's counterpart.
-func (f *asm) store(r, first, count int, single bool) {
+func (f neonFile) store(r, first, count int, single bool) {
 	if single {
 		f.op("FMOVS.P F%d, 4(R%d)", first, r)
 		return
@@ -40,7 +40,7 @@ func vectors(first, count int) string {
 	return list
 }
 
-func (f *asm) wkv5() {
+func (f neonFile) wkv5() {
 	f.line(`
 // func wkv5NEON(y, s, r, k, v []float32, w, u float32)
 //
@@ -73,13 +73,10 @@ TEXT ·wkv5NEON(SB), NOSPLIT, $0-128`)
 	f.op("MOVD R5, R7")
 	block := func(name string, columns, count int, next string) {
 		single := columns == 1
-		f.op("SUBS $%d, R7", columns)
-		f.op("BLT %s", next)
+		f.pair(fmt.Sprintf("SUBS $%d, R7", columns), fmt.Sprintf("BLT %s", next))
 		f.label("%s", name)
 		f.load(4, 4, count, single)
-		for i := range count {
-			f.zero(i)
-		}
+		f.zero(count)
 		f.op("MOVD R1, R8")
 		f.op("MOVD R2, R9")
 		f.op("MOVD R3, R10")
@@ -108,12 +105,10 @@ TEXT ·wkv5NEON(SB), NOSPLIT, $0-128`)
 			f.op("VST1 [%s], (R8)", vectors(20, count))
 		}
 		f.op("ADD R6, R8")
-		f.op("SUBS $1, R11")
-		f.op("BNE %s_rows", name)
+		f.pair("SUBS $1, R11", fmt.Sprintf("BNE %s_rows", name))
 		f.store(0, 0, count, single)
 		f.op("ADD $%d, R1", 4*columns)
-		f.op("SUBS $%d, R7", columns)
-		f.op("BGE %s", name)
+		f.pair(fmt.Sprintf("SUBS $%d, R7", columns), fmt.Sprintf("BGE %s", name))
 		f.label("%s", next)
 	}
 	block("sixteens", 16, 4, "fours")
@@ -124,7 +119,7 @@ TEXT ·wkv5NEON(SB), NOSPLIT, $0-128`)
 	f.op("RET")
 }
 
-func (f *asm) wkv7() {
+func (f neonFile) wkv7() {
 	f.line(`
 // func wkv7NEON(y, s, r, w, k, v, a, b []float32)
 //
@@ -157,20 +152,18 @@ TEXT ·wkv7NEON(SB), NOSPLIT, $0-192`)
 	f.op("MOVD b_base+168(FP), R17")
 	f.op("LSL $2, R5, R8")
 	f.op("MOVD R5, R7")
-	f.op("SUBS $4, R7")
-	f.op("BLT rest")
+	f.pair("SUBS $4, R7", "BLT rest")
 	f.wkv7Rows("group", 4)
 	f.label("rest")
 	f.op("ADD $4, R7")
-	f.op("SUBS $1, R7")
-	f.op("BLT done")
+	f.pair("SUBS $1, R7", "BLT done")
 	f.wkv7Rows("row", 1)
 	f.label("done")
 	f.op("RET")
 }
 
 // wkv7Rows writes the loop over groups of so many rows.
-func (f *asm) wkv7Rows(name string, rows int) {
+func (f neonFile) wkv7Rows(name string, rows int) {
 	f.label("%s", name)
 	pointers := func() {
 		f.op("MOVD R21, R1")
@@ -190,28 +183,22 @@ func (f *asm) wkv7Rows(name string, rows int) {
 		}
 	}
 	columns := func(pass string, step func(single bool)) {
-		f.op("SUBS $4, R14")
-		f.op("BLT %s_%s_ones", name, pass)
+		f.pair("SUBS $4, R14", fmt.Sprintf("BLT %s_%s_ones", name, pass))
 		f.label("%s_%s_four", name, pass)
 		step(false)
-		f.op("SUBS $4, R14")
-		f.op("BGE %s_%s_four", name, pass)
+		f.pair("SUBS $4, R14", fmt.Sprintf("BGE %s_%s_four", name, pass))
 		f.label("%s_%s_ones", name, pass)
 		f.op("ADD $4, R14")
-		f.op("SUBS $1, R14")
-		f.op("BLT %s_%s_done", name, pass)
+		f.pair("SUBS $1, R14", fmt.Sprintf("BLT %s_%s_done", name, pass))
 		f.label("%s_%s_one", name, pass)
 		step(true)
-		f.op("SUBS $1, R14")
-		f.op("BGE %s_%s_one", name, pass)
+		f.pair("SUBS $1, R14", fmt.Sprintf("BGE %s_%s_one", name, pass))
 		f.label("%s_%s_done", name, pass)
 	}
 
 	pointers()
 	f.op("MOVD R15, R9")
-	for i := range rows {
-		f.zero(i)
-	}
+	f.zero(rows)
 	columns("dot", func(single bool) {
 		f.load(9, 16, 1, single)
 		for i := range rows {
@@ -233,9 +220,7 @@ func (f *asm) wkv7Rows(name string, rows int) {
 	for i, r := range []int{15, 16, 17, 19, 20} {
 		f.op("MOVD R%d, R%d", r, 9+i)
 	}
-	for i := range rows {
-		f.zero(i)
-	}
+	f.zero(rows)
 	columns("update", func(single bool) {
 		for i := 1; i < 5; i++ {
 			f.load(9+i, 16+i, 1, single)
@@ -273,6 +258,5 @@ func (f *asm) wkv7Rows(name string, rows int) {
 		f.op("FMOVS.P F0, 4(R0)")
 	}
 	f.op("ADD R8<<%d, R21", rows/2)
-	f.op("SUBS $%d, R7", rows)
-	f.op("BGE %s", name)
+	f.pair(fmt.Sprintf("SUBS $%d, R7", rows), fmt.Sprintf("BGE %s", name))
 }
