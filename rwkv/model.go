@@ -70,12 +70,12 @@ var ErrClosed = errors.New("rwkv: the model is closed")
 var ErrFileChanged = errors.New("rwkv: the model's file can't be read any more: has it been cut short?")
 
 // Close gives back the file that the weights are mapped from. It waits for calls that are running;
-// later ones return ErrClosed. What Tensors returned must not be used then.
+// later ones return ErrClosed. What Tensors returned must not be used then. A
+// model in memory goes on: others may use it.
 func (m *Model) Close() error {
 	m.use.Lock()
 	defer m.use.Unlock()
 	if m.closed || m.file == nil {
-		m.closed = true
 		return nil
 	}
 	m.closed = true
