@@ -206,7 +206,8 @@ func (j *job) help(own int) {
 // note, deferred, recovers a piece's panic.
 func (j *job) note() {
 	if r := recover(); r != nil {
-		j.failed.CompareAndSwap(nil, &r)
+		value := r // of its own: r's would be allocated at every call
+		j.failed.CompareAndSwap(nil, &value)
 		j.finish()
 	}
 }

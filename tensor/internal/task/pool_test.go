@@ -91,3 +91,60 @@ func BenchmarkParallel(b *testing.B) {
 		Parallel(8, emptyTask{})
 	}
 }
+
+// empty is a task that does nothing.
+type empty struct{}
+
+func (empty) Run(int) {}
+
+// TestPoolDoesNotAllocate looks at the way over several goroutines, which AllocsPerRun, on one, never
+// takes.
+func TestPoolDoesNotAllocate(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	task := &empty{}
+	run := func(n int) {
+		for range n {
+			Parallel(8, task)
+		}
+	}
+	run(100) // the workers start
+	const calls = 2000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	run(calls)
+	runtime.ReadMemStats(&after)
+	// The runtime allocates a little of its own now and then, for parked goroutines.
+	if n := after.Mallocs - before.Mallocs; n > calls/20 {
+		t.Errorf("%d calls allocate %d times", calls, n)
+	}
+}
+
+// failing panics in some pieces.
+type failing struct{ ran atomic.Int32 }
+
+func (f *failing) Run(i int) {
+	f.ran.Add(1)
+	if i%3 == 1 {
+		panic("as asked")
+	}
+}
+
+// TestPanicReachesTheCaller, from whichever goroutine, when all pieces have run; the pool works on.
+func TestPanicReachesTheCaller(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	for range 200 {
+		f := &failing{}
+		func() {
+			defer func() {
+				if r := recover(); r != "as asked" {
+					t.Errorf("the caller recovers %v", r)
+				}
+			}()
+			Parallel(16, f)
+		}()
+		if n := f.ran.Load(); n != 16 {
+			t.Fatalf("%d pieces ran, want 16", n)
+		}
+	}
+	check(t, 16, 0)
+}
