@@ -91,13 +91,13 @@ var workers = pool{wake: make(chan struct{}, 1024)}
 
 // job is a slot for one call of Parallel.
 type job struct {
-	taken  atomic.Bool  // belongs to a caller
-	left   atomic.Int64 // pieces not finished
-	quota  atomic.Int32 // workers that may still join
-	parts  atomic.Int32 // ranges in use
-	task   Task         // written before the ranges, read only by who owns a piece
+	taken  atomic.Bool         // belongs to a caller
+	left   atomic.Int64        // pieces not finished
+	quota  atomic.Int32        // workers that may still join
+	parts  atomic.Int32        // ranges in use
+	task   Task                // written before the ranges, read only by who owns a piece
 	failed atomic.Pointer[any] // what a piece panicked with
-	wait   atomic.Bool  // the caller is parked
+	wait   atomic.Bool         // the caller is parked
 	done   chan struct{}
 	_      [64]byte
 	ranges [maxRanges]pieces
