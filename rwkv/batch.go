@@ -46,11 +46,7 @@ func (b *Batch) SetPromptBudget(tokens int) { b.budget = tokens }
 // text; tok may be nil. The conditions are those of Generate.
 func (b *Batch) Add(prompt []int, tok tokenizer.Tokenizer, opts ...Option) (*Sequence, error) {
 	s := b.model.NewState()
-	o, err := newOptions(opts)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.setRule(o); err != nil {
+	if err := s.SetFullRule(b.model.usualRule()); err != nil {
 		return nil, err
 	}
 	return b.AddState(s, prompt, tok, opts...)
@@ -73,11 +69,6 @@ func (b *Batch) AddState(s *State, prompt []int, tok tokenizer.Tokenizer, opts .
 	g, err := newGeneration(s, tok, opts)
 	if err != nil {
 		return nil, err
-	}
-	if g.fullSet {
-		if err := s.SetFullRule(g.full); err != nil {
-			return nil, err
-		}
 	}
 	q := &Sequence{g: g}
 	if q.prompt, err = s.newest(prompt); err != nil {

@@ -171,8 +171,11 @@ func (s *State) setRule(o *options) error {
 	if o.fullSet {
 		return s.SetFullRule(o.full)
 	}
-	return s.SetFullRule(s.model.family.kinds[s.model.config.Kind])
+	return s.SetFullRule(s.model.usualRule())
 }
+
+// usualRule returns the kind's rule for full contexts.
+func (m *Model) usualRule() FullRule { return m.family.kinds[m.config.Kind] }
 
 // newest returns the newest ids of a prompt that the model has positions for. The others are counted
 // for the penalties alone. Under the rule Refuse there are no others.
@@ -218,18 +221,11 @@ func (s *State) start(tok tokenizer.Tokenizer, opts []Option) (*generation, erro
 	if s.total == 0 {
 		return nil, ErrEmpty
 	}
-	g, err := newGeneration(s, tok, opts)
-	if err != nil {
-		return nil, err
-	}
-	if g.fullSet {
-		if err := s.SetFullRule(g.full); err != nil {
-			return nil, err
-		}
-	}
-	return g, nil
+	return newGeneration(s, tok, opts)
 }
 
+// newGeneration begins a generation after what the state has seen or will, with the rule for full contexts
+// that the options ask for.
 func newGeneration(s *State, tok tokenizer.Tokenizer, opts []Option) (*generation, error) {
 	o, err := newOptions(opts)
 	if err != nil {
@@ -241,6 +237,11 @@ func newGeneration(s *State, tok tokenizer.Tokenizer, opts []Option) (*generatio
 	}
 	if err := s.model.CheckIDs(o.seen); err != nil {
 		return nil, fmt.Errorf("seen before: %w", err)
+	}
+	if o.fullSet {
+		if err := s.SetFullRule(o.full); err != nil {
+			return nil, err
+		}
 	}
 	g := &generation{options: o, state: s, end: -1}
 	var uncounted func(id int32) bool

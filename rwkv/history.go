@@ -1,6 +1,10 @@
 package rwkv
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+)
 
 // historyLen is how many of the newest ids of a sequence a State remembers one by one. A penalty that
 // decays forgets older ones; at the decay of 0.996 that the official programs use, an occurrence of
@@ -33,11 +37,10 @@ func (h *history) add(id int, generated bool) {
 		return
 	}
 	if !h.own {
-		older := make(map[int32]uint32, len(h.older)+1)
-		for id, n := range h.older {
-			older[id] = n
+		h.own = true
+		if h.older = maps.Clone(h.older); h.older == nil {
+			h.older = map[int32]uint32{}
 		}
-		h.older, h.own = older, true
 	}
 	h.older[h.ids[h.begin]]++
 	h.lost++
@@ -81,7 +84,7 @@ func (h *history) append(b []byte) []byte {
 	}
 	b = le.AppendUint32(b, uint32(min(h.made, len(h.ids))))
 	b = le.AppendUint32(b, uint32(len(h.older)))
-	for _, id := range sortedKeys(h.older) {
+	for _, id := range slices.Sorted(maps.Keys(h.older)) {
 		b = le.AppendUint32(le.AppendUint32(b, uint32(id)), h.older[id])
 	}
 	return b

@@ -1,10 +1,6 @@
 package rwkv
 
-import (
-	"maps"
-	"math"
-	"slices"
-)
+import "math"
 
 // penalty makes tokens that occurred less likely. With n the occurrences of a token in the
 // sequence, where one of age a, 0 for the newest token, counts as decay^a, and m = min(n, 1):
@@ -158,6 +154,3 @@ func (p *penalty) apply(logits []float32) {
 		logits[id] = float32(l - float64(p.frequency*n) - float64(p.presence*m))
 	}
 }
-
-// sortedKeys returns the ids of a map, ascending.
-func sortedKeys[V any](m map[int32]V) []int32 { return slices.Sorted(maps.Keys(m)) }

@@ -33,8 +33,6 @@ type stopper struct {
 	held  []byte // text not yet returned
 	cut   int    // in held, where the first complete string begins; -1 if there is none
 	done  bool
-	// cutShort says that flush left text out.
-	cutShort bool
 }
 
 // stopMatch is the search for one string.
@@ -130,7 +128,6 @@ func (s *stopper) flush() string {
 	}
 	s.done = true
 	if s.cut >= 0 {
-		s.cutShort = true
 		return string(s.held[:s.cut])
 	}
 	return string(s.held)

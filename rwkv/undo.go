@@ -93,7 +93,7 @@ func (g *generation) rest() (text string, stop bool) {
 	text, stop = g.stopper.push(last)
 	if !stop {
 		text += g.stopper.flush()
-		stop = g.stopper.cutShort
+		stop = g.stopper.cut >= 0
 	}
 	u := &g.undo
 	u.text = append(u.text, last...)
