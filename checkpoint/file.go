@@ -130,6 +130,12 @@ func keyRepr(k any) string {
 // are in quotes, and what is the same even then has a number.
 func keyTexts(d *pickle.Dict) []string {
 	texts := make([]string, len(d.Keys))
+	if !slices.ContainsFunc(d.Keys, func(k any) bool { _, isText := k.(string); return !isText }) {
+		for i, k := range d.Keys { // a text twice, of the metadata of several files, is one key
+			texts[i] = k.(string)
+		}
+		return texts
+	}
 	count := map[string]int{}
 	for i, k := range d.Keys {
 		texts[i] = keyText(k)
