@@ -175,7 +175,7 @@ func TestModelName(t *testing.T) {
 // TestRefuses makes every mistake. Nothing is printed but the reason.
 func TestRefuses(t *testing.T) {
 	const mini = golden + "microrwkv/mini.pt"
-	missing := filepath.Join(t.TempDir(), "missing")
+	missing, tiny := filepath.Join(t.TempDir(), "missing"), tinyModel(t)
 	for _, c := range []struct {
 		status int
 		words  string
@@ -432,21 +432,23 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// tiny is a model of 8 positions.
-var tiny = func() string {
-	path := filepath.Join(os.TempDir(), "microrwkv_tiny_test.safetensors")
+// tinyModel writes a model of 8 positions and returns its path.
+func tinyModel(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tiny.safetensors")
 	m, err := rwkv.Random(rwkv.Config{Kind: rwkv.X051a, BlockSize: 8, VocabSize: 50304, NumLayers: 1, NumHeads: 1, EmbedDim: 4}, tensor.BF16, 1)
 	if err == nil {
 		err = m.Save(path)
 	}
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 	return path
-}()
+}
 
 // TestFull warns of a long prompt, and says with --when_full error what was there when the context was full.
 func TestFull(t *testing.T) {
+	tiny := tinyModel(t)
 	r := clitest.Run(t, "--model", tiny, "--tokens", "1,2,3,4,5,6,7,8,9,10", "--max_num_tokens", "2", "--seed", "1")
 	if r.Status != 0 || !strings.Contains(r.Stderr, "warning: ") || !strings.Contains(r.Stderr, "10 tokens") || !strings.Contains(r.Stderr, "newest 8") {
 		t.Errorf("%+v", r)
