@@ -29,7 +29,7 @@ func init() { tokenizer.Register("gpt2", endOfText+1, endOfText, Tokenizer) }
 // reads invalid UTF-8 as Go's range does, each bad byte as U+FFFD; for valid text
 // Decode(Encode(text)) is text.
 //
-// The first call takes some 20 ms.
+// The first call takes some 40 ms.
 func Tokenizer() (tokenizer.Tokenizer, error) { return once() }
 
 var once = sync.OnceValues(func() (tokenizer.Tokenizer, error) { return newGPT2(), nil })
