@@ -85,7 +85,7 @@ func unpickle(data []byte) (any, error) {
 // never encoded, as by nanoGPT.
 type chars struct {
 	vocab.Vocab
-	ids map[string]int
+	ids map[rune]int // of the entries of one character
 }
 
 func (c *chars) EndOfText() int { return -1 }
@@ -94,14 +94,16 @@ func (c *chars) EndOfText() int { return -1 }
 // vocabulary lacks.
 func (c *chars) Encode(text string) ([]int, error) {
 	ids := make([]int, 0, len(text))
-	for i := 0; i < len(text); {
-		r, n := utf8.DecodeRuneInString(text[i:])
-		id, ok := c.ids[text[i:i+n]] // a byte that isn't UTF-8 is no entry
+	for i, r := range text {
+		id, ok := c.ids[r]
+		if r == utf8.RuneError {
+			_, n := utf8.DecodeRuneInString(text[i:])
+			ok = ok && n > 1 // U+FFFD itself, not a byte that isn't UTF-8
+		}
 		if !ok {
 			return nil, &UnknownRuneError{Rune: r, Offset: i}
 		}
 		ids = append(ids, id)
-		i += n
 	}
 	return ids, nil
 }
@@ -152,7 +154,13 @@ func charsOf(meta *pickle.Dict) (*chars, error) {
 	for id, text := range byID {
 		tokens[id] = text
 	}
-	return &chars{vocab.New(tokens), byText}, nil
+	c := &chars{vocab.New(tokens), make(map[rune]int, len(byText))}
+	for text, id := range byText {
+		if r, n := utf8.DecodeRuneInString(text); n == len(text) {
+			c.ids[r] = id
+		}
+	}
+	return c, nil
 }
 
 func readStoi(v any) (map[string]int, error) {
