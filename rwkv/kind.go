@@ -36,7 +36,7 @@ type family struct {
 	describe func(c Config, p *params) *stack
 }
 
-var families = []*family{&microRWKV, &nanoRWKV, &goose}
+var families = []*family{&microRWKV, &nanoRWKV, &dove, &eagle, &finch, &goose}
 
 // Kinds lists the kinds that this package runs.
 func Kinds() []Kind {
@@ -48,7 +48,7 @@ func Kinds() []Kind {
 	return kinds
 }
 
-// Vocabulary names the tokenizer that models of the kind are usually trained with: "gpt2" or "world".
+// Vocabulary names the tokenizer that models of the kind are usually trained with: "gpt2", "neox" or "world".
 func (k Kind) Vocabulary() string {
 	f, err := familyOf(k)
 	if err != nil {

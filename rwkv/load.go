@@ -93,6 +93,9 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 			return nil, Config{}, fmt.Errorf("variant is %v, want a string", v)
 		}
 	}
+	if err := s.refuse(); err != nil {
+		return nil, Config{}, err
+	}
 	for _, f := range families {
 		kind, err := f.match(s, variant)
 		if err != nil {
@@ -115,10 +118,7 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 		}
 		return f, c, nil
 	}
-	if v := officialVersion(s); v != "" {
-		return nil, Config{}, fmt.Errorf("this is %s, which isn't supported yet: want RWKV-7 (x070)", v)
-	}
-	return nil, Config{}, errors.New("not a model of a known kind: no tensors of MicroRWKV, nanoRWKV or RWKV-7 (a state_dict under \"model\", or alone)")
+	return nil, Config{}, errors.New("not a model of a known kind: no tensors of MicroRWKV, nanoRWKV or RWKV-4 to 7 (a state_dict under \"model\", or alone)")
 }
 
 // readArgs lets the family check model_args against c, which the tensors' shapes gave, and take from

@@ -87,9 +87,7 @@ func (s *State) Reset() {
 
 // restart empties the context.
 func (s *State) restart() {
-	for _, l := range s.layers.states() {
-		nn.Reset(l)
-	}
+	s.layers.reset()
 	s.ids, s.pos = s.ids[:0], 0
 }
 
