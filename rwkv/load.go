@@ -21,6 +21,15 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
+	if len(o.companions) > 0 {
+		if err := src.join(c); err != nil {
+			return nil, err
+		}
+		if family, c, err = src.identify(o); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
+	warnings := src.readConfig(&c)
 	m, err := loadModel(f.Name(), src, family, c)
 	if !o.skipChecks {
 		err = errors.Join(err, f.Verify(o.progress))
@@ -28,30 +37,60 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.file = f
+	m.file, m.warnings = f, warnings
 	return m, nil
 }
 
-// fileSource is a checkpoint's tensors, by the names that the kinds know.
+// fileSource is a checkpoint's tensors, by the names that the kinds know, with what companions change
+// and add.
 type fileSource struct {
 	file   *checkpoint.File
+	layout *layout // nil if it is no official model
 	names  []string
-	stored map[string]string // the names in the file
+	stored map[string]storedTensor
+	made   map[string]*tensor.Weight // in place of what the file has
 	o      *openOptions
 	cache  map[string]*tensor.Weight
 }
 
 func newFileSource(f *checkpoint.File, o *openOptions) (*fileSource, error) {
-	s := &fileSource{file: f, stored: map[string]string{}, cache: map[string]*tensor.Weight{}, o: o}
-	for _, stored := range f.Names() {
-		name := checkpoint.TrimPrefixes(stored)
-		if other, ok := s.stored[name]; ok {
-			return nil, fmt.Errorf("%s: tensors %q and %q are both %q", f.Name(), other, stored, name)
+	s := &fileSource{file: f, made: map[string]*tensor.Weight{}, cache: map[string]*tensor.Weight{}, o: o}
+	if err := s.name(&layout{}); err != nil {
+		return nil, err
+	}
+	for _, l := range layouts {
+		if l.is(s) {
+			s.layout = l
+			return s, s.name(l)
 		}
-		s.stored[name] = stored
-		s.names = append(s.names, name)
 	}
 	return s, nil
+}
+
+// name gives the file's tensors their official names.
+func (s *fileSource) name(l *layout) error {
+	s.names, s.stored = nil, map[string]storedTensor{}
+	renamed := strings.NewReplacer(l.names...)
+	for _, stored := range s.file.Names() {
+		for _, t := range l.official(checkpoint.TrimPrefixes(stored), renamed) {
+			t.name = stored
+			if other, ok := s.stored[t.official]; ok {
+				return fmt.Errorf("%s: tensors %q and %q are both %q", s.file.Name(), other.name, stored, t.official)
+			}
+			s.stored[t.official] = t
+			s.names = append(s.names, t.official)
+		}
+	}
+	return nil
+}
+
+// put sets a tensor in place of what the file has.
+func (s *fileSource) put(name string, w *tensor.Weight) {
+	if _, ok := s.Shape(name); !ok {
+		s.names = append(s.names, name)
+	}
+	s.made[name] = w
+	delete(s.cache, name)
 }
 
 // Names implements source.
@@ -59,12 +98,15 @@ func (s *fileSource) Names() []string { return s.names }
 
 // Shape implements source.
 func (s *fileSource) Shape(name string) ([]int, bool) {
-	stored, ok := s.stored[name]
+	if w, ok := s.made[name]; ok {
+		return w.Shape(), true
+	}
+	t, ok := s.stored[name]
 	if !ok {
 		return nil, false
 	}
-	info, ok := s.file.Info(stored)
-	return info.Shape, ok
+	info, ok := s.file.Info(t.name)
+	return t.shape(info.Shape), ok
 }
 
 // Tensor implements source: it returns the same tensor at every call, converted if the options
@@ -73,7 +115,7 @@ func (s *fileSource) Tensor(name string) (*tensor.Weight, error) {
 	if t, ok := s.cache[name]; ok {
 		return t, nil
 	}
-	t, err := s.file.Tensor(s.stored[name])
+	t, err := s.unconverted(name)
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +124,22 @@ func (s *fileSource) Tensor(name string) (*tensor.Weight, error) {
 	}
 	s.cache[name] = t
 	return t, nil
+}
+
+// unconverted returns a tensor as it is stored or made.
+func (s *fileSource) unconverted(name string) (*tensor.Weight, error) {
+	if t, ok := s.made[name]; ok {
+		return t, nil
+	}
+	stored := s.stored[name]
+	t, err := s.file.Tensor(stored.name)
+	if err != nil {
+		return nil, err
+	}
+	if stored.row >= t.Len()/max(t.Dim(-1), 1) {
+		return nil, &checkpoint.Error{File: s.file.Name(), Tensor: stored.name, Err: fmt.Errorf("shape %v, want %d rows", t.Shape(), stored.row+1)}
+	}
+	return stored.of(t), nil
 }
 
 // identify finds out which model the tensors are, and its Config: what the shapes tell, checked
@@ -259,5 +317,8 @@ func Describe(f *checkpoint.File, opts ...OpenOption) (Config, error) {
 		return Config{}, err
 	}
 	_, c, err := src.identify(o)
+	if err == nil {
+		src.readConfig(&c)
+	}
 	return c, err
 }

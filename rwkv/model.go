@@ -19,7 +19,8 @@ type Model struct {
 	net        *stack
 	tensors    []namedTensor // by name
 	path       string        // of the file, "" without one
-	file       io.Closer     // what the weights are views of; nil for weights in memory
+	warnings   []string
+	file       io.Closer // what the weights are views of; nil for weights in memory
 	workspaces chan *batch
 
 	fingerprintOnce sync.Once
@@ -55,6 +56,10 @@ func newModel(f *family, c Config, net *stack, p *params) *Model {
 
 // Config returns the model's shape.
 func (m *Model) Config() Config { return m.config }
+
+// Warnings returns what was found odd while the model was opened, and how it was understood: a
+// config.json that contradicts the tensors.
+func (m *Model) Warnings() []string { return m.warnings }
 
 // Close gives back the file that the weights are mapped from. The model must not be used then.
 func (m *Model) Close() error {

@@ -20,22 +20,21 @@ import (
 // officialVersion tells which version of RWKV a checkpoint with the official names is, and returns ""
 // for one without them. It goes by what the first block has, never by the order of names.
 func officialVersion(src source) string {
-	has := func(name string) bool {
-		_, ok := src.Shape("blocks.0." + name)
-		return ok
-	}
+	// Several names each, so that a file without one of its tensors is told by the others.
+	has := func(names ...string) bool { return hasAny(src, "blocks.0.", names...) }
 	switch {
-	case !has("att.key.weight"):
+	case !has("att."):
 		return ""
-	case has("att.r_k") && has("ffn.s_emb.weight"):
-		return "7a"
-	case has("att.r_k") || has("att.x_r") || has("att.w0"):
+	case has("att.r_k", "att.x_r", "att.w0"):
+		if has("ffn.s_emb.weight", "ffn.s1") {
+			return "7a"
+		}
 		return "7"
-	case has("att.time_maa_x") || has("att.time_maa_w1"):
+	case has("att.time_maa_x", "att.time_maa_w1"):
 		return "6"
-	case !has("att.ln_x.weight"):
+	case !has("att.ln_x.", "att.gate.weight", "att.time_faaaa"):
 		return "4"
-	case !has("att.gate.weight"):
+	case !has("att.gate.weight", "att.time_mix_g"):
 		return "5.0"
 	}
 	if shape, _ := src.Shape("blocks.0.att.time_decay"); len(shape) < 2 || shape[len(shape)-1] == 1 {

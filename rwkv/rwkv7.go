@@ -11,9 +11,6 @@ import (
 
 // RWKV-7 "Goose", kind rwkv7. In RWKV-7a, "DeepEmbed", the channel mix also depends on the token's id.
 
-// headSize is N of every published model.
-const headSize = 64
-
 var goose = family{
 	kinds:      map[Kind]FullRule{RWKV7: KeepHalf}, // never full
 	vocabulary: "world",
