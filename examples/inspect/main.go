@@ -1,6 +1,7 @@
 // Inspect tells what a checkpoint holds: the kind of model and its config, how many parameters of
 // which types, and every tensor with its shape. It reads any file of torch.save or safetensors,
-// also of models that this project doesn't know.
+// also of models that this project doesn't know. PATH may be a folder, as Hugging Face has them; of
+// an official RWKV in another layout the official names are shown too.
 //
 //	go run ./examples/inspect out/ckpt-500.pt
 //	go run ./examples/inspect --json model.safetensors
