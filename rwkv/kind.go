@@ -12,8 +12,8 @@ import (
 type family struct {
 	// kinds are the family's, each with what generation does at block_size unless it is told.
 	kinds map[Kind]FullRule
-	// vocabulary names the tokenizer that models of these kinds are usually trained with.
-	vocabulary string
+	// vocabularies names the tokenizers that models of these kinds are trained with, the usual one first.
+	vocabularies []string
 	// match returns the kind of a checkpoint with these tensors and this top-level variant, ""
 	// if it isn't of the family, and an error if it nearly is.
 	match func(src source, variant string) (Kind, error)
@@ -54,7 +54,7 @@ func (k Kind) Vocabulary() string {
 	if err != nil {
 		return ""
 	}
-	return f.vocabulary
+	return f.vocabularies[0]
 }
 
 // familyOf returns the family of a kind.

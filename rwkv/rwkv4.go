@@ -13,10 +13,10 @@ import (
 // values, one number a channel; it has no heads.
 
 var dove = family{
-	kinds:      map[Kind]FullRule{RWKV4: KeepHalf}, // never full
-	vocabulary: "neox",
-	match:      isOfficial(RWKV4, "4"),
-	configure:  func(src source, c *Config) error { return configureOfficial(src, c, "") },
+	kinds:        map[Kind]FullRule{RWKV4: KeepHalf}, // never full
+	vocabularies: []string{"neox", "world"},
+	match:        isOfficial(RWKV4, "4"),
+	configure:    func(src source, c *Config) error { return configureOfficial(src, c, "") },
 	fill: func(c Config) Config {
 		f := officialConfig(c)
 		f.NumHeads, f.HeadNormEps = 1, 0 // it has none

@@ -14,9 +14,9 @@ import (
 // and like 5.1 one decay and one bonus a head; 5.2 has them for each channel of the keys.
 
 var eagle = family{
-	kinds:      map[Kind]FullRule{RWKV5: KeepHalf}, // never full
-	vocabulary: "world",
-	match:      isOfficial(RWKV5, "5.0", "5.1", "5.2"),
+	kinds:        map[Kind]FullRule{RWKV5: KeepHalf}, // never full
+	vocabularies: []string{"world", "neox"},
+	match:        isOfficial(RWKV5, "5.0", "5.1", "5.2"),
 	configure: func(src source, c *Config) error {
 		c.Version = officialVersion(src)
 		return configureOfficial(src, c, "time_decay")

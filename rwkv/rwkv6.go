@@ -11,10 +11,10 @@ import (
 // RWKV-6 "Finch", kind rwkv6: RWKV-5.2 whose mixes and decays depend on the token.
 
 var finch = family{
-	kinds:      map[Kind]FullRule{RWKV6: KeepHalf}, // never full
-	vocabulary: "world",
-	match:      isOfficial(RWKV6, "6"),
-	configure:  func(src source, c *Config) error { return configureOfficial(src, c, "time_faaaa") },
+	kinds:        map[Kind]FullRule{RWKV6: KeepHalf}, // never full
+	vocabularies: []string{"world", "neox"},
+	match:        isOfficial(RWKV6, "6"),
+	configure:    func(src source, c *Config) error { return configureOfficial(src, c, "time_faaaa") },
 	fill: func(c Config) Config {
 		f := officialConfig(c)
 		f.InitialState = c.InitialState

@@ -12,9 +12,9 @@ import (
 // RWKV-7 "Goose", kind rwkv7. In RWKV-7a, "DeepEmbed", the channel mix also depends on the token's id.
 
 var goose = family{
-	kinds:      map[Kind]FullRule{RWKV7: KeepHalf}, // never full
-	vocabulary: "world",
-	match:      isOfficial(RWKV7, "7", "7a"),
+	kinds:        map[Kind]FullRule{RWKV7: KeepHalf}, // never full
+	vocabularies: []string{"world", "neox"},
+	match:        isOfficial(RWKV7, "7", "7a"),
 	configure: func(src source, c *Config) error {
 		err := configureOfficial(src, c, "r_k")
 		if officialVersion(src) == "7a" {
