@@ -113,6 +113,12 @@ func (s *fileSource) readConfig(c *Config) (warnings []string) {
 			}
 		}
 	}
+	if _, ok := s.Shape("head.weight"); !ok && values["tie_word_embeddings"] == true {
+		if emb, ok := s.stored["emb.weight"]; ok {
+			s.stored["head.weight"] = emb
+			s.names = append(s.names, "head.weight")
+		}
+	}
 	number := func(name string, usual float64) float64 {
 		v, ok := values[name]
 		if !ok || v == nil {

@@ -153,22 +153,24 @@ func (t storedTensor) shape(stored []int) []int {
 
 // of returns the tensor, from the file's.
 func (t storedTensor) of(w *tensor.Weight) *tensor.Weight {
-	n := len(w.Shape())
+	shape := w.Shape()
+	n := len(shape)
 	switch {
 	case t.row >= 0:
 		return w.Rows(t.row, t.row+1).Packed().Reshape(w.Dim(-1))
-	case t.turned && n == 2:
+	case !t.turned || n < 2 || w.Len() == 0:
+		return w
+	case n == 2:
 		return w.Transpose()
-	case t.turned && n == 3:
-		var data []byte
-		rows := w.Dim(1)
-		all := w.Reshape(w.Dim(0)*rows, w.Dim(2))
-		for i := range w.Dim(0) {
-			data = append(data, all.Rows(i*rows, (i+1)*rows).Transpose().Bytes()...)
-		}
-		return tensor.NewWeight(w.DType(), data, t.shape(w.Shape())...)
 	}
-	return w
+	// some matrices, one after another
+	var data []byte
+	rows := shape[n-2]
+	all := w.Reshape(w.Len()/shape[n-1], shape[n-1])
+	for i := 0; i < all.Dim(0); i += rows {
+		data = append(data, all.Rows(i, i+rows).Transpose().Bytes()...)
+	}
+	return tensor.NewWeight(w.DType(), data, t.shape(shape)...)
 }
 
 // Layout tells how a checkpoint stores an official model.

@@ -283,6 +283,43 @@ func TestFolderConfig(t *testing.T) {
 	}
 }
 
+// A head that is the embedding, as a config.json can say.
+func TestFolderTied(t *testing.T) {
+	dir := copyFolder(t, "rwkv5/hf")
+	path := filepath.Join(dir, "model.safetensors")
+	f, err := checkpoint.Open(path, checkpoint.Unmapped())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []checkpoint.Named
+	for _, name := range f.Names() {
+		if name != "head.weight" {
+			w, err := f.Tensor(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, checkpoint.Named{Name: name, Tensor: w})
+		}
+	}
+	if err := checkpoint.Write(path, list, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	_, err = Open(dir)
+	mustFail(t, "no head", err, "head.weight")
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(`{"model_type":"rwkv5","tie_word_embeddings":true}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if !equal(m.net.head, m.net.emb.Weight) || len(m.Warnings()) > 0 {
+		t.Errorf("the head isn't the embedding; warnings %q", m.Warnings())
+	}
+}
+
 // Every layout is told apart, and its tensors are known by their official names.
 func TestLayouts(t *testing.T) {
 	for path, want := range map[string][3]string{

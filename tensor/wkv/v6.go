@@ -62,18 +62,17 @@ func (t *wkvTask) operand(which, i, col int) []float32 {
 // v6Steps computes rows from to to one by one.
 func (t *wkvTask) v6Steps(buf *wkvBuffer, s []float32, col, from, to int) {
 	n, u := t.n, t.bonus[col:][:t.n]
-	buf.r = task.Grown(buf.r, n)
+	buf.r, buf.k, buf.v = task.Grown(buf.r, n), task.Grown(buf.k, n), task.Grown(buf.v, n)
+	zeros := buf.k[:n]
+	clear(zeros)
 	for i := from; i < to; i++ {
 		y := t.y.Data[i*t.y.Stride+col:][:n]
 		r, k, v, w := t.operand(0, i, col), t.operand(1, i, col), t.operand(2, i, col), t.operand(3, i, col)
 		kernel.GemmNT(y, n, r, n, s, n, 1, n, n, false)
 		kernel.Mul(buf.r[:n], r, u)
 		kernel.Axpy(y, kernel.Dot(buf.r[:n], k), v)
-		for j, x := range v {
-			row := s[j*n:][:n]
-			kernel.Mul(row, row, w)
-			kernel.Axpy(row, x, k)
-		}
+		// S's step is RWKV-7's with nothing taken out; what that makes of its new S isn't of use.
+		kernel.WKV7(buf.v, n, s, zeros, w, k, v, zeros, zeros, n, n, 1)
 	}
 }
 

@@ -1,6 +1,7 @@
 package wkv
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -170,4 +171,23 @@ func TestV4(t *testing.T) {
 			}
 		}
 	})
+}
+
+// BenchmarkV6 is the heads of a model of 0.4B, for a token and for a prompt.
+func BenchmarkV6(b *testing.B) {
+	for _, rows := range []int{1, 256} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			rng := rand.New(rand.NewPCG(1, 1))
+			const heads, c = 16, 1024
+			r, k, v, y := tensortest.Random(rng, 0, rows, c), tensortest.Random(rng, 0, rows, c), tensortest.Random(rng, 0, rows, c), tensor.New(rows, c)
+			w, u, s := tensor.New(rows, c), make([]float32, c), make([]float32, c*c/heads)
+			for i := range w.Data() {
+				w.Data()[i] = 0.9
+			}
+			for b.Loop() {
+				V6(y, r, w, k, v, u, heads, nil, []int{0, rows}, func(int) []float32 { return s })
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows*heads), "ns/row")
+		})
+	}
 }
