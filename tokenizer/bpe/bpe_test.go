@@ -21,6 +21,7 @@ func TestGolden(t *testing.T) {
 		var cases []struct {
 			Text, Decoded string
 			IDs           []int
+			Pieces        []string // of the text as it is
 		}
 		data, err := os.ReadFile("testdata/" + name + ".json")
 		if err == nil {
@@ -33,6 +34,14 @@ func TestGolden(t *testing.T) {
 			ids, err := tok.Encode(c.Text)
 			if err != nil || !slices.Equal(ids, c.IDs) {
 				t.Errorf("%s: %q: ids %v, want %v (%v)", name, c.Text, ids, c.IDs, err)
+			}
+			var pieces []string
+			for text := c.Text; len(text) > 0; {
+				n := tok.(*bpe).split(text)
+				pieces, text = append(pieces, text[:n]), text[n:]
+			}
+			if !slices.Equal(pieces, c.Pieces) {
+				t.Errorf("%s: %q: pieces %q, want %q", name, c.Text, pieces, c.Pieces)
 			}
 			if got := string([]rune(tok.Decode(c.IDs))); got != c.Decoded {
 				t.Errorf("%s: %v decode to %q, want %q", name, c.IDs, got, c.Decoded)

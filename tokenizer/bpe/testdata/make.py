@@ -25,7 +25,7 @@ def make(name, pre, norm=None, ignore=False):
     t.add_special_tokens([AddedToken("<|x|>", special=True, normalized=False)])
     t.add_tokens([AddedToken("[new]", normalized=True), AddedToken("    ", normalized=True), AddedToken("  ", normalized=True), AddedToken("\u212b", normalized=True), AddedToken("code", normalized=False)])
     t.save(f"{name}.tokenizer.json", pretty=False)
-    json.dump([{"text": s, "ids": t.encode(s).ids, "decoded": t.decode(t.encode(s).ids)} for s in texts], open(f"{name}.json", "w"), separators=(",", ":"))
+    json.dump([{"text": s, "ids": t.encode(s).ids, "decoded": t.decode(t.encode(s).ids), "pieces": [s[a:b] for _, (a, b) in pre.pre_tokenize_str(s)]} for s in texts], open(f"{name}.json", "w"), separators=(",", ":"))
 
 split = lambda p: pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(p), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 make("gpt2", pre_tokenizers.ByteLevel(add_prefix_space=False))
