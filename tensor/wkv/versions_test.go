@@ -173,6 +173,25 @@ func TestV4(t *testing.T) {
 	})
 }
 
+// BenchmarkV4 is the channels of a model of 0.4B, for a token and for a prompt.
+func BenchmarkV4(b *testing.B) {
+	for _, rows := range []int{1, 256} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			rng := rand.New(rand.NewPCG(1, 1))
+			const c = 1024
+			k, v, y := tensortest.Random(rng, 0, rows, c), tensortest.Random(rng, 0, rows, c), tensor.New(rows, c)
+			w, u, s := make([]float32, c), make([]float32, c), make([]float32, 3*c)
+			for i := range w {
+				w[i] = -0.5
+			}
+			for b.Loop() {
+				V4(y, k, v, w, u, []int{0, rows}, func(int) []float32 { return s })
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows*c), "ns/channel")
+		})
+	}
+}
+
 // BenchmarkV6 is the heads of a model of 0.4B, for a token and for a prompt.
 func BenchmarkV6(b *testing.B) {
 	for _, rows := range []int{1, 256} {

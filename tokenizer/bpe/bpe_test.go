@@ -127,6 +127,34 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A file of any content is an error or a tokenizer that can be used.
+func FuzzParse(f *testing.F) {
+	for _, name := range []string{"gpt2", "llama", "qwen"} {
+		data, err := os.ReadFile("testdata/" + name + ".tokenizer.json")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data, "One day\n\n  Lily's box: 123")
+	}
+	f.Add([]byte(`{"added_tokens":[{"id":3,"content":"<x>"}],"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"decoder":{"type":"ByteLevel"},"model":{"vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}}`), "abab<x>b")
+	f.Fuzz(func(t *testing.T, data []byte, text string) {
+		tok, err := Parse(data)
+		if err != nil {
+			return
+		}
+		ids, err := tok.Encode(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids {
+			if id < 0 || id >= tok.VocabSize() {
+				t.Fatalf("%q: id %d of %d", text, id, tok.VocabSize())
+			}
+		}
+		tok.Decode(ids)
+	})
+}
+
 // Both spellings of merges are the same.
 func TestMergesAsPairs(t *testing.T) {
 	data, err := os.ReadFile("testdata/gpt2.tokenizer.json")

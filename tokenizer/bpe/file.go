@@ -18,6 +18,7 @@ import (
 const (
 	maxFile = 128 << 20 // bytes of a tokenizer.json; the largest published ones have some 20 million
 	maxID   = 1 << 22
+	maxName = 4 << 20 // bytes of all added tokens together
 )
 
 // Open reads a tokenizer.json. Errors name the file and what of it isn't supported.
@@ -295,7 +296,11 @@ var endNames = []string{tokenizer.EndOfTextName, "<|end_of_text|>", "<|im_end|>"
 // added takes the added tokens.
 func (b *bpe) added(list []added) error {
 	ends := map[string]int{}
+	room := maxName
 	for _, a := range list {
+		if room -= len(a.Content); room < 0 {
+			return fmt.Errorf("added tokens of more than %d bytes", maxName)
+		}
 		if a.ID < 0 || a.Content == "" {
 			return fmt.Errorf("added token %q has the id %d", a.Content, a.ID)
 		}
