@@ -200,7 +200,6 @@ func (f *file) checkRest() error {
 	}
 	check(m.Type == "BPE" || m.Type == "" && len(m.Merges) > 0, "model", m.Type)
 	check(m.Dropout == nil || *m.Dropout == 0, "model's", "dropout")
-	check(m.Unknown == nil || *m.Unknown == "", "model's unk_token", text(m.Unknown))
 	check(m.Prefix == nil || *m.Prefix == "", "model's continuing_subword_prefix", text(m.Prefix))
 	check(m.Suffix == nil || *m.Suffix == "", "model's end_of_word_suffix", text(m.Suffix))
 	check(!m.ByteFallback, "model's", "byte_fallback")
@@ -262,6 +261,9 @@ func (b *bpe) vocabulary(f *file) (map[string]int32, error) {
 		if id, ok := ids[string(byteLevel[i])]; ok {
 			b.bytes[i] = id
 		}
+	}
+	if unknown := f.Model.Unknown; unknown != nil && *unknown != "" && slices.Contains(b.bytes[:], -1) {
+		return nil, unsupported("a token for some bytes is missing, and model's unk_token", *unknown)
 	}
 	return ids, nil
 }
