@@ -94,7 +94,7 @@ func merge(in, out, key string, skip bool, companions *cli.CompanionFlags, write
 		return err
 	}
 	defer m.Close()
-	cli.Warn(m)
+	cli.WarnOf(m)
 	bar = cli.NewBar("writing " + filepath.Base(out))
 	defer bar.Finish()
 	return m.Save(out, append(write, checkpoint.OnProgress(bar.Set))...)

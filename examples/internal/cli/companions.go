@@ -70,8 +70,8 @@ func (c *CompanionFlags) Options() ([]rwkv.OpenOption, error) {
 	return opts, nil
 }
 
-// Warn prints what was odd about a model on stderr.
-func Warn(m *rwkv.Model) {
+// WarnOf prints what was odd about a model on stderr.
+func WarnOf(m *rwkv.Model) {
 	for _, w := range m.Warnings() {
 		fmt.Fprintln(os.Stderr, "warning:", w)
 	}

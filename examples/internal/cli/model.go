@@ -112,7 +112,7 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 	model, err := rwkv.Open(path, append(opts, rwkv.Progress(bar.Set))...)
 	bar.Finish()
 	if err == nil {
-		Warn(model)
+		WarnOf(model)
 	}
 	return model, err
 }
