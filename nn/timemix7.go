@@ -124,13 +124,18 @@ type ChannelMix7 struct {
 
 // Forward computes the layer; see Context.
 func (m *ChannelMix7) Forward(dst, x *tensor.Tensor, states func(i int) *ChannelMixState, ctx Context) {
+	m.ForwardGated(dst, x, nil, states, ctx)
+}
+
+// ForwardGated is Forward with the inner channels multiplied by gate [R, F], see DeepEmbed; nil is 1.
+func (m *ChannelMix7) ForwardGated(dst, x, gate *tensor.Tensor, states func(i int) *ChannelMixState, ctx Context) {
 	s := ctx.Scratch
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	xk, k := s.New(rows, c), s.New(rows, m.Key.Weight.Dim(0))
 	shift.Tokens(x, ctx.Spans, func(i int) []float32 { return states(i).Shift }, shift.Mixed{Dst: xk, Mix: m.MixK})
 	kp := m.Key.Product(k, xk)
-	kp.Act = tensor.SquareReLU
+	kp.Act, kp.Gate = tensor.SquareReLU, gate
 	tensor.Linear(kp)
 	vp := m.Value.Product(dst, k)
 	vp.Add = ctx.Add

@@ -2,6 +2,8 @@ package rwkv
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -9,15 +11,15 @@ import (
 )
 
 // The models of the README's table: the published default size, 156.7 million parameters beside
-// the positions, and RWKV-7 of the official shapes.
+// the positions, and the official models of the 0.4B shape.
 func benchConfig(kind Kind) Config {
 	c := DefaultConfig()
 	c.Kind = kind
 	if kind == X051a {
 		c.NumLayers, c.NumExperts, c.NumActiveExperts, c.ExpertDim, c.ExpertWidth = 12, 0, 0, 0, 0
 	}
-	if kind == RWKV7 { // 0.4B
-		c = Config{Kind: RWKV7, VocabSize: 65536, NumLayers: 24, NumHeads: 16, EmbedDim: 1024}
+	if !limited(kind) { // 0.4B
+		c = Config{Kind: kind, VocabSize: 65536, NumLayers: 24, NumHeads: 16, EmbedDim: 1024}
 	}
 	return c
 }
@@ -55,7 +57,7 @@ func reportTokens(b *testing.B, each int) {
 func weightBytes(m *Model) int {
 	n := 0
 	for _, t := range m.tensors {
-		if t.name != "transformer.wpe.weight" && t.name != "emb.weight" {
+		if t.name != "transformer.wpe.weight" && t.name != "emb.weight" && !strings.HasSuffix(t.name, ".s_emb.weight") {
 			n += len(t.Bytes())
 		}
 	}
@@ -66,9 +68,9 @@ var benchDTypes = []tensor.DType{tensor.F32, tensor.BF16}
 
 // BenchmarkGenerate makes 50 tokens after a prompt of 2.
 func BenchmarkGenerate(b *testing.B) {
-	for _, kind := range []Kind{Reference, Causal, X051a, RWKV7} {
+	for _, kind := range allKinds {
 		for _, dtype := range benchDTypes {
-			if kind == RWKV7 && dtype == tensor.F32 {
+			if !limited(kind) && dtype == tensor.F32 {
 				continue // the official files are bf16
 			}
 			b.Run(fmt.Sprintf("kind=%s/weights=%v", kind, dtype), func(b *testing.B) {
@@ -106,7 +108,7 @@ func BenchmarkForward(b *testing.B) {
 
 // BenchmarkDecode appends one token.
 func BenchmarkDecode(b *testing.B) {
-	for _, kind := range []Kind{Causal, X051a, RWKV7} {
+	for _, kind := range streamingKinds {
 		for _, dtype := range benchDTypes {
 			b.Run(fmt.Sprintf("kind=%s/weights=%v", kind, dtype), func(b *testing.B) {
 				m := benchModel(b, kind, dtype)
@@ -130,7 +132,7 @@ func BenchmarkDecode(b *testing.B) {
 // BenchmarkDecodeBatch appends one token to each of 16 sequences together.
 func BenchmarkDecodeBatch(b *testing.B) {
 	const n = 16
-	for _, kind := range []Kind{Causal, X051a, RWKV7} {
+	for _, kind := range streamingKinds {
 		for _, dtype := range benchDTypes {
 			b.Run(fmt.Sprintf("kind=%s/weights=%v/sequences=%d", kind, dtype, n), func(b *testing.B) {
 				m := benchModel(b, kind, dtype)
@@ -156,7 +158,7 @@ func BenchmarkDecodeBatch(b *testing.B) {
 
 // BenchmarkPrefill feeds a prompt to an empty state.
 func BenchmarkPrefill(b *testing.B) {
-	for _, kind := range []Kind{Causal, X051a, RWKV7} {
+	for _, kind := range streamingKinds {
 		for _, dtype := range benchDTypes {
 			b.Run(fmt.Sprintf("kind=%s/weights=%v/T=512", kind, dtype), func(b *testing.B) {
 				m := benchModel(b, kind, dtype)
@@ -168,8 +170,15 @@ func BenchmarkPrefill(b *testing.B) {
 					}
 				}
 				reportTokens(b, 512)
-				// Two operations for each weight but the head's, which one position needs.
-				flops := 2 * 512 * float64(m.NumParameters()-m.config.VocabSize*m.config.EmbedDim)
+				// Two operations for each weight of the blocks: embeddings are looked up, and one position
+				// needs the head.
+				n := m.NumParameters()
+				for _, t := range m.tensors {
+					if slices.Contains([]string{"emb.weight", "head.weight", tiedEmbedding, "transformer.wpe.weight"}, t.name) {
+						n -= t.Len()
+					}
+				}
+				flops := 2 * 512 * float64(n)
 				b.ReportMetric(float64(b.N)*flops/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 			})
 		}
@@ -199,7 +208,7 @@ func BenchmarkStateRestore(b *testing.B) {
 }
 
 func benchState(b *testing.B, f func(b *testing.B, s *State, saved []byte)) {
-	for _, kind := range []Kind{Causal, X051a, RWKV7} {
+	for _, kind := range streamingKinds {
 		b.Run(fmt.Sprintf("kind=%s", kind), func(b *testing.B) {
 			s := benchModel(b, kind, tensor.BF16).NewState()
 			if _, err := s.Append(benchIDs(512)); err != nil {

@@ -14,7 +14,10 @@ const (
 	Reference Kind = "reference" // MicroRWKV as published; not causal
 	Causal    Kind = "causal"    // MicroRWKV with causal rules
 	X051a     Kind = "x051a"     // nanoRWKV
-	RWKV7     Kind = "rwkv7"     // RWKV-7 "Goose", x070
+	RWKV4     Kind = "rwkv4"     // RWKV-4: Pile, Raven, World
+	RWKV5     Kind = "rwkv5"     // RWKV-5 "Eagle": 5.0, 5.1, 5.2
+	RWKV6     Kind = "rwkv6"     // RWKV-6 "Finch", x060
+	RWKV7     Kind = "rwkv7"     // RWKV-7 "Goose", x070, and 7a
 )
 
 // Config is a model's shape. The names in JSON are those of a checkpoint's model_args.
@@ -35,8 +38,24 @@ type Config struct {
 	// ExpertWidth is the rows of an expert, ⌊1.2·ExpertDim⌋ unless a checkpoint's shapes say
 	// otherwise.
 	ExpertWidth int `json:"expert_width,omitempty"`
-	// FFNDim is the inner width of ChannelMix, 3·EmbedDim but for RWKV-7, where it is free.
+	// FFNDim is the inner width of ChannelMix, 3·EmbedDim but for the official models, where it is free.
 	FFNDim int `json:"ffn_dim,omitempty"`
+
+	// Of the official models.
+	Version      string  `json:"version,omitempty"`       // of RWKV-5: "5.0", "5.1" or "5.2"
+	AttDim       int     `json:"att_dim,omitempty"`       // width of the time mix if it isn't EmbedDim
+	DeepEmbed    int     `json:"deep_embed,omitempty"`    // side of RWKV-7a's matrices by token, 0 in others
+	NormEps      float64 `json:"norm_eps,omitempty"`      // of the LayerNorms if it isn't 1e-5
+	HeadNormEps  float64 `json:"head_norm_eps,omitempty"` // of the norm after the WKV if it isn't 64e-5
+	InitialState bool    `json:"initial_state,omitempty"` // sequences begin with a tuned state
+}
+
+// attDim returns the width of the time mix.
+func (c *Config) attDim() int {
+	if c.AttDim != 0 {
+		return c.AttDim
+	}
+	return c.EmbedDim
 }
 
 // DefaultConfig returns the published MicroRWKV's defaults: 156.7 million parameters.
@@ -67,8 +86,8 @@ func (c *Config) validate(f *family) error {
 		checkSize("vocab_size", c.VocabSize, 1), checkSize("n_layer", c.NumLayers, 1),
 		checkSize("n_head", c.NumHeads, 1), checkSize("n_embd", c.EmbedDim, 1),
 	)
-	if err == nil && c.EmbedDim%c.NumHeads != 0 {
-		err = fmt.Errorf("n_head = %d does not divide n_embd = %d", c.NumHeads, c.EmbedDim)
+	if err == nil && c.attDim()%c.NumHeads != 0 {
+		err = fmt.Errorf("n_head = %d does not divide n_embd = %d", c.NumHeads, c.attDim())
 	}
 	if math.IsNaN(c.Dropout) || c.Dropout < 0 || c.Dropout > 1 {
 		err = errors.Join(err, fmt.Errorf("dropout = %v, want 0 to 1", c.Dropout))

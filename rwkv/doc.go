@@ -21,7 +21,15 @@
 //   - [Causal], MicroRWKV with causal rules: a top-level "variant" says so. A token costs the same
 //     however many came before.
 //   - [X051a], nanoRWKV. As Causal.
-//   - [RWKV7], the official RWKV-7 "Goose" models. As Causal, without a limit of the context.
+//   - [RWKV4], the official RWKV-4 models: Pile, Raven, World. As Causal, without a limit of the context,
+//     like all that follow.
+//   - [RWKV5], the official RWKV-5 "Eagle" models: versions 5.0, with both forms of its bonus, 5.1 and
+//     5.2.
+//   - [RWKV6], the official RWKV-6 "Finch" models.
+//   - [RWKV7], the official RWKV-7 "Goose" models, and RWKV-7a with DeepEmbed.
+//
+// The official models come as the official .pth, in folders of Hugging Face's and in web-rwkv's layout:
+// see [Open] and [LayoutOf]. [InitialState], [LoRA] and [Bone] open them with what was trained on top.
 //
 // # Adding a kind
 //
@@ -33,6 +41,9 @@
 //   - its describe, which puts the layers together and describes each parameter once: name, shape,
 //     random values, and the layer's field that it lives in. That loads, makes, lists and saves them;
 //   - a block: forward on the rows of a batch, and the state of its layers, if the kind streams.
+//
+// Another layout of the official models is a row of the table layouts; a file that only looks like one
+// of them is a row of refusals.
 //
 // Everything else is there for all kinds: opening, conversion of weights, Forward, Score, States and
 // their files, batches, sampling, the programs. The file x051a.go is the shortest example. Golden

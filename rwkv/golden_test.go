@@ -29,6 +29,13 @@ type golden struct {
 		AllLogits   bool      `json:"all_logits"`
 	}
 	Greedy []struct{ Prompt, Output []int }
+	Chunks []int // pieces of the longest case
+
+	File      string // of the checkpoint if it isn't the case's name
+	State     string // a tuned state, a LoRA and a Bone file
+	LoRA      string
+	LoRAAlpha float64 `json:"lora_alpha"`
+	Bone      string
 
 	path    string // of the checkpoint
 	numbers map[string][]float64
@@ -56,6 +63,9 @@ func goldens(t testing.TB) map[string]*golden {
 		g.path = base + ".pt"
 		if g.Kind == "rwkv7" {
 			g.path = base + ".pth"
+		}
+		if g.File != "" {
+			g.path = filepath.Join(filepath.Dir(f), g.File)
 		}
 		g.read(t, base+".expect.safetensors")
 		all[filepath.ToSlash(strings.TrimPrefix(base, "testdata/golden/"))] = g
@@ -101,11 +111,26 @@ func (g *golden) read(t testing.TB, path string) {
 	}
 }
 
+// options returns what the case's model is opened with.
+func (g *golden) options() (opts []OpenOption) {
+	beside := func(name string) string { return filepath.Join(filepath.Dir(g.path), name) }
+	if g.State != "" {
+		opts = append(opts, InitialState(beside(g.State)))
+	}
+	if g.LoRA != "" {
+		opts = append(opts, LoRA(beside(g.LoRA), g.LoRAAlpha))
+	}
+	if g.Bone != "" {
+		opts = append(opts, Bone(beside(g.Bone)))
+	}
+	return opts
+}
+
 // eachGolden runs a test on each case.
 func eachGolden(t *testing.T, f func(t *testing.T, g *golden, m *Model)) {
 	for name, g := range goldens(t) {
 		t.Run(name, func(t *testing.T) {
-			m, err := Open(g.path)
+			m, err := Open(g.path, g.options()...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -232,21 +257,29 @@ func TestGoldenActivations(t *testing.T) {
 	}
 }
 
-// The state of RWKV-7 after 7 tokens.
+// The states of the official kinds after 7 tokens.
 func TestGoldenStates(t *testing.T) {
 	eachGolden(t, func(t *testing.T, g *golden, m *Model) {
-		if m.Config().Kind != RWKV7 {
+		if m.Config().BlockSize > 0 {
 			return
 		}
 		s := m.NewState()
 		if _, err := s.Append(g.ids["T7.tokens"]); err != nil {
 			t.Fatal(err)
 		}
+		type part struct {
+			name string
+			got  []float32
+		}
 		for i, st := range s.layers.blocks {
-			for _, part := range []struct {
-				name string
-				got  []float32
-			}{{"S", st.tmix[0].WKV}, {"att_x", st.tmix[0].Shift}, {"ffn_x", st.cmix.Shift}} {
+			parts := []part{{"att_x", st.tmix[0].Shift}, {"ffn_x", st.cmix.Shift}}
+			if wkv := st.tmix[0].WKV; m.Config().Kind == RWKV4 {
+				n := len(wkv) / 3
+				parts = append(parts, part{"aa", wkv[:n]}, part{"bb", wkv[n:][:n]}, part{"pp", wkv[2*n:]})
+			} else {
+				parts = append(parts, part{"S", wkv})
+			}
+			for _, part := range parts {
 				key := fmt.Sprintf("T7.state.%d.%s", i, part.name)
 				var largest float64
 				for _, v := range g.numbers[key] {
@@ -255,6 +288,25 @@ func TestGoldenStates(t *testing.T) {
 				within(t, key, part.got, g.numbers[key], 0, largest)
 			}
 		}
+	})
+}
+
+// A sequence cut into pieces gives what it gives whole.
+func TestGoldenChunks(t *testing.T) {
+	eachGolden(t, func(t *testing.T, g *golden, m *Model) {
+		if len(g.Chunks) == 0 {
+			return
+		}
+		l := g.Lengths[len(g.Lengths)-1]
+		key := fmt.Sprintf("T%d.", l.T)
+		ids, s := g.ids[key+"tokens"], m.NewState()
+		for _, n := range g.Chunks {
+			if _, err := s.Append(ids[:n]); err != nil {
+				t.Fatal(err)
+			}
+			ids = ids[n:]
+		}
+		within(t, key+"last_logits in pieces", s.Logits(), g.numbers[key+"last_logits"], l.TorchErr, l.MaxAbsLogit)
 	})
 }
 

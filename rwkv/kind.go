@@ -12,8 +12,8 @@ import (
 type family struct {
 	// kinds are the family's, each with what generation does at block_size unless it is told.
 	kinds map[Kind]FullRule
-	// vocabulary names the tokenizer that models of these kinds are usually trained with.
-	vocabulary string
+	// vocabularies names the tokenizers that models of these kinds are trained with, the usual one first.
+	vocabularies []string
 	// match returns the kind of a checkpoint with these tensors and this top-level variant, ""
 	// if it isn't of the family, and an error if it nearly is.
 	match func(src source, variant string) (Kind, error)
@@ -36,7 +36,7 @@ type family struct {
 	describe func(c Config, p *params) *stack
 }
 
-var families = []*family{&microRWKV, &nanoRWKV, &goose}
+var families = []*family{&microRWKV, &nanoRWKV, &dove, &eagle, &finch, &goose}
 
 // Kinds lists the kinds that this package runs.
 func Kinds() []Kind {
@@ -48,13 +48,13 @@ func Kinds() []Kind {
 	return kinds
 }
 
-// Vocabulary names the tokenizer that models of the kind are usually trained with: "gpt2" or "world".
+// Vocabulary names the tokenizer that models of the kind are usually trained with: "gpt2", "neox" or "world".
 func (k Kind) Vocabulary() string {
 	f, err := familyOf(k)
 	if err != nil {
 		return ""
 	}
-	return f.vocabulary
+	return f.vocabularies[0]
 }
 
 // familyOf returns the family of a kind.

@@ -18,6 +18,15 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(o.companions) > 0 {
+		if err := src.join(c); err != nil {
+			return nil, err
+		}
+		if family, c, err = src.identify(o); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
+	warnings := src.readConfig(&c)
 	m, err := loadModel(f.Name(), src, family, c)
 	if !o.skipChecks {
 		err = joinOnce(err, f.Verify(o.progress))
@@ -25,7 +34,7 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.file = f
+	m.file, m.warnings = f, warnings
 	return m, nil
 }
 
@@ -105,31 +114,62 @@ func (s *fileSource) groups() (groups []string) {
 	return groups
 }
 
-// fileSource is a checkpoint's tensors, by the names that the kinds know.
+// fileSource is a checkpoint's tensors, by the names that the kinds know, with what companions change
+// and add.
 type fileSource struct {
 	file   *checkpoint.File
+	prefix string  // of a wrapper, which all names begin with
+	layout *layout // nil if it is no official model
 	names  []string
-	stored map[string]string // the names in the file
+	stored map[string]storedTensor
+	made   map[string]*tensor.Weight // in place of what the file has
 	o      *openOptions
 	cache  map[string]*tensor.Weight
 }
 
 // newFileSource returns the tensors whose names begin with a prefix, without it.
 func newFileSource(f *checkpoint.File, o *openOptions, prefix string) (*fileSource, error) {
-	s := &fileSource{file: f, stored: map[string]string{}, cache: map[string]*tensor.Weight{}, o: o}
-	for _, stored := range f.Names() {
-		name, ok := strings.CutPrefix(checkpoint.TrimPrefixes(stored), prefix)
+	s := &fileSource{file: f, prefix: prefix, made: map[string]*tensor.Weight{}, cache: map[string]*tensor.Weight{}, o: o}
+	if err := s.name(&layout{}); err != nil {
+		return nil, err
+	}
+	for _, l := range layouts {
+		if l.is(s) {
+			s.layout = l
+			return s, s.name(l)
+		}
+	}
+	return s, nil
+}
+
+// name gives the file's tensors their official names.
+func (s *fileSource) name(l *layout) error {
+	s.names, s.stored = nil, map[string]storedTensor{}
+	renamed := strings.NewReplacer(l.names...)
+	for _, stored := range s.file.Names() {
+		trimmed, ok := strings.CutPrefix(checkpoint.TrimPrefixes(stored), s.prefix)
 		if !ok {
 			continue
 		}
-		name = checkpoint.TrimPrefixes(name)
-		if other, ok := s.stored[name]; ok {
-			return nil, fmt.Errorf("%s: tensors %q and %q are both %q", f.Name(), other, stored, name)
+		for _, t := range l.official(checkpoint.TrimPrefixes(trimmed), renamed) {
+			t.name = stored
+			if other, ok := s.stored[t.official]; ok {
+				return fmt.Errorf("%s: tensors %q and %q are both %q", s.file.Name(), other.name, stored, t.official)
+			}
+			s.stored[t.official] = t
+			s.names = append(s.names, t.official)
 		}
-		s.stored[name] = stored
+	}
+	return nil
+}
+
+// put sets a tensor in place of what the file has.
+func (s *fileSource) put(name string, w *tensor.Weight) {
+	if _, ok := s.Shape(name); !ok {
 		s.names = append(s.names, name)
 	}
-	return s, nil
+	s.made[name] = w
+	delete(s.cache, name)
 }
 
 // Names implements source.
@@ -137,12 +177,15 @@ func (s *fileSource) Names() []string { return s.names }
 
 // Shape implements source.
 func (s *fileSource) Shape(name string) ([]int, bool) {
-	stored, ok := s.stored[name]
+	if w, ok := s.made[name]; ok {
+		return w.Shape(), true
+	}
+	t, ok := s.stored[name]
 	if !ok {
 		return nil, false
 	}
-	info, ok := s.file.Info(stored)
-	return info.Shape, ok
+	info, ok := s.file.Info(t.name)
+	return t.shape(info.Shape), ok
 }
 
 // Tensor implements source: it returns the same tensor at every call, converted if the options
@@ -151,7 +194,7 @@ func (s *fileSource) Tensor(name string) (*tensor.Weight, error) {
 	if t, ok := s.cache[name]; ok {
 		return t, nil
 	}
-	t, err := s.file.Tensor(s.stored[name])
+	t, err := s.unconverted(name)
 	if err != nil {
 		return nil, err
 	}
@@ -162,6 +205,22 @@ func (s *fileSource) Tensor(name string) (*tensor.Weight, error) {
 	return t, nil
 }
 
+// unconverted returns a tensor as it is stored or made.
+func (s *fileSource) unconverted(name string) (*tensor.Weight, error) {
+	if t, ok := s.made[name]; ok {
+		return t, nil
+	}
+	stored := s.stored[name]
+	t, err := s.file.Tensor(stored.name)
+	if err != nil {
+		return nil, err
+	}
+	if stored.row >= t.Len()/max(t.Dim(-1), 1) {
+		return nil, &checkpoint.Error{File: s.file.Name(), Tensor: stored.name, Err: fmt.Errorf("shape %v, want %d rows", t.Shape(), stored.row+1)}
+	}
+	return stored.of(t), nil
+}
+
 // identify finds out which model the tensors are, and its Config: what the shapes tell, checked
 // against what model_args says.
 func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
@@ -170,6 +229,9 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 		if variant, ok = v.(string); !ok {
 			return nil, Config{}, fmt.Errorf("variant is %v, want a string", v)
 		}
+	}
+	if err := s.refuse(); err != nil {
+		return nil, Config{}, err
 	}
 	for _, f := range families {
 		kind, err := f.match(s, variant)
@@ -193,16 +255,10 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 		}
 		return f, c, nil
 	}
-	if v := officialVersion(s); v != "" {
-		return nil, Config{}, fmt.Errorf("this is %s, which isn't supported yet: want RWKV-7 (x070)", v)
-	}
-	if what := companion(s); what != "" {
-		return nil, Config{}, errors.New(what)
-	}
 	return nil, Config{}, errUnknown
 }
 
-var errUnknown = errors.New("not a model of a known kind: no tensors of MicroRWKV, nanoRWKV or RWKV-7 (a state_dict under \"model\", or alone)")
+var errUnknown = errors.New("not a model of a known kind: no tensors of MicroRWKV, nanoRWKV or RWKV-4 to 7 (a state_dict under \"model\", or alone)")
 
 // readArgs lets the family check model_args against c, which the tensors' shapes gave, and take from
 // it what shapes can't tell.
@@ -341,6 +397,7 @@ func Describe(f *checkpoint.File, opts ...OpenOption) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	src.readConfig(&c)
 	p := &params{src: src}
 	family.describe(c, p)
 	return c, p.check(f.Name())

@@ -16,8 +16,8 @@ import (
 const attentionWindow = 256
 
 var microRWKV = family{
-	kinds:      map[Kind]FullRule{Reference: Recompute, Causal: KeepHalf}, // Reference as the published program
-	vocabulary: "gpt2",
+	kinds:        map[Kind]FullRule{Reference: Recompute, Causal: KeepHalf}, // Reference as the published program
+	vocabularies: []string{"gpt2"},
 	match: func(src source, variant string) (Kind, error) {
 		if !hasAny(src, "transformer.h.0.", "sliding_attn.", "grouped_attn.", "moe.") {
 			return "", nil

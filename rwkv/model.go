@@ -20,7 +20,8 @@ type Model struct {
 	net        *stack
 	tensors    []namedTensor // by name
 	path       string        // of the file, "" without one
-	file       io.Closer     // what the weights are views of; nil for weights in memory
+	warnings   []string
+	file       io.Closer // what the weights are views of; nil for weights in memory
 	workspaces chan *batch
 
 	use    sync.RWMutex // held for reading by calls that read weights
@@ -60,6 +61,10 @@ func newModel(f *family, c Config, net *stack, p *params) *Model {
 
 // Config returns the model's shape.
 func (m *Model) Config() Config { return m.config }
+
+// Warnings returns what was found odd while the model was opened, and how it was understood: a
+// config.json that contradicts the tensors.
+func (m *Model) Warnings() []string { return m.warnings }
 
 // ErrClosed is returned by the calls of a model that Close has closed.
 var ErrClosed = errors.New("rwkv: the model is closed")

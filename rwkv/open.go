@@ -16,6 +16,8 @@ type openOptions struct {
 	key        []string
 	opaque     bool
 	progress   func(done, total int64)
+	companions []companion
+	onDisk     bool // files may lie beside the checkpoint
 }
 
 // AsKind says which kind a checkpoint is that doesn't say so itself: the weights alone can't tell
@@ -44,14 +46,20 @@ func WeightsAs(dtype tensor.DType) OpenOption {
 	return func(o *openOptions) { o.convert, o.dtype = true, dtype }
 }
 
-// Open opens a checkpoint: a .pt or .pth of torch.save, or a .safetensors file. What it holds is
-// found out from its tensors: see Kind. The weights are mapped, not read: they take no memory of
+// Open opens a checkpoint: a .pt or .pth of torch.save, a .safetensors file or .st, or a folder of
+// Hugging Face's with one or several such files. What it holds is found out from its tensors: see Kind.
+// Of a config.json beside them only what the tensors can't tell is used. The weights are mapped, not read: they take no memory of
 // their own, and the file must not be changed while the model is in use. Close gives it back.
 //
 // An error names the file and everything that is wrong with it: missing, extra and misshapen
 // tensors, values of model_args that make no sense, damage, NaN and Inf.
 func Open(path string, opts ...OpenOption) (*Model, error) {
 	o := newOpenOptions(opts)
+	o.onDisk = true
+	path, err := ModelFile(path)
+	if err != nil {
+		return nil, err
+	}
 	f, err := checkpoint.Open(path, o.fileOptions()...)
 	if err != nil {
 		return nil, err

@@ -148,18 +148,3 @@ func TestWeightsAs(t *testing.T) {
 		m.Close()
 	}
 }
-
-// Files of earlier versions are told apart from damaged ones.
-func TestOtherVersions(t *testing.T) {
-	for version, names := range map[string][]string{
-		"RWKV-6": {"emb.weight", "blocks.0.att.time_maa_x", "blocks.0.att.time_maa_w1"},
-		"RWKV-5": {"emb.weight", "blocks.0.att.gate.weight", "blocks.0.att.time_mix_k"},
-		"RWKV-4": {"emb.weight", "blocks.0.att.time_mix_k", "blocks.0.att.time_first"},
-	} {
-		f := &file{tensors: map[string]*tensor.Weight{}}
-		for _, n := range names {
-			f.put(n, tensor.New(2, 2).Weight())
-		}
-		f.refused(t, version, "want RWKV-7 (x070)")
-	}
-}

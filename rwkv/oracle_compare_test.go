@@ -40,10 +40,11 @@ func wildConfig(k Kind, positions int, rng *rand.Rand) Config {
 		c.ExpertDim = 1 + rng.IntN(30)
 	case X051a:
 		c.EmbedDim = heads * (1 + rng.IntN(1+80/heads)) // heads of any size, 1 among them
-	case RWKV7:
-		c.NumHeads = 1 + rng.IntN(2)
-		c.BlockSize, c.Bias, c.EmbedDim = 0, false, c.NumHeads*headSize
-		c.FFNDim = 1 + rng.IntN(300)
+	case RWKV4, RWKV5, RWKV6, RWKV7:
+		if c.NumHeads > 2 {
+			c.NumHeads, c.EmbedDim = 2, 2*c.EmbedDim/heads
+		}
+		c = randomOfficial(c, rng)
 	}
 	return c
 }
@@ -83,11 +84,11 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 	for _, s := range specs {
 		short := last(s.name, 1)
 		switch {
-		case strings.HasPrefix(short, "time_maa") || strings.HasPrefix(short, "x_"):
+		case strings.HasPrefix(short, "time_maa") && !strings.HasPrefix(short, "time_maa_w") || strings.HasPrefix(short, "time_mix") || strings.HasPrefix(short, "x_"):
 			s.dev = maa
-		case len(s.shape) == 2 && len(short) == 2 && short[1] == '1' && s.name != "blocks.0.att.v1":
+		case len(s.shape) == 2 && ranks[short[:1]] > 0 && len(short) == 2 && short[1] == '1' && s.name != "blocks.0.att.v1":
 			s.shape[1] = ranks[short[:1]]
-		case len(s.shape) == 2 && len(short) == 2 && short[1] == '2' && s.name != "blocks.0.att.v2":
+		case len(s.shape) == 2 && ranks[short[:1]] > 0 && len(short) == 2 && short[1] == '2' && s.name != "blocks.0.att.v2":
 			s.shape[0] = ranks[short[:1]]
 			s.dev = 0.5 / math.Sqrt(float64(s.shape[0]))
 		case short == "w0" || short == "a0":
@@ -266,7 +267,7 @@ func checkKind(t *testing.T, k Kind, length int, seed uint64) {
 		t.Parallel()
 		rng := rand.New(rand.NewPCG(seed, uint64(length)))
 		c := wildConfig(k, length, rng)
-		if length > 200 && k != RWKV7 { // for the oracle's sake
+		if length > 200 && limited(k) { // for the oracle's sake
 			c.NumLayers = 1 + rng.IntN(2)
 			c.EmbedDim = c.NumHeads * max(1, min(c.EmbedDim, 56)/(4*c.NumHeads)) * 4
 		}
@@ -302,7 +303,9 @@ func TestLongSequencesAgreeWithOracle(t *testing.T) {
 		}
 		for _, length := range []int{257, 513} {
 			checkKind(t, X051a, length, seed)
-			checkKind(t, RWKV7, length, seed)
+			for _, k := range []Kind{RWKV4, RWKV5, RWKV6, RWKV7} {
+				checkKind(t, k, length, seed)
+			}
 		}
 		checkKind(t, Reference, 1001+int(seed)%60, seed)
 		checkKind(t, Causal, 1001+int(seed)%60, seed)
@@ -319,7 +322,7 @@ func TestWideModelsAgreeWithOracle(t *testing.T) {
 			c.Kind, c.BlockSize, c.VocabSize, c.NumLayers, c.FFNDim = k, 5, 1003, 1, 0
 			rng := rand.New(rand.NewPCG(uint64(i), 3))
 			m := wildModel(t, c, rng)
-			if limited := k != RWKV7; limited != (m.config.BlockSize > 0) {
+			if limited(k) != (m.config.BlockSize > 0) {
 				t.Errorf("block_size = %d", m.config.BlockSize)
 			}
 			checkModel(t, m, randomIDs(5, m, rng), rng)

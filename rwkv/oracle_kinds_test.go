@@ -202,20 +202,20 @@ func (o *oracle[F]) experts(x rows[F], p string) (y rows[F], aux F) {
 
 // goose is RWKV-7.
 func (o *oracle[F]) goose(ids []int) (logits rows[F]) {
-	emb := o.matrix("emb.weight")
-	x := newRows[F](len(ids), 0)
-	for t, id := range ids {
-		x[t] = emb[id]
-	}
-	x = o.layerNorm(x, "blocks.0.ln0")
+	x := o.embedded(ids)
+	embedded := x
 	var first rows[F]
 	for i := range o.config.NumLayers {
 		p := fmt.Sprintf("blocks.%d.", i)
 		var y rows[F]
 		y, first = o.timeMix7(o.layerNorm(x, p+"ln1"), p+"att.", first)
 		x = plus(x, y)
-		k := o.linear(o.shifted(o.layerNorm(x, p+"ln2"), p+"ffn.x_k"), p+"ffn.key")
-		x = plus(x, o.linear(each(k, squareReLU), p+"ffn.value"))
+		h := o.layerNorm(x, p+"ln2")
+		k := each(o.linear(o.shifted(h, p+"ffn.x_k"), p+"ffn.key"), squareReLU)
+		if o.config.DeepEmbed > 0 {
+			k = times(k, o.deepEmbed(ids, embedded, h, p+"ffn."))
+		}
+		x = plus(x, o.linear(k, p+"ffn.value"))
 	}
 	return o.linear(o.layerNorm(x, "ln_out"), "head")
 }
@@ -261,12 +261,12 @@ func (o *oracle[F]) timeMix7(x rows[F], p string, first rows[F]) (y, vFirst rows
 		v = plus(v, times(zip(first, v, func(f, v F) F { return f - v }), mix))
 	}
 
-	n := 64
+	n := len(x[0]) / o.config.NumHeads
 	kappa, kk, ka := newRows[F](len(x), len(x[0])), o.vector(p+"k_k"), o.vector(p+"k_a")
 	rk := o.matrix(p + "r_k")
 	y, bonus := newRows[F](len(x), len(x[0])), newRows[F](len(x), len(x[0]))
 	for h := range o.config.NumHeads {
-		s := newRows[F](n, n)
+		s := o.start(h, n, p)
 		for t := range x {
 			at := func(m rows[F]) []F { return m[t][h*n : h*n+n] }
 			for i := range n {

@@ -38,6 +38,12 @@ func (o *oracle[F]) forward(ids []int) (logits rows[F], aux []F) {
 	switch o.config.Kind {
 	case Reference, Causal, X051a:
 		return o.transformer(ids)
+	case RWKV4:
+		return o.official(ids, o.timeMix4, o.shared, "time_mix_"), nil
+	case RWKV5:
+		return o.official(ids, o.timeMix5, o.shared, "time_mix_"), nil
+	case RWKV6:
+		return o.official(ids, o.timeMix6, o.shifted, "time_maa_"), nil
 	case RWKV7:
 		return o.goose(ids), nil
 	}
@@ -201,8 +207,8 @@ func (o *oracle[F]) layerNorm(x rows[F], name string) rows[F] {
 
 // groupNorm normalizes each head's numbers alone.
 func (o *oracle[F]) groupNorm(x rows[F], name string) rows[F] {
-	n := o.config.EmbedDim / o.config.NumHeads
-	return o.scale(cut(flat(normalize(cut(flat(x), n), 64e-5)), o.config.EmbedDim), name)
+	n := len(x[0]) / o.config.NumHeads
+	return o.scale(cut(flat(normalize(cut(flat(x), n), 64e-5)), len(x[0])), name)
 }
 
 // shifted returns x + (x' − x) ⊙ name, with x' the row before and zeros before the first.

@@ -30,12 +30,13 @@ type params struct {
 
 // param is one parameter: a tensor of the official checkpoint, and where it lives in the layers.
 type param struct {
-	name, alias string            // alias is another name that a file may have for it, or ""
-	shape       []int             // as official checkpoints have it; files may add or drop dimensions of 1
-	mean, dev   float64           // of random values, which are normal
-	matrix      []**tensor.Weight // the layers' fields that it is, as it is stored
-	vector      **tensor.Tensor   // or the field that it is in float32, as one row
-	unused      bool              // files may have it, of any shape; no layer does
+	name, alias string                    // alias is another name that a file may have for it, or ""
+	shape       []int                     // as official checkpoints have it; files may add or drop dimensions of 1
+	mean, dev   float64                   // of random values, which are normal
+	matrix      []**tensor.Weight         // the layers' fields that it is, as it is stored
+	vector      **tensor.Tensor           // or the field that it is in float32, as one row
+	change      func([]float32) []float32 // what the field has of the numbers; nil is those themselves
+	unused      bool                      // files may have it, of any shape; no layer does
 
 	stored *tensor.Weight // with the shape and in the format of the file; nil if it has none
 }
@@ -49,8 +50,10 @@ func (p *params) matrix(to **tensor.Weight, name string, out, in int) *param {
 }
 
 // vector describes a parameter that the layer has in float32 as one row of numbers.
-func (p *params) vector(to **tensor.Tensor, name string, mean, dev float64, shape ...int) {
-	p.list = append(p.list, &param{name: name, shape: shape, mean: mean, dev: dev, vector: to})
+func (p *params) vector(to **tensor.Tensor, name string, mean, dev float64, shape ...int) *param {
+	q := &param{name: name, shape: shape, mean: mean, dev: dev, vector: to}
+	p.list = append(p.list, q)
+	return q
 }
 
 // linear describes prefix.weight [out, in], and prefix.bias [out] if bias is set.
@@ -98,6 +101,15 @@ func (p *params) dim(name string, axis, instead int) int {
 	return instead
 }
 
+// has reports whether the source, if there is one, has a tensor.
+func (p *params) has(name string) bool {
+	if p.src == nil {
+		return false
+	}
+	_, ok := p.src.Shape(name)
+	return ok
+}
+
 // load takes all parameters from the source. An error joins all that is wrong with them, tensors that
 // have no place included; errors call the source file.
 func (p *params) load(file string) error {
@@ -133,7 +145,12 @@ func (p *params) finish() {
 func (q *param) set(w *tensor.Weight) {
 	q.stored = w
 	if q.vector != nil {
-		*q.vector = w.Float32().Reshape(w.Len())
+		x := w.Float32().Reshape(w.Len())
+		if q.change != nil {
+			changed := q.change(x.Data())
+			x = tensor.FromSlice(changed, len(changed))
+		}
+		*q.vector = x
 	}
 	for _, to := range q.matrix {
 		*to = w

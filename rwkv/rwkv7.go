@@ -9,42 +9,37 @@ import (
 	"microrwkv/tensor"
 )
 
-// RWKV-7 "Goose", kind rwkv7: the official models' layout.
-
-// headSize is N of every official model.
-const headSize = 64
+// RWKV-7 "Goose", kind rwkv7. In RWKV-7a, "DeepEmbed", the channel mix also depends on the token's id.
 
 var goose = family{
-	kinds:      map[Kind]FullRule{RWKV7: KeepHalf}, // never full
-	vocabulary: "world",
-	match:      isOfficial("RWKV-7 (x070)", RWKV7),
+	kinds:        map[Kind]FullRule{RWKV7: KeepHalf}, // never full
+	vocabularies: []string{"world", "neox"},
+	match:        isOfficial(RWKV7, "7", "7a"),
 	configure: func(src source, c *Config) error {
-		const rk = "blocks.0.att.r_k"
-		var heads, n, in int
-		c.NumLayers = countLayers(src, "blocks.")
-		err := errors.Join(
-			sizes(src, "emb.weight", &c.VocabSize, &c.EmbedDim),
-			sizes(src, rk, &heads, &n),
-			sizes(src, "blocks.0.ffn.key.weight", &c.FFNDim, &in),
-		)
-		if n != 0 && n != headSize {
-			return errors.Join(err, fmt.Errorf("head size %d (tensor %q): want %d", n, rk, headSize))
+		err := configureOfficial(src, c, "r_k")
+		if officialVersion(src) == "7a" {
+			var in int
+			err = errors.Join(err, sizes(src, "blocks.0.ffn.s1", &in, &c.DeepEmbed))
 		}
-		c.NumHeads = heads
 		return err
 	},
 	fill: func(c Config) Config {
-		f := Config{Kind: c.Kind, VocabSize: c.VocabSize, NumLayers: c.NumLayers, NumHeads: c.NumHeads, EmbedDim: c.EmbedDim, Dropout: c.Dropout, FFNDim: c.FFNDim}
+		f := officialConfig(c)
+		f.InitialState, f.DeepEmbed = c.InitialState, c.DeepEmbed
 		if f.FFNDim == 0 {
 			f.FFNDim = 4 * f.EmbedDim
 		}
 		return f
 	},
 	validate: func(c *Config) error {
-		if c.EmbedDim != c.NumHeads*headSize {
-			return fmt.Errorf("n_embd = %d in %d heads: want a head size of %d", c.EmbedDim, c.NumHeads, headSize)
+		if c.AttDim != 0 {
+			return fmt.Errorf("att_dim = %d beside n_embd = %d: RWKV-7 has the same width everywhere", c.AttDim, c.EmbedDim)
 		}
-		return nil
+		err := checkOfficial(c)
+		if c.DeepEmbed != 0 {
+			err = errors.Join(err, checkSize("deep_embed", c.DeepEmbed, 1), checkSize("deep_embed²", c.DeepEmbed*c.DeepEmbed, 1))
+		}
+		return err
 	},
 	describe: describeGoose,
 }
@@ -54,23 +49,21 @@ type gooseBlock struct {
 	ln1, ln2 nn.LayerNorm
 	att      nn.TimeMix7
 	ffn      nn.ChannelMix7
+	deep     *nn.DeepEmbed  // of RWKV-7a, or nil
+	start    *tensor.Tensor // [H·N·N], see describeStart
 }
 
 func describeGoose(c Config, p *params) *stack {
 	d := c.EmbedDim
-	n := &stack{streams: true}
-	p.matrix(&n.emb.Weight, "emb.weight", c.VocabSize, d).dev = 0.3
-	p.matrix(&n.head, "head.weight", c.VocabSize, d).dev = 0.05
-	p.layerNorm(&n.in, "blocks.0.ln0", true, d)
-	p.layerNorm(&n.out, "ln_out", true, d)
+	n := describeOfficial(c, p)
 	gateRank := lowRank(d, 0.8, 0.6)
 	if d == 1024 {
 		gateRank = 128 // as the official 0.4B has it, below the rule
 	}
 	for i := range c.NumLayers {
 		m, prefix := &gooseBlock{config: c}, fmt.Sprintf("blocks.%d.", i)
-		p.layerNorm(&m.ln1, prefix+"ln1", true, d)
-		p.layerNorm(&m.ln2, prefix+"ln2", true, d)
+		describeNorm(c, p, &m.ln1, prefix+"ln1")
+		describeNorm(c, p, &m.ln2, prefix+"ln2")
 		a, t := prefix+"att.", &m.att
 		t.Heads = c.NumHeads
 		mix := func(name string, to **tensor.Tensor) { p.vector(to, name, 0.5, 0.2, 1, 1, d) }
@@ -90,20 +83,33 @@ func describeGoose(c Config, p *params) *stack {
 		describeLowRank(p, &t.Gate, a+"g", false, d, gateRank)
 		p.vector(&t.KK, a+"k_k", 0.8, 0.1, 1, 1, d)
 		p.vector(&t.KA, a+"k_a", 1, 0.1, 1, 1, d)
-		p.vector(&t.RK, a+"r_k", 0, 0.1, c.NumHeads, headSize)
-		p.linear(&t.Receptance, a+"receptance", false, d, d)
-		p.linear(&t.Key, a+"key", false, d, d)
-		p.linear(&t.Value, a+"value", false, d, d)
-		p.linear(&t.Output, a+"output", false, d, d)
-		p.headNorm(&t.LnX, a+"ln_x", c.NumHeads, d)
+		p.vector(&t.RK, a+"r_k", 0, 0.1, c.NumHeads, d/c.NumHeads)
+		describeProducts(c, p, a, &t.Receptance, &t.Key, &t.Value, &t.Output)
+		describeHeadNorm(c, p, &t.LnX, a+"ln_x")
+		describeStart(c, p, &m.start, a)
 		p.derive = append(p.derive, t.Derive)
 
 		mix(prefix+"ffn.x_k", &m.ffn.MixK)
 		p.linear(&m.ffn.Key, prefix+"ffn.key", false, c.FFNDim, d)
 		p.linear(&m.ffn.Value, prefix+"ffn.value", false, d, c.FFNDim)
+		if c.DeepEmbed > 0 {
+			m.deep = &nn.DeepEmbed{}
+			describeDeepEmbed(c, p, m.deep, prefix+"ffn.s")
+		}
 		n.blocks = append(n.blocks, m)
 	}
 	return n
+}
+
+// describeDeepEmbed describes what RWKV-7a has more.
+func describeDeepEmbed(c Config, p *params, m *nn.DeepEmbed, name string) {
+	d, f, side := c.EmbedDim, c.FFNDim, c.DeepEmbed
+	p.matrix(&m.Table, name+"_emb.weight", c.VocabSize, side*side).dev = 0.3
+	p.linear(&m.FromEmbedding, name+"_emb_x", false, side*side, d)
+	p.matrix(&m.Through.W1, name+"1", d, side)
+	p.matrix(&m.Through.W2, name+"2", side, f)
+	p.vector(&m.Through.Bias, name+"0", 1, 0.2, 1, 1, f)
+	p.derive = append(p.derive, m.Through.Derive)
 }
 
 // describeLowRank describes the tensors name+{0,1,2} of a low-rank product, whose rank the stored ones
@@ -127,6 +133,10 @@ func (m *gooseBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
 	h := b.norm
 	if b.block == 0 {
 		b.firstValue = b.scratch.New(x.Shape()...)
+		if m.deep != nil {
+			b.embedded = b.scratch.New(x.Shape()...)
+			b.embedded.CopyFrom(x)
+		}
 	}
 	m.ln1.Forward(h, x)
 	b.residual("att", x, func(dst *tensor.Tensor, add bool) {
@@ -134,10 +144,16 @@ func (m *gooseBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
 	})
 	m.ln2.Forward(h, x)
 	b.residual("ffn", x, func(dst *tensor.Tensor, add bool) {
-		m.ffn.Forward(dst, h, b.cmix(), b.context(add))
+		var gate *tensor.Tensor
+		if m.deep != nil {
+			defer b.scratch.Release(b.scratch.Mark())
+			gate = b.scratch.New(x.Dim(0), m.config.FFNDim)
+			m.deep.Forward(gate, h, b.ids, b.embedded, &b.scratch)
+		}
+		m.ffn.ForwardGated(dst, h, gate, b.cmix(), b.context(add))
 	})
 	return x
 }
 
-// newState implements block: RWKV-7's S is [H, N, N] as nanoRWKV's is, though by value and key.
-func (m *gooseBlock) newState() blockState { return newMixState(m.config) }
+// newState implements block.
+func (m *gooseBlock) newState() blockState { return officialState(m.config, m.start) }

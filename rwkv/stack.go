@@ -2,6 +2,8 @@ package rwkv
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 
 	"microrwkv/nn"
 	"microrwkv/tensor"
@@ -17,6 +19,9 @@ type stack struct {
 	out     nn.LayerNorm   // of the hidden rows
 	head    *tensor.Weight // [V, C]
 	streams bool           // a token costs the same however many came before
+
+	startOnce sync.Once
+	start     *sequenceState // of an empty sequence, nil if it is zeros
 }
 
 // block is one block of a stack.
@@ -39,7 +44,8 @@ type blockState struct {
 // sequenceState is the states of a stack's blocks for one sequence.
 type sequenceState struct {
 	blocks []blockState
-	layers []nn.State // the parts of blocks that there are, in the order of a saved state
+	layers []nn.State     // the parts of blocks that there are, in the order of a saved state
+	start  *sequenceState // the states of an empty sequence if they aren't zeros; shared, never changed
 }
 
 // states returns the layers' states, none of a nil s.
@@ -50,12 +56,46 @@ func (s *sequenceState) states() []nn.State {
 	return s.layers
 }
 
+// reset makes s the states of an empty sequence again, as newState returns them.
+func (s *sequenceState) reset() {
+	for i, l := range s.states() {
+		nn.Reset(l)
+		if s.start != nil {
+			copyState(l, s.start.layers[i])
+		}
+	}
+}
+
 // newState returns the layers' states for one empty sequence, or nil if the kind can't be streamed:
 // then each forward pass is a whole sequence.
 func (n *stack) newState() *sequenceState {
 	if !n.streams {
 		return nil
 	}
+	n.startOnce.Do(func() {
+		if s := n.emptyState(); !s.zero() {
+			n.start = s
+		}
+	})
+	s := n.emptyState()
+	s.start = n.start
+	return s
+}
+
+// zero reports whether there is nothing but zeros in the states.
+func (s *sequenceState) zero() bool {
+	for _, l := range s.layers {
+		for p := range l.Parts {
+			if slices.ContainsFunc(p, func(x float32) bool { return x != 0 }) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// emptyState makes new states of an empty sequence.
+func (n *stack) emptyState() *sequenceState {
 	s := &sequenceState{blocks: make([]blockState, len(n.blocks))}
 	for i, m := range n.blocks {
 		st := &s.blocks[i]
@@ -131,6 +171,7 @@ type batch struct {
 	block      int            // that runs
 	norm       *tensor.Tensor // [R, C], see block.forward
 	firstValue *tensor.Tensor // [R, C], RWKV-7's v of the first block
+	embedded   *tensor.Tensor // [R, C], the normalized embeddings, of RWKV-7a
 }
 
 // context returns what a layer works with; add is for the residual step.
@@ -157,7 +198,7 @@ func (b *batch) reset() {
 	clear(b.members)
 	b.states, b.members = b.states[:0], b.members[:0]
 	b.last, b.aux, b.trace = false, nil, nil
-	b.norm, b.firstValue = nil, nil
+	b.norm, b.firstValue, b.embedded = nil, nil, nil
 	b.scratch.Release(tensor.Mark{})
 }
 

@@ -122,9 +122,7 @@ func (s *State) done() { s.busy.Store(false) }
 
 // restart empties the context.
 func (s *State) restart() {
-	for _, l := range s.layers.states() {
-		nn.Reset(l)
-	}
+	s.layers.reset()
 	s.ids, s.pos = s.ids[:0], 0
 }
 

@@ -23,12 +23,38 @@ func randomConfig(k Kind, rng *rand.Rand) Config {
 		c.NumExperts = 1 + rng.IntN(5)
 		c.NumActiveExperts = 1 + rng.IntN(c.NumExperts)
 		c.ExpertDim = 1 + rng.IntN(30)
-	case RWKV7:
-		c.BlockSize, c.Bias = 0, false
-		c.EmbedDim = heads * headSize
+	case RWKV4, RWKV5, RWKV6, RWKV7:
+		c = randomOfficial(c, rng)
 	}
 	return c
 }
+
+// randomOfficial makes c a config of an official kind: of any version, with heads of any size, and
+// where there can be one with another width of the time mix.
+func randomOfficial(c Config, rng *rand.Rand) Config {
+	c.BlockSize, c.Bias, c.FFNDim = 0, false, 1+rng.IntN(200)
+	c.InitialState = c.Kind != RWKV4 && rng.IntN(3) == 0
+	if rng.IntN(2) == 0 {
+		c.EmbedDim = c.NumHeads * 64
+	}
+	switch c.Kind {
+	case RWKV4, RWKV5, RWKV6:
+		if rng.IntN(3) == 0 {
+			c.AttDim = c.NumHeads * (1 + rng.IntN(40))
+		}
+		if c.Kind == RWKV5 {
+			c.Version = [...]string{"5.0", "5.1", "5.2"}[rng.IntN(3)]
+		}
+	case RWKV7:
+		if rng.IntN(3) == 0 {
+			c.DeepEmbed = 1 + rng.IntN(8)
+		}
+	}
+	return c
+}
+
+// limited reports whether a kind has a block_size.
+func limited(k Kind) bool { return slices.Contains([]Kind{Reference, Causal, X051a}, k) }
 
 // eachRandom runs a test on random models of some kinds.
 func eachRandom(t *testing.T, kinds []Kind, f func(t *testing.T, m *Model, rng *rand.Rand)) {
@@ -48,8 +74,8 @@ func eachRandom(t *testing.T, kinds []Kind, f func(t *testing.T, m *Model, rng *
 }
 
 var (
-	allKinds       = []Kind{Reference, Causal, X051a, RWKV7}
-	streamingKinds = []Kind{Causal, X051a, RWKV7}
+	allKinds       = []Kind{Reference, Causal, X051a, RWKV4, RWKV5, RWKV6, RWKV7}
+	streamingKinds = allKinds[1:]
 )
 
 func randomIDs(n int, m *Model, rng *rand.Rand) []int {
@@ -116,7 +142,7 @@ func TestAppendLongPrompt(t *testing.T) {
 	for _, k := range streamingKinds {
 		rng := rand.New(rand.NewPCG(3, 3))
 		c := randomConfig(k, rng)
-		if k != RWKV7 {
+		if limited(k) {
 			c.BlockSize = 3*prefillChunk + 50
 		}
 		m, err := Random(c, tensor.F32, 5)

@@ -4,34 +4,68 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"microrwkv/tokenizer"
 )
 
-// Tokenizer returns the tokenizer of the model: that of its kind, see Kind.Vocabulary, which the
-// program must import, or if the model has another number of ids the character vocabulary in the
-// meta.pkl beside its file. If there is none that fits, the error tells the numbers.
-func (m *Model) Tokenizer() (tokenizer.Tokenizer, error) {
+// Vocabulary returns the tokenizer, of those that models of its kind are trained with and the program
+// imports, that the model's number of ids fits. The error tells the numbers.
+func (m *Model) Vocabulary() (tokenizer.Entry, error) {
 	ids := m.config.VocabSize
-	usual, err := tokenizer.Lookup(m.config.Kind.Vocabulary())
-	if err == nil && usual.Fits(ids) {
-		return usual.Open()
-	}
-	if m.path != "" {
-		meta := filepath.Join(filepath.Dir(m.path), "meta.pkl")
-		if _, err := os.Stat(meta); err == nil {
-			tok, err := tokenizer.Char(meta)
-			if err != nil {
-				return nil, err
-			}
-			if !tokenizer.Padded(tok.VocabSize(), ids) {
-				return nil, fmt.Errorf("no tokenizer for a model of %d ids: %s has %d", ids, meta, tok.VocabSize())
-			}
-			return tok, nil
+	var reasons []string
+	for _, name := range m.family.vocabularies {
+		e, err := tokenizer.Lookup(name)
+		switch {
+		case err != nil:
+			reasons = append(reasons, err.Error())
+		case e.Fits(ids):
+			return e, nil
+		default:
+			reasons = append(reasons, fmt.Sprintf("%s has %d", name, e.VocabSize))
 		}
 	}
+	return tokenizer.Entry{}, fmt.Errorf("no tokenizer for a model of %d ids: %s", ids, strings.Join(reasons, ", "))
+}
+
+// Tokenizer returns the tokenizer of the model: that of a tokenizer.json beside its file, which a
+// Hugging Face folder has, or else the one that fits of Vocabulary, or the character vocabulary in a
+// meta.pkl beside the file. The program must import the packages of the first two. If there is none that
+// fits, the error tells the numbers.
+func (m *Model) Tokenizer() (tokenizer.Tokenizer, error) {
+	tok, problem := m.beside("tokenizer.json", tokenizer.OpenJSON)
+	if tok != nil {
+		return tok, nil
+	}
+	e, err := m.Vocabulary()
+	if err == nil {
+		return e.Open()
+	}
+	if problem != nil {
+		return nil, problem
+	}
+	if tok, problem = m.beside("meta.pkl", tokenizer.Char); tok != nil || problem != nil {
+		return tok, problem
+	}
+	return nil, fmt.Errorf("%w, and no meta.pkl lies beside it", err)
+}
+
+// beside returns the tokenizer in a file of that name in the model's folder, nil if there is no such file.
+// One that doesn't fit the model is an error.
+func (m *Model) beside(name string, open func(path string) (tokenizer.Tokenizer, error)) (tokenizer.Tokenizer, error) {
+	if m.path == "" {
+		return nil, nil
+	}
+	path := filepath.Join(filepath.Dir(m.path), name)
+	if _, err := os.Stat(path); err != nil {
+		return nil, nil
+	}
+	tok, err := open(path)
 	if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("no tokenizer for a model of %d ids: %s has %d, and no meta.pkl lies beside it", ids, usual.Name, usual.VocabSize)
+	if ids := m.config.VocabSize; !tokenizer.Padded(tok.VocabSize(), ids) {
+		return nil, fmt.Errorf("no tokenizer for a model of %d ids: %s has %d", ids, path, tok.VocabSize())
+	}
+	return tok, nil
 }

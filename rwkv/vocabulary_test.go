@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"microrwkv/tensor"
+	_ "microrwkv/tokenizer/bpe"
 	_ "microrwkv/tokenizer/gpt2"
+	_ "microrwkv/tokenizer/neox"
 	_ "microrwkv/tokenizer/world"
 )
 
@@ -30,10 +32,11 @@ func TestModelTokenizer(t *testing.T) {
 		{X051a, 4146, false, "4146 ids: gpt2 has 50257"},
 		{X051a, 50256, false, "50256 ids: gpt2 has 50257"},
 		{X051a, 65536, false, "65536 ids: gpt2 has 50257"},
-		{RWKV7, 50304, false, "50304 ids: world has 65530"},
+		{RWKV7, 50304, false, "50277"}, // of the Pile
+		{RWKV7, 40000, false, "40000 ids: world has 65530, neox has 50277"},
 		{X051a, 100, true, "65"},
 		{X051a, 10, true, "10 ids: "},
-		{RWKV7, 50304, true, "50304 ids: "},
+		{RWKV7, 40000, true, "40000 ids: "},
 		{X051a, 1025, true, "1025 ids: "},
 	} {
 		dir := t.TempDir()
@@ -87,5 +90,47 @@ func TestSave(t *testing.T) {
 	}
 	if err := m.Save("m.gguf"); err == nil || !strings.Contains(err.Error(), ".safetensors") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// The tokenizer of a Hugging Face folder, and those of RWKV-4's two vocabularies.
+func TestModelTokenizerOfFolder(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "m.safetensors")
+	open := func(ids int) string {
+		made, err := Random(Config{Kind: RWKV4, VocabSize: ids, NumLayers: 1, EmbedDim: 8}, tensor.BF16, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := made.Save(path); err != nil {
+			t.Fatal(err)
+		}
+		m, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		tok, err := m.Tokenizer()
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprint(tok.VocabSize())
+	}
+	for ids, want := range map[int]string{50277: "50277", 50304: "50277", 65536: "65530", 448: "neox has 50277, world has 65530"} {
+		if got := open(ids); !strings.Contains(got, want) {
+			t.Errorf("%d ids: %s, want %s", ids, got, want)
+		}
+	}
+	data, err := os.ReadFile("../tokenizer/bpe/testdata/gpt2.tokenizer.json")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "tokenizer.json"), data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ids, want := range map[int]string{425: "425", 448: "425", 424: "tokenizer.json has 425", 50277: "50277"} {
+		if got := open(ids); !strings.Contains(got, want) {
+			t.Errorf("%d ids beside tokenizer.json: %s, want %s", ids, got, want)
+		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 // nanoRWKV, kind x051a: time mix and channel mix, each behind a LayerNorm.
 
 var nanoRWKV = family{
-	kinds:      map[Kind]FullRule{X051a: Recompute}, // as the published program
-	vocabulary: "gpt2",
+	kinds:        map[Kind]FullRule{X051a: Recompute}, // as the published program
+	vocabularies: []string{"gpt2"},
 	match: func(src source, _ string) (Kind, error) {
 		const block = "transformer.h.0."
 		if hasAny(src, block, "tmix.") && !hasAny(src, block, "sliding_attn.", "grouped_attn.", "moe.") {

@@ -55,7 +55,7 @@ func Lookup(name string) (Entry, error) {
 	if e, ok := registry[name]; ok {
 		return e, nil
 	}
-	if slices.Contains([]string{"gpt2", "world"}, name) {
+	if slices.Contains([]string{"gpt2", "neox", "world"}, name) {
 		return Entry{}, fmt.Errorf("tokenizer %q isn't in this program: import _ \"microrwkv/tokenizer/%s\"", name, name)
 	}
 	known := "none"
@@ -65,12 +65,36 @@ func Lookup(name string) (Entry, error) {
 	return Entry{}, fmt.Errorf("no tokenizer %q: this program has %s", name, known)
 }
 
-// Open returns the tokenizer that is registered under a name, or else the character vocabulary of the
-// file of that name.
+// readJSON reads a tokenizer.json, if there is a package for that in the program.
+var readJSON func(path string) (Tokenizer, error)
+
+// RegisterJSON makes known how a tokenizer.json is read. Package bpe calls it in its init.
+func RegisterJSON(open func(path string) (Tokenizer, error)) {
+	registryLock.Lock()
+	defer registryLock.Unlock()
+	readJSON = open
+}
+
+// OpenJSON reads a tokenizer.json. If the package that does isn't imported, the error names it.
+func OpenJSON(path string) (Tokenizer, error) {
+	registryLock.RLock()
+	open := readJSON
+	registryLock.RUnlock()
+	if open == nil {
+		return nil, fmt.Errorf("%s: what reads it isn't in this program: import _ \"microrwkv/tokenizer/bpe\"", path)
+	}
+	return open(path)
+}
+
+// Open returns the tokenizer that is registered under a name, or else that of the file of that name: a
+// character vocabulary, or a tokenizer.json.
 func Open(name string) (Tokenizer, error) {
 	e, err := Lookup(name)
 	if err == nil {
 		return e.Open()
+	}
+	if strings.HasSuffix(name, ".json") {
+		return OpenJSON(name)
 	}
 	if strings.HasSuffix(name, ".pkl") || strings.ContainsAny(name, `/\`) {
 		return Char(name)

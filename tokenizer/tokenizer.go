@@ -1,7 +1,8 @@
 // Package tokenizer turns text into token ids and back.
 //
-// Packages tokenizer/gpt2 and tokenizer/world embed the vocabularies of GPT-2 and of the official RWKV
-// models; who imports one can [Open] it by its name. [Char] reads the character vocabulary that
+// Packages tokenizer/gpt2, tokenizer/world and tokenizer/neox embed the vocabularies of GPT-2 and of the
+// official RWKV models; who imports one can [Open] it by its name. Package tokenizer/bpe reads the
+// tokenizer.json that other models have beside them, [Char] the character vocabulary that
 // nanoGPT's data scripts leave in meta.pkl. All are safe for concurrent use.
 //
 // A token is a piece of bytes, not of text: a character may be spread over several tokens. Text that
@@ -17,7 +18,8 @@ import (
 // A Tokenizer maps text to ids and ids to text.
 type Tokenizer interface {
 	// Encode returns the ids of text; an empty text has none. Names of special tokens in the text
-	// are ordinary text, unless [EncodeSpecial] is asked. Only a character vocabulary fails: see
+	// are ordinary text, unless [EncodeSpecial] is asked, or the tokenizer is one of package bpe, which
+	// does as Hugging Face's library. Only a character vocabulary fails: see
 	// [UnknownRuneError].
 	Encode(text string) ([]int, error)
 

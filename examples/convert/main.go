@@ -1,6 +1,7 @@
 // Convert copies a checkpoint to another format, another precision, or both. The formats are told
 // by the names: .pt, .pth and .bin are written for PyTorch, .safetensors for anyone. What lies
-// beside the weights goes along, an optimizer's state does not.
+// beside the weights goes along, an optimizer's state does not. A folder, and a model that something is
+// merged into, is written with the official names.
 //
 //	go run ./examples/convert out/ckpt-500.pt model.safetensors --dtype bf16
 package main
@@ -15,6 +16,7 @@ import (
 
 	"microrwkv/checkpoint"
 	"microrwkv/examples/internal/cli"
+	"microrwkv/rwkv"
 	"microrwkv/tensor"
 )
 
@@ -25,16 +27,23 @@ func main() {
 	skip := fs.Bool("skip_checks", false, "don't check weights for damage, NaN and Inf")
 	opaque := fs.Bool("opaque", false, cli.OpaqueUsage)
 	force := fs.Bool("force", false, "replace a file that is there already")
+	var companions cli.CompanionFlags
+	companions.Register(fs)
 	cli.Parse(fs, os.Args[1:], "IN", "OUT")
 	if err := errors.Join(cli.CheckOutput("OUT", fs.Arg(1), fs.Arg(0)), cli.CheckNew(fs.Arg(1), *force)); err != nil {
 		cli.Fail(err)
 	}
-	if err := convert(fs.Arg(0), fs.Arg(1), *dtype, *key, *skip, *opaque); err != nil {
+	if err := convertWith(&companions, fs.Arg(0), fs.Arg(1), *dtype, *key, *skip, *opaque); err != nil {
 		cli.Fail(err)
 	}
 }
 
 func convert(in, out, dtype, key string, skip, opaque bool) error {
+	return convertWith(&cli.CompanionFlags{}, in, out, dtype, key, skip, opaque)
+}
+
+// convertWith is convert of a model that something may be merged into.
+func convertWith(companions *cli.CompanionFlags, in, out, dtype, key string, skip, opaque bool) error {
 	var write []checkpoint.WriteOption
 	switch dtype {
 	case "":
@@ -46,6 +55,9 @@ func convert(in, out, dtype, key string, skip, opaque bool) error {
 		write = append(write, checkpoint.As(tensor.F16))
 	default:
 		return fmt.Errorf("--dtype %q: want f32, bf16 or f16", dtype)
+	}
+	if info, err := os.Stat(in); companions.Given() || err == nil && info.IsDir() {
+		return merge(in, out, key, skip, companions, write)
 	}
 	var open []checkpoint.Option
 	if key != "" {
@@ -70,4 +82,29 @@ func convert(in, out, dtype, key string, skip, opaque bool) error {
 	bar := cli.NewBar("writing " + filepath.Base(out))
 	defer bar.Finish()
 	return checkpoint.Convert(out, f, append(write, checkpoint.OnProgress(bar.Set))...)
+}
+
+// merge writes a model with the official names and what is merged into it.
+func merge(in, out, key string, skip bool, companions *cli.CompanionFlags, write []checkpoint.WriteOption) error {
+	opts, err := companions.Options()
+	if err != nil {
+		return err
+	}
+	if key != "" {
+		opts = append(opts, rwkv.Key(strings.Split(key, ".")...))
+	}
+	if skip {
+		opts = append(opts, rwkv.SkipChecks())
+	}
+	bar := cli.NewBar("loading " + filepath.Base(in))
+	m, err := rwkv.Open(in, append(opts, rwkv.Progress(bar.Set))...)
+	bar.Finish()
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	cli.WarnOf(m)
+	bar = cli.NewBar("writing " + filepath.Base(out))
+	defer bar.Finish()
+	return m.Save(out, append(write, checkpoint.OnProgress(bar.Set))...)
 }

@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"flag"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"microrwkv/checkpoint"
+	"microrwkv/examples/internal/cli"
+	"microrwkv/rwkv"
 )
 
 // TestConvert goes through all formats and back in bfloat16.
@@ -59,6 +63,51 @@ func TestErrors(t *testing.T) {
 	} {
 		if err := convert(c.in, c.out, c.dtype, "", false, false); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: error %v", c, err)
+		}
+	}
+}
+
+// A folder, and a model that something is merged into, become one file with the official names.
+func TestMerge(t *testing.T) {
+	const golden = "../../rwkv/testdata/golden/rwkv7x/"
+	out := filepath.Join(t.TempDir(), "m.pth")
+	open := func(path string, opts ...rwkv.OpenOption) *rwkv.Model {
+		m, err := rwkv.Open(path, opts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { m.Close() })
+		return m
+	}
+	if err := convert(golden+"hfold", out, "", "", false, false); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(open(out).Fingerprint()) != fmt.Sprint(open(golden+"hfold").Fingerprint()) {
+		t.Error("a folder becomes another model")
+	}
+
+	fs := flag.NewFlagSet("convert", flag.ContinueOnError)
+	var companions cli.CompanionFlags
+	companions.Register(fs)
+	if err := fs.Parse([]string{"--lora", golden + "plain.lora.pth", "--lora_alpha", "32", "--bone", golden + "plain.bone.pth", "--state", golden + "plain.state.pth"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := convertWith(&companions, golden+"plain.pth", out, "", "", false, false); err != nil {
+		t.Fatal(err)
+	}
+	want := open(golden+"plain.pth", rwkv.LoRA(golden+"plain.lora.pth", 32), rwkv.Bone(golden+"plain.bone.pth"), rwkv.InitialState(golden+"plain.state.pth"))
+	if fmt.Sprint(open(out).Fingerprint()) != fmt.Sprint(want.Fingerprint()) {
+		t.Error("what is merged isn't what is opened with the same files")
+	}
+
+	for _, args := range [][]string{{"--lora", "a"}, {"--lora", "a", "--lora", "b", "--lora", "c", "--lora_alpha", "1", "--lora_alpha", "2"}, {"--lora_alpha", "1"}} {
+		fs, companions := flag.NewFlagSet("convert", flag.ContinueOnError), cli.CompanionFlags{}
+		companions.Register(fs)
+		if err := fs.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := companions.Options(); err == nil || !strings.Contains(err.Error(), "lora_alpha") {
+			t.Errorf("%v: error %v", args, err)
 		}
 	}
 }

@@ -112,12 +112,9 @@ func TestGolden(t *testing.T) {
 		if err := json.Unmarshal(b, &want); err != nil {
 			t.Fatal(err)
 		}
-		model := strings.TrimSuffix(file, ".expect.json") + ".pt"
-		if _, err := os.Stat(model); err != nil {
-			model += "h"
-		}
+		model := clitest.GoldenModel(t, file)
 		for _, w := range want.Greedy {
-			args := []string{"--model", model, "--tokens", list(w.Prompt), "--top_k", "1", "--max_num_tokens", fmt.Sprint(len(w.Output))}
+			args := append(slices.Clone(model), "--tokens", list(w.Prompt), "--top_k", "1", "--max_num_tokens", fmt.Sprint(len(w.Output)))
 			r := generate(t, args...)
 			if !slices.Equal(r.Tokens, w.Output) || !slices.Equal(r.PromptTokens, w.Prompt) || r.Text != "" || r.Prompt != "" {
 				t.Errorf("%s: %+v, want tokens %v", model, r, w.Output)

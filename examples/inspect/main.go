@@ -1,7 +1,8 @@
 // Inspect tells what a checkpoint holds: the kind of model and its config, how many parameters of
 // which types, and every tensor with its shape. It reads any file of torch.save or safetensors,
 // also of models that this project doesn't know. If it is of a known kind and no model can be made of it,
-// the exit status is 1.
+// the exit status is 1. PATH may be a folder, as Hugging Face has them; of an official RWKV in another
+// layout the official names are shown too.
 //
 //	go run ./examples/inspect out/ckpt-500.pt
 //	go run ./examples/inspect --json model.safetensors

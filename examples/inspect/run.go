@@ -27,7 +27,8 @@ type settings struct {
 type report struct {
 	File       string            `json:"file"`
 	Format     checkpoint.Format `json:"format"`
-	Kind       rwkv.Kind         `json:"kind"` // "unknown" if it is no model of this project's
+	Layout     string            `json:"layout,omitempty"` // of an official model's tensors
+	Kind       rwkv.Kind         `json:"kind"`             // "unknown" if it is no model of this project's
 	Config     any               `json:"config"`
 	Problem    string            `json:"problem,omitempty"` // why no model can be made of it
 	Parameters int               `json:"parameters"`        // tied ones counted once, integers left out
@@ -42,6 +43,8 @@ type entry struct {
 	DType string `json:"dtype"`
 	Shape []int  `json:"shape"`
 	Tied  string `json:"tied,omitempty"` // an earlier tensor with the same elements
+
+	Official string `json:"official,omitempty"` // its official name if the layout has another
 }
 
 func run(path string, s *settings, w io.Writer) error {
@@ -51,6 +54,10 @@ func run(path string, s *settings, w io.Writer) error {
 	}
 	if s.opaque {
 		opts = append(opts, checkpoint.Opaque())
+	}
+	path, err := rwkv.ModelFile(path)
+	if err != nil {
+		return err
 	}
 	f, err := checkpoint.Open(path, opts...)
 	if err != nil {
@@ -84,6 +91,10 @@ const unknown = "unknown"
 func describe(f *checkpoint.File, kind string) *report {
 	r := &report{File: f.Name(), Format: f.Format(), Kind: unknown, DTypes: map[string]int{}, Values: []string{}, Tensors: []entry{}}
 	r.model(f, kind)
+	layout, err := rwkv.LayoutOf(f)
+	if err == nil {
+		r.Layout = layout.Name
+	}
 	type place struct {
 		storage string
 		offset  int
@@ -92,6 +103,9 @@ func describe(f *checkpoint.File, kind string) *report {
 	for _, name := range f.Names() {
 		info, _ := f.Info(name)
 		e := entry{Name: name, DType: info.DType.String(), Shape: info.Shape}
+		if official := layout.Official(name); official != name {
+			e.Official = official
+		}
 		at := place{info.Storage, info.Offset}
 		if i := slices.IndexFunc(seen[at], info.SameData); i >= 0 {
 			e.Tied = seen[at][i].Name
@@ -164,6 +178,9 @@ func quoted(texts []string) []string {
 func (r *report) print(out io.Writer) error {
 	w := bufio.NewWriter(out)
 	fmt.Fprintf(w, "file        %s (%s)\n", cli.Quote(r.File), r.Format)
+	if r.Layout != "" {
+		fmt.Fprintf(w, "layout      %s\n", r.Layout)
+	}
 	fmt.Fprintf(w, "kind        %s\n", r.Kind)
 	if r.Problem != "" {
 		fmt.Fprintf(w, "            %s\n", cli.QuoteLines(r.Problem))
@@ -189,6 +206,9 @@ func (r *report) print(out io.Writer) error {
 	}
 	for _, t := range r.Tensors {
 		fmt.Fprintf(w, "%-*s  %-4s %v", width, cli.Quote(t.Name), t.DType, t.Shape)
+		if t.Official != "" {
+			fmt.Fprintf(w, "  is %s", cli.Quote(t.Official))
+		}
 		if t.Tied != "" {
 			fmt.Fprintf(w, "  tied to %s", cli.Quote(t.Tied))
 		}

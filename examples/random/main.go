@@ -2,14 +2,17 @@
 // --size it is MicroRWKV of the published default size.
 //
 //	go run ./examples/random --size 1.5B rwkv7-1.5B.pth
+//	go run ./examples/random --size 1.6B --kind rwkv6 rwkv6-1.6B.pth
 //	go run ./examples/random --kind causal --n_layer 12 --dtype f32 causal.pt
 package main
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"microrwkv/checkpoint"
@@ -18,20 +21,24 @@ import (
 	"microrwkv/tensor"
 )
 
-// sizes are the official RWKV-7 models.
+// official are the kinds that have sizes; RWKV-7 unless --kind says another.
+var official = []rwkv.Kind{rwkv.RWKV4, rwkv.RWKV5, rwkv.RWKV6, rwkv.RWKV7}
+
+// sizes are the official World models, of the same layers and width in all versions.
 var sizes = map[string]rwkv.Config{
 	"0.1B": {Kind: rwkv.RWKV7, NumLayers: 12, EmbedDim: 768, VocabSize: 65536},
 	"0.4B": {Kind: rwkv.RWKV7, NumLayers: 24, EmbedDim: 1024, VocabSize: 65536},
 	"1.5B": {Kind: rwkv.RWKV7, NumLayers: 24, EmbedDim: 2048, VocabSize: 65536},
+	"1.6B": {Kind: rwkv.RWKV7, NumLayers: 24, EmbedDim: 2048, VocabSize: 65536}, // as RWKV-5 and 6 call it
 }
 
 func main() {
 	var shape rwkv.Config
 	fs := flag.NewFlagSet("random", flag.ContinueOnError)
-	size := fs.String("size", "", "0.1B, 0.4B or 1.5B: an official RWKV-7 model")
-	kind := fs.String("kind", "", "reference, causal, x051a or rwkv7 (default: rwkv7 with --size, else reference)")
+	size := fs.String("size", "", "0.1B, 0.4B, or 1.5B, also called 1.6B: an official model")
+	kind := fs.String("kind", "", "reference, causal, x051a, or rwkv4 to rwkv7 (default: rwkv7 with --size, else reference)")
 	fs.IntVar(&shape.NumLayers, "n_layer", 0, "layers")
-	fs.IntVar(&shape.NumHeads, "n_head", 0, "heads; RWKV-7's are always 64 wide")
+	fs.IntVar(&shape.NumHeads, "n_head", 0, "heads; the official models' are always 64 wide")
 	fs.IntVar(&shape.EmbedDim, "n_embd", 0, "width")
 	fs.IntVar(&shape.VocabSize, "vocab_size", 0, "tokens")
 	fs.IntVar(&shape.BlockSize, "block_size", 0, "positions")
@@ -77,13 +84,15 @@ func config(size string, kind rwkv.Kind, shape rwkv.Config) (rwkv.Config, error)
 	case size != "":
 		var ok bool
 		if c, ok = sizes[size]; !ok {
-			return c, fmt.Errorf("--size %q: want 0.1B, 0.4B or 1.5B", size)
+			return c, fmt.Errorf("--size %q: want 0.1B, 0.4B, 1.5B or 1.6B", size)
 		}
-		if kind != "" && kind != rwkv.RWKV7 {
-			return c, fmt.Errorf("--size %s is of kind rwkv7, not %s", size, kind)
+		if kind != "" && !slices.Contains(official, kind) {
+			return c, fmt.Errorf("--size %s is of a kind of %v, not %s", size, official, kind)
 		}
-	case kind == rwkv.RWKV7:
+		c.Kind = cmp.Or(kind, c.Kind)
+	case slices.Contains(official, kind):
 		c = sizes["0.1B"]
+		c.Kind = kind
 	case kind == rwkv.X051a:
 		c = rwkv.Config{Kind: kind, BlockSize: c.BlockSize, VocabSize: c.VocabSize, NumLayers: 12, NumHeads: c.NumHeads, EmbedDim: c.EmbedDim}
 	case kind != "":
@@ -100,12 +109,12 @@ func config(size string, kind rwkv.Kind, shape rwkv.Config) (rwkv.Config, error)
 			*f.to = f.from
 		}
 	}
-	if c.Kind == rwkv.RWKV7 {
+	if slices.Contains(official, c.Kind) {
 		if c.BlockSize != 0 {
-			return c, fmt.Errorf("--block_size %d: RWKV-7 has no such limit", c.BlockSize)
+			return c, fmt.Errorf("--block_size %d: %s has no such limit", c.BlockSize, c.Kind)
 		}
 		if c.EmbedDim%64 != 0 || c.NumHeads != 0 && 64*c.NumHeads != c.EmbedDim {
-			return c, fmt.Errorf("--n_embd %d: RWKV-7 wants heads of 64", c.EmbedDim)
+			return c, fmt.Errorf("--n_embd %d: %s wants heads of 64", c.EmbedDim, c.Kind)
 		}
 		c.NumHeads = c.EmbedDim / 64
 	}

@@ -69,6 +69,12 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %+v", size, got, err, want)
 		}
 	}
+	for _, kind := range []rwkv.Kind{rwkv.RWKV4, rwkv.RWKV5, rwkv.RWKV6} {
+		got, err := config("1.6B", kind, rwkv.Config{})
+		if err != nil || got.Kind != kind || got.NumLayers != 24 || got.EmbedDim != 2048 || got.NumHeads != 32 {
+			t.Errorf("%s: %+v, %v", kind, got, err)
+		}
+	}
 	if got, err := config("", "", rwkv.Config{}); err != nil || got.NumLayers != 8 || got.EmbedDim != 768 || got.Kind != rwkv.Reference {
 		t.Errorf("without a size: %+v, %v", got, err)
 	}

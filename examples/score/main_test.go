@@ -122,15 +122,12 @@ func TestGolden(t *testing.T) {
 	for _, file := range files {
 		base := strings.TrimSuffix(file, ".expect.json")
 		e := read(t, base)
-		model := base + ".pt"
-		if e.Kind == "rwkv7" {
-			model += "h"
-		}
+		model := clitest.GoldenModel(t, file)
 		for _, l := range e.Lengths {
 			what := fmt.Sprintf("%s T=%d ", model, l.T)
 			at := fmt.Sprintf("T%d.", l.T)
 			tolerance := max(4*l.TorchErr, 1e-5*l.MaxAbsLogit)
-			args := []string{"--model", model, "--tokens", list(e.numbers[at+"tokens"]), "--all_logits", all}
+			args := append(slices.Clone(model), "--tokens", list(e.numbers[at+"tokens"]), "--all_logits", all)
 			if targets := e.numbers[at+"targets"]; targets != nil {
 				args = append(args, "--targets="+list(targets))
 			}

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Times the official Python package on what BenchmarkDecode/kind=rwkv7 and BenchmarkPrefill/kind=rwkv7
-time: one token, and 512.
+"""Times the official Python package on what BenchmarkDecode and BenchmarkPrefill of kinds rwkv4 to rwkv7
+time: one token, and 512. For versions before 7 give --version.
 
     mkdir -p out && go run ./examples/random --size 0.4B out/rwkv7-0.4B.pth
     pip install torch rwkv
@@ -13,9 +13,10 @@ p.add_argument("--model", required=True, help="path of the .pth, without the end
 p.add_argument("--strategy", default="cpu fp32")
 p.add_argument("--threads", type=int, default=0)
 p.add_argument("--rounds", type=int, default=3)
+p.add_argument("--version", type=int, default=7)
 o = p.parse_args()
 
-os.environ.update(RWKV_V7_ON="1", RWKV_JIT_ON="1", RWKV_CUDA_ON="0")
+os.environ.update(RWKV_V7_ON=str(int(o.version == 7)), RWKV_JIT_ON="1", RWKV_CUDA_ON="0")
 import torch
 
 if o.threads:

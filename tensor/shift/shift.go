@@ -12,7 +12,7 @@ import (
 // Mixed is one blend that Tokens makes.
 type Mixed struct {
 	Dst *tensor.Tensor // [R, C]
-	Mix *tensor.Tensor // [C]
+	Mix *tensor.Tensor // [C], or nil for 1: the row before
 }
 
 // maxMixed is how many blends one call of Tokens makes.
@@ -90,7 +90,11 @@ func (t *shiftTask) Run(piece int) {
 		}
 		x := t.x.Row(r)
 		for i := range t.outs {
-			kernel.Mix(t.dst[i].Row(r), x, prev, t.mix[i])
+			if t.mix[i] == nil {
+				copy(t.dst[i].Row(r), prev)
+			} else {
+				kernel.Mix(t.dst[i].Row(r), x, prev, t.mix[i])
+			}
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package wkv has the recurrences of RWKV's time mixes, one a version: [V5] for x051a, [V7] for RWKV-7,
-// and what RWKV-7 does by head around it.
+// Package wkv has the recurrences of RWKV's time mixes: [V4] for RWKV-4, [V5] for x051a, [V6] for RWKV-5
+// and RWKV-6, [V7] for RWKV-7, and what RWKV-7 does by head around it.
 package wkv
 
 import (
@@ -28,11 +28,7 @@ func V5(y, r, k, v *tensor.Tensor, w, u []float32, out *HeadNorm, spans []int, s
 		panic("wkv: V5: w " + task.FormatShape(len(w)) + ", u " + task.FormatShape(len(u)))
 	}
 	t.decay, t.bonus, t.head = w, u, v5Head
-	if out != nil {
-		tensor.SameShape("V5 gate", y, out.Gate)
-		t.gain, t.bias, t.eps = tensor.Vector("V5", out.Gain, y.Dim(-1)), tensor.Vector("V5", out.Bias, y.Dim(-1)), out.Eps
-		t.gate = out.Gate.Matrix()
-	}
+	t.norm("V5", y, out)
 	t.run(spans, state)
 }
 
@@ -42,7 +38,7 @@ func V5(y, r, k, v *tensor.Tensor, w, u []float32, out *HeadNorm, spans []int, s
 type HeadNorm struct {
 	Gain, Bias *tensor.Tensor // [H·N]
 	Eps        float32
-	Gate       *tensor.Tensor // [R, H·N]
+	Gate       *tensor.Tensor // [R, H·N], or nil for 1
 }
 
 // V7 computes the recurrence of RWKV-7 for each head of each sequence (Peng et al.,
@@ -65,11 +61,12 @@ var wkvTasks = task.NewFreelist[wkvTask]()
 type wkvTask struct {
 	head         func(t *wkvTask, s []float32, col, from, to int)
 	y            task.Matrix
-	in           [6]task.Matrix // r, k, v and for V7 w, a, b
+	in           [6]task.Matrix // r, k, v, then w of V6 and V7, a and b of V7
 	decay, bonus []float32
 	gain, bias   []float32 // of HeadNorm, with eps and gate
 	eps          float32
-	gate         task.Matrix // empty without HeadNorm
+	gate         task.Matrix // empty without a gate
+	normed       bool        // there is a HeadNorm
 	heads, n     int
 	spans        []int
 	states       [][]float32
@@ -89,6 +86,19 @@ func (t *wkvTask) set(op string, heads int, y *tensor.Tensor, in ...*tensor.Tens
 	t.y, t.heads, t.n = y.Matrix(), heads, y.Dim(1)/heads
 }
 
+// norm takes what is done with y at last; nil is nothing.
+func (t *wkvTask) norm(op string, y *tensor.Tensor, out *HeadNorm) {
+	if out == nil {
+		return
+	}
+	t.normed = true
+	t.gain, t.bias, t.eps = tensor.Vector(op, out.Gain, y.Dim(-1)), tensor.Vector(op, out.Bias, y.Dim(-1)), out.Eps
+	if out.Gate != nil {
+		tensor.SameShape("HeadNorm gate", y, out.Gate)
+		t.gate = out.Gate.Matrix()
+	}
+}
+
 func (t *wkvTask) run(spans []int, state func(i int) []float32) {
 	t.spans = append(t.spans[:0], spans...)
 	t.states = t.states[:0]
@@ -103,7 +113,7 @@ func (t *wkvTask) run(spans []int, state func(i int) []float32) {
 	task.Spread(len(t.states)*t.heads, 4*spans[len(spans)-1]*t.heads*t.n*t.n, t)
 	clear(t.states)
 	t.decay, t.bonus, t.y, t.in = nil, nil, task.Matrix{}, [6]task.Matrix{}
-	t.gain, t.bias, t.gate = nil, nil, task.Matrix{}
+	t.gain, t.bias, t.gate, t.normed = nil, nil, task.Matrix{}, false
 	wkvTasks.Put(t)
 }
 
@@ -121,19 +131,21 @@ func (t *wkvTask) Run(piece int) {
 		t.head(t, buf.s[:size], h*t.n, from, to)
 		wkvBuffers.Put(buf)
 	}
-	if t.gate.Data == nil {
+	if !t.normed {
 		return
 	}
 	c0, c1 := h*t.n, (h+1)*t.n
 	for i := from; i < to; i++ {
 		y := t.y.Data[i*t.y.Stride:][c0:c1]
 		task.Normalize(y, y, t.gain[c0:c1], t.bias[c0:c1], t.eps)
-		kernel.Mul(y, y, t.gate.Data[i*t.gate.Stride:][c0:c1])
+		if t.gate.Data != nil {
+			kernel.Mul(y, y, t.gate.Data[i*t.gate.Stride:][c0:c1])
+		}
 	}
 }
 
 // wkvBuffer is the scratch of one piece.
-type wkvBuffer struct{ s, scores, r, k, pow []float32 }
+type wkvBuffer struct{ s, scores, r, k, v, pow []float32 }
 
 var wkvBuffers = task.NewFreelist[wkvBuffer]()
 

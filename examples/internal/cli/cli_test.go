@@ -115,7 +115,8 @@ func TestEndOfText(t *testing.T) {
 		{rwkv.Config{Kind: rwkv.X051a, BlockSize: 1, VocabSize: 50257, NumLayers: 1, NumHeads: 1, EmbedDim: 4}, 50256},
 		{rwkv.Config{Kind: rwkv.X051a, BlockSize: 1, VocabSize: 50256, NumLayers: 1, NumHeads: 1, EmbedDim: 4}, -1},
 		{rwkv.Config{Kind: rwkv.RWKV7, VocabSize: 65536, NumLayers: 1, NumHeads: 1, EmbedDim: 64}, 0},
-		{rwkv.Config{Kind: rwkv.RWKV7, VocabSize: 50304, NumLayers: 1, NumHeads: 1, EmbedDim: 64}, -1},
+		{rwkv.Config{Kind: rwkv.RWKV7, VocabSize: 40000, NumLayers: 1, NumHeads: 1, EmbedDim: 64}, -1},
+		{rwkv.Config{Kind: rwkv.RWKV4, VocabSize: 50277, NumLayers: 1, EmbedDim: 64}, 0},
 	} {
 		m, err := rwkv.Random(c.config, tensor.BF16, 1)
 		if err != nil {

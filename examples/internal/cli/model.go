@@ -21,11 +21,12 @@ type ModelFlags struct {
 	Weights, Kernel          string
 	Threads                  int
 	SkipChecks, Opaque       bool
+	Companions               CompanionFlags
 }
 
 // Register adds the flags to fs.
 func (m *ModelFlags) Register(fs *flag.FlagSet) {
-	fs.StringVar(&m.Model, "model", "", "checkpoint `file` (default: the embedded model)")
+	fs.StringVar(&m.Model, "model", "", "checkpoint `file`, or folder of one (default: the embedded model)")
 	fs.StringVar(&m.ModelName, "model_name", "", "`name` of a checkpoint in out_dir: name.pt, else .pth, else .safetensors")
 	fs.StringVar(&m.OutDir, "out_dir", "out", "folder of model_name")
 	fs.StringVar(&m.Kind, "kind", "", "kind of a checkpoint that doesn't say so itself: reference or causal")
@@ -35,6 +36,7 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: all processors)")
 	fs.BoolVar(&m.Opaque, "opaque", false, OpaqueUsage)
 	fs.BoolVar(&m.SkipChecks, "skip_checks", false, "don't check weights for damage, NaN and Inf")
+	m.Companions.Register(fs)
 }
 
 // OpaqueUsage describes the flag that opens files with values of unknown classes.
@@ -101,6 +103,11 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 	if m.SkipChecks {
 		opts = append(opts, rwkv.SkipChecks())
 	}
+	joined, err := m.Companions.Options()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, joined...)
 	path, err := m.Path()
 	if err != nil {
 		return nil, err
@@ -109,6 +116,10 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 		return demo.Model(opts...)
 	}
 	bar := NewBar("loading " + filepath.Base(path))
-	defer bar.Finish()
-	return rwkv.Open(path, append(opts, rwkv.Progress(bar.Set))...)
+	model, err := rwkv.Open(path, append(opts, rwkv.Progress(bar.Set))...)
+	bar.Finish()
+	if err == nil {
+		WarnOf(model)
+	}
+	return model, err
 }

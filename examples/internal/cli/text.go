@@ -9,22 +9,24 @@ import (
 
 	"microrwkv/rwkv"
 	"microrwkv/tokenizer"
-	_ "microrwkv/tokenizer/gpt2" // the two that --tokenizer knows by name
+	_ "microrwkv/tokenizer/bpe"  // reads tokenizer.json
+	_ "microrwkv/tokenizer/gpt2" // those that --tokenizer knows by name
+	_ "microrwkv/tokenizer/neox"
 	_ "microrwkv/tokenizer/world"
 )
 
 // EndOfText returns the id that ends a document in the vocabulary that the model's kind and size
 // suggest, for programs that use no tokenizer; -1 if they suggest none.
 func EndOfText(m *rwkv.Model) int {
-	v, err := tokenizer.Lookup(m.Config().Kind.Vocabulary())
-	if err != nil || !v.Fits(m.Config().VocabSize) {
+	v, err := m.Vocabulary()
+	if err != nil {
 		return -1
 	}
 	return v.EndOfText
 }
 
-// Tokenizer returns the tokenizer of that name, "gpt2", "world" or the path of a character
-// vocabulary. Without a name it is the model's own.
+// Tokenizer returns the tokenizer of that name, "gpt2", "world", "neox" or the path of a
+// tokenizer.json or a character vocabulary. Without a name it is the model's own.
 func Tokenizer(name string, m *rwkv.Model) (tokenizer.Tokenizer, error) {
 	if name != "" {
 		return tokenizer.Open(name)
@@ -37,7 +39,7 @@ func Tokenizer(name string, m *rwkv.Model) (tokenizer.Tokenizer, error) {
 }
 
 // TokenizerUsage describes a flag for Tokenizer's name.
-const TokenizerUsage = "gpt2, world, or the path of a meta.pkl (default: gpt2, world for RWKV-7; for a model with other ids the meta.pkl beside it)"
+const TokenizerUsage = "gpt2, world, neox, or the path of a tokenizer.json or meta.pkl (default: what the number of ids tells, or lies beside the model)"
 
 // Encode returns the ids of a text, which the model must have; special is for
 // tokenizer.EncodeSpecial.
