@@ -47,6 +47,8 @@ var goose = family{
 		return nil
 	},
 	describe: describeGoose,
+	initial:  gooseInitial,
+	fresh:    gooseFresh,
 }
 
 type gooseBlock struct {
