@@ -151,3 +151,98 @@ func TestGradients(t *testing.T) {
 		})
 	}
 }
+
+// TestRuns trains as PyTorch did, and goes on from its checkpoints.
+func TestRuns(t *testing.T) {
+	files, _ := filepath.Glob(golden + "/*/*.run.json")
+	if len(files) == 0 {
+		t.Fatal("no golden data")
+	}
+	for _, file := range files {
+		base := file[:len(file)-len(".run.json")]
+		t.Run(filepath.Base(filepath.Dir(base))+"/"+filepath.Base(base), func(t *testing.T) {
+			var want struct {
+				Kind  rwkv.Kind
+				Flags json.RawMessage
+				Steps []struct {
+					LR          float64
+					Loss        float64
+					AuxLoss     float64 `json:"aux_loss"`
+					GradNorm    float64 `json:"grad_norm"`
+					GradNormF32 float64 `json:"grad_norm_f32"`
+				}
+				ResumeStep int `json:"resume_step"`
+				Tensors    map[string]struct {
+					UpdateNorm float64 `json:"update_norm"`
+					Torch      float64 `json:"torch_f32_err"`
+				}
+			}
+			readJSON(t, file, &want)
+			final := readTensors(t, base+".final.safetensors")
+			batches, err := OpenBatches(base + ".run.jsonl")
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := func(path string, resume bool) {
+				m, err := rwkv.Open(path, rwkv.AsKind(want.Kind))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.Close()
+				tr, err := m.Trainee()
+				if err != nil {
+					t.Fatal(err)
+				}
+				o := Defaults(want.Kind)
+				o.MaxIters = len(want.Steps)
+				if err := json.Unmarshal(want.Flags, &o); err != nil {
+					t.Fatal(err)
+				}
+				trainer, err := New(tr, o, batches)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if resume {
+					if err := trainer.Resume(path); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for trainer.Iter() < o.MaxIters {
+					w := want.Steps[trainer.Iter()]
+					r, err := trainer.Step(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					at := fmt.Sprint("step ", r.Iter)
+					near(t, at+" lr", r.LearningRate, w.LR, 1e-6)
+					near(t, at+" loss", r.Loss, w.Loss, 1e-5)
+					near(t, at+" aux", r.AuxLoss, w.AuxLoss, 1e-4)
+					near(t, at+" norm", r.GradNorm, w.GradNorm, max(5e-4, 8*math.Abs(w.GradNormF32/w.GradNorm-1)))
+				}
+				for _, p := range tr.Parameters() {
+					expect := final(p.Name)
+					var diff, norm float64
+					for i, v := range p.Value {
+						d, e := float64(v-expect[i]), float64(expect[i])
+						diff, norm = diff+d*d, norm+e*e
+					}
+					w := want.Tensors[p.Name]
+					if bound := max(8*w.Torch, 1e-3*w.UpdateNorm, 2e-7*math.Sqrt(norm)); !(math.Sqrt(diff) <= bound) {
+						t.Errorf("%s: off by %.3g, allowed %.3g", p.Name, math.Sqrt(diff), bound)
+					}
+				}
+			}
+			run(base+".pt", false)
+			if want.ResumeStep > 0 {
+				if path := fmt.Sprintf("%s.step%d.pt", base, want.ResumeStep); exists(path) {
+					run(path, true)
+				}
+			}
+		})
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
