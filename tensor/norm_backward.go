@@ -13,16 +13,13 @@ import (
 func GroupNormBackward(dx, dy, x *Tensor, groups int, gain *Tensor, eps float32, dgain, dbias *Tensor, add bool) {
 	SameShape("GroupNormBackward", dx, dy, x)
 	n := x.cols()
-	t := task.Sums{Op: normBackwardRow, N: n, Tmp: 2, Groups: groups, X: eps}
+	t := task.Sums{Op: normBackwardRow, N: n, Tmp: 3, Groups: groups, X: eps}
 	if add {
 		t.Op = normBackwardAddRow
 	}
 	t.In[0], t.In[1], t.Out[0] = x.Matrix(), dy.Matrix(), dx.Matrix()
 	t.Vec[0] = Vector("GroupNormBackward", gain, n)
 	t.Sum[0], t.Sum[1] = Vector("GroupNormBackward", dgain, n), Vector("GroupNormBackward", dbias, n)
-	if t.Sum[1] == nil { // so that there is room for two
-		t.Tmp++
-	}
 	task.OverRowSums(&t)
 }
 
@@ -35,7 +32,7 @@ func normBackwardAddRow(t *task.Sums, r int, sums, tmp []float32) {
 func normBackward(t *task.Sums, r int, sums, tmp []float32, add bool) {
 	x, dy, dx := t.In[0].Row(r), t.In[1].Row(r), t.Out[0].Row(r)
 	size := t.N / t.Groups
-	hat, g := tmp[:t.N], tmp[t.N:2*t.N]
+	hat, g, part := tmp[:t.N], tmp[t.N:2*t.N], tmp[2*t.N:3*t.N]
 	for i := 0; i < t.N; i += size {
 		rstd := task.Standardize(hat[i:][:size], x[i:][:size], t.X)
 		d, h, gi := dy[i:][:size], hat[i:][:size], g[i:][:size]
@@ -51,19 +48,19 @@ func normBackward(t *task.Sums, r int, sums, tmp []float32, add bool) {
 		slope := kernel.Dot(gi, h) / float32(size)
 		if t.Sum[0] != nil {
 			s := sums[i:][:size]
-			for j, v := range d {
-				s[j] += v * h[j]
-			}
+			p := part[:size]
+			kernel.Mul(p, d, h)
+			kernel.Add(s, s, p)
 		}
 		out := dx[i:][:size]
+		to := out
 		if add {
-			for j, v := range gi {
-				out[j] += rstd * (v - mean - h[j]*slope)
-			}
-		} else {
-			for j, v := range gi {
-				out[j] = rstd * (v - mean - h[j]*slope)
-			}
+			to = gi
+		}
+		kernel.Norm(to, gi, mean, rstd, nil, nil) // rstd·(g − mean − hat·slope)
+		kernel.Axpy(to, -slope*rstd, h)
+		if add {
+			kernel.Add(out, out, gi)
 		}
 	}
 }

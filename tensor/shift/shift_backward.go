@@ -28,7 +28,7 @@ func TokensBackward(dx, x *tensor.Tensor, spans []int, add bool, grads ...Gradie
 	}
 	tensor.SameShape("TokensBackward", dx, x)
 	n := x.Dim(-1)
-	t := task.Sums{Op: backwardRow, N: n, Tmp: 1 + maxMixed, Groups: len(grads), Begins: spans}
+	t := task.Sums{Op: backwardRow, N: n, Tmp: 3, Groups: len(grads), Begins: spans}
 	if add {
 		t.X = 1
 	}
@@ -46,35 +46,29 @@ func backwardRow(t *task.Sums, r int, sums, tmp []float32) {
 	for t.Begins[seq+1] <= r {
 		seq++
 	}
-	x, dx, diff := t.In[7].Row(r), t.Out[0].Row(r), tmp[:t.N]
+	x, dx, diff, part := t.In[7].Row(r), t.Out[0].Row(r), tmp[:t.N], tmp[t.N:2*t.N]
+	kernel.Scale(diff, -1, x)
 	if r > t.Begins[seq] {
-		for i, p := range t.In[7].Row(r - 1) {
-			diff[i] = p - x[i]
-		}
-	} else {
-		kernel.Scale(diff, -1, x)
+		kernel.Add(diff, diff, t.In[7].Row(r-1))
 	}
 	if t.X == 0 {
 		clear(dx)
 	}
 	last := r+1 == t.Begins[seq+1]
 	for g := range t.Groups {
-		d, mix := t.In[g].Row(r), t.Vec[g]
+		d := t.In[g].Row(r)
+		next := tmp[2*t.N : 3*t.N] // zeros
 		if last {
-			for i, v := range d {
-				dx[i] += v - v*mix[i]
-			}
+			clear(next)
 		} else {
-			next := t.In[g].Row(r + 1)[:len(d)]
-			for i, v := range d {
-				dx[i] += v + (next[i]-v)*mix[i]
-			}
+			next = t.In[g].Row(r + 1)
 		}
+		kernel.Mix(part, d, next, t.Vec[g])
+		kernel.Add(dx, dx, part)
 		if t.Sum[g] != nil {
 			s := sums[g*t.N:][:t.N]
-			for i, v := range d {
-				s[i] += v * diff[i]
-			}
+			kernel.Mul(part, d, diff)
+			kernel.Add(s, s, part)
 		}
 	}
 }

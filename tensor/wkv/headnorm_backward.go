@@ -32,7 +32,7 @@ func GatedNormBackward(dy, dz, d, y, z *tensor.Tensor, heads int, n HeadNorm, dg
 	tensor.SameShape("GatedNormBackward", dy, dz, d, y, z)
 	checkHeads("GatedNormBackward", dy, heads)
 	c := y.Dim(-1)
-	t := task.Sums{Op: gatedNormRow, N: c, Tmp: 5, Groups: heads, X: n.Eps}
+	t := task.Sums{Op: gatedNormRow, N: c, Tmp: 6, Groups: heads, X: n.Eps}
 	t.In[0], t.In[1], t.In[2], t.Out[0], t.Out[1] = y.Matrix(), z.Matrix(), d.Matrix(), dy.Matrix(), dz.Matrix()
 	t.Vec[0], t.Vec[1] = tensor.Vector("GatedNorm", n.Gain, c), tensor.Vector("GatedNorm", n.Bias, c)
 	t.Sum[0], t.Sum[1] = tensor.Vector("GatedNorm", dgain, c), tensor.Vector("GatedNorm", dbias, c)
@@ -41,33 +41,33 @@ func GatedNormBackward(dy, dz, d, y, z *tensor.Tensor, heads int, n HeadNorm, dg
 
 func gatedNormRow(t *task.Sums, r int, sums, tmp []float32) {
 	n := t.N
-	hat, sigmoid, dNorm := tmp[:n], tmp[n:2*n], tmp[2*n:3*n]
-	dGain, dBias := tmp[3*n:4*n], tmp[4*n:5*n]
-	if t.Sum[0] != nil {
-		dGain, dBias = sums[:n], sums[n:2*n]
-	}
+	part := func(i int) []float32 { return tmp[i*n:][:n] }
+	hat, sigmoid, silu, g, p := part(0), part(1), part(2), part(3), part(4)
 	y, z, d, dy, dz := t.In[0].Row(r), t.In[1].Row(r), t.In[2].Row(r), t.Out[0].Row(r), t.Out[1].Row(r)
-	kernel.Sigmoid(sigmoid, z)
 	size := n / t.Groups
-	for i := 0; i < n; i += size {
-		rstd := task.Standardize(hat[i:][:size], y[i:][:size], t.X)
-		gain, bias := t.Vec[0][i:][:size], t.Vec[1][i:][:size]
-		h, s, g, zi, di, out := hat[i:][:size], sigmoid[i:][:size], dNorm[i:][:size], z[i:][:size], d[i:][:size], dz[i:][:size]
-		sg, sb := dGain[i:][:size], dBias[i:][:size]
-		for j, x := range h {
-			dj := di[j]
-			norm := x*gain[j] + bias[j]
-			silu := zi[j] * s[j]
-			out[j] = dj * norm * (s[j] + silu*(1-s[j]))
-			dn := dj * silu
-			sg[j] += dn * x
-			sb[j] += dn
-			g[j] = dn * gain[j]
-		}
-		mean, slope := kernel.Sum(g)/float32(size), kernel.Dot(g, h)/float32(size)
-		o := dy[i:][:size]
-		for j, v := range g {
-			o[j] = rstd * (v - mean - h[j]*slope)
-		}
+	rstds := part(5)[:t.Groups]
+	for h := range rstds {
+		rstds[h] = task.Standardize(hat[h*size:][:size], y[h*size:][:size], t.X)
+	}
+	kernel.Sigmoid(sigmoid, z)
+	kernel.Mul(silu, z, sigmoid)
+	kernel.Mul(g, d, silu) // the gradient of the norm
+	if t.Sum[0] != nil {
+		kernel.Mul(p, g, hat)
+		kernel.Add(sums[:n], sums[:n], p)
+		kernel.Add(sums[n:], sums[n:], g)
+	}
+	kernel.Norm(p, hat, 0, 1, t.Vec[0], t.Vec[1])
+	kernel.Mul(dz, d, p)
+	kernel.Mul(g, g, t.Vec[0])
+	kernel.Mul(p, silu, sigmoid) // silu' = sigmoid + silu − silu·sigmoid
+	kernel.Axpy(silu, -1, p)
+	kernel.Add(silu, silu, sigmoid)
+	kernel.Mul(dz, dz, silu)
+	for h, rstd := range rstds {
+		gh, hh, o := g[h*size:][:size], hat[h*size:][:size], dy[h*size:][:size]
+		mean, slope := kernel.Sum(gh)/float32(size), kernel.Dot(gh, hh)/float32(size)
+		kernel.Norm(o, gh, mean, rstd, nil, nil)
+		kernel.Axpy(o, -slope*rstd, hh)
 	}
 }
