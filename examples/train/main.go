@@ -33,7 +33,7 @@ type flags struct {
 	given map[string]bool
 
 	initFrom, outDir, dataset, data, batches, tokenizer, kind string
-	device, dtype, log, kernel                                string
+	device, dtype, log, kernel, tuneState                     string
 	compile, evalOnly, alwaysSave, bias                       bool
 	dropout                                                   float64
 	layers, heads, embed, vocab, experts, active, expertDim   int
@@ -51,6 +51,7 @@ func newFlags() *flags {
 	s.StringVar(&f.data, "data", "", "text, .jsonl or .bin `file`, or a folder of text files; the last tenth is for evaluation")
 	s.StringVar(&f.batches, "batches", "", "`file` of exact batches, a JSON line for each micro-batch: {\"x\":[[ids]…],\"y\":[[targets]…]}")
 	s.StringVar(&f.tokenizer, "tokenizer", "char", "of text: char (its own characters), gpt2, world, or the path of a meta.pkl")
+	s.StringVar(&f.tuneState, "tune_state", "", "train nothing but the initial states of the checkpoint of init_from, and save them to this `file` (.pth or .safetensors)")
 	s.StringVar(&f.kind, "kind", string(rwkv.Causal), "kind of a new model: causal, reference, x051a or rwkv7")
 
 	s.IntVar(&f.layers, "n_layer", 4, "blocks")
@@ -112,7 +113,7 @@ func (f *flags) recipe(k rwkv.Kind) {
 // restore sets the flags that weren't given to what a checkpoint's config has of them.
 func (f *flags) restore(config map[string]any) error {
 	for name, v := range config {
-		if f.set.Lookup(name) == nil || f.given[name] || slices.Contains([]string{"init_from", "out_dir", "threads", "kernel", "log"}, name) {
+		if f.set.Lookup(name) == nil || f.given[name] || slices.Contains([]string{"init_from", "out_dir", "threads", "kernel", "log", "tune_state"}, name) {
 			continue
 		}
 		switch v.(type) {
@@ -159,6 +160,9 @@ func (f *flags) check() error {
 		return fmt.Errorf("--threads %d: want 0 (all processors) to 1024", f.threads)
 	case f.o.Seed > 1<<62:
 		return fmt.Errorf("--seed %d: want at most 2^62", f.o.Seed)
+	}
+	if f.tuneState != "" && (f.initFrom == "scratch" || f.initFrom == "resume") {
+		return fmt.Errorf("--tune_state: --init_from %s, want the path of a checkpoint", f.initFrom)
 	}
 	count := 0
 	for _, s := range [...]string{f.dataset, f.data, f.batches} {

@@ -125,6 +125,16 @@ func TestGoOn(t *testing.T) {
 	}
 	c := t.TempDir() // weights alone, and another kind of data
 	clitest.Succeed(t, "--init_from", filepath.Join(a, "ckpt.pt"), "--data", data, "--max_iters", "1", "--out_dir", c, "--block_size", "8")
+	state := filepath.Join(c, "state.pth")
+	clitest.Succeed(t, "--init_from", filepath.Join(a, "ckpt.pt"), "--tune_state", state, "--data", data, "--max_iters", "2", "--out_dir", c)
+	f, err := checkpoint.Open(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if names := f.Names(); !slices.Equal(names, []string{"blocks.0.att.time_state"}) {
+		t.Errorf("states %v", names)
+	}
 	clitest.Refuse(t, 1, []string{"n_embd = 16", "--n_embd 32"}, "--init_from", "resume", "--n_embd", "32", "--out_dir", a)
 }
 

@@ -69,7 +69,7 @@ func (s *session) stop(ctx context.Context, l *log, err error) error {
 	if err := s.trainer.Save(s.path); err != nil {
 		return err
 	}
-	l.say("interrupted at step %d: saved %s; --init_from resume goes on", s.trainer.Iter(), s.path)
+	l.say("interrupted at step %d: saved %s", s.trainer.Iter(), s.path)
 	return nil
 }
 

@@ -49,7 +49,11 @@ func setUp(f *flags) (*session, error) {
 		return nil, err
 	}
 	f.recipe(model.Config().Kind)
-	if s.trainer, err = train.New(model, f.o, source); err != nil {
+	begin := train.New
+	if f.tuneState != "" {
+		begin, s.path = train.NewStates, f.tuneState
+	}
+	if s.trainer, err = begin(model, f.o, source); err != nil {
 		return nil, err
 	}
 	if resume {

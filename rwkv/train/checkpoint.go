@@ -3,6 +3,7 @@ package train
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -16,8 +17,11 @@ import (
 // Save writes a checkpoint, as nanoGPT does: the weights under "model" and beside them "optimizer",
 // "model_args", "iter_num", "best_val_loss", "config", "variant" for some kinds, and "rng", the state
 // of the generator of batches. PyTorch loads it, its AdamW included. The file appears whole or not at
-// all.
+// all. Of a trainer of NewStates' it writes the states alone.
 func (t *Trainer) Save(path string) error {
+	if t.tuning {
+		return t.saveStates(path)
+	}
 	var model []checkpoint.Named
 	params := t.model.Parameters()
 	for _, p := range params {
@@ -103,6 +107,9 @@ func (t *Trainer) optimizer(params []rwkv.Parameter) map[string]any {
 // optimizer's state, the number of steps and the generator's state. A file of PyTorch's has none of the
 // last: then the seed counts.
 func (t *Trainer) Resume(path string) error {
+	if t.tuning {
+		return errors.New("train: a file of states has no optimizer to go on with")
+	}
 	f, err := checkpoint.Open(path)
 	if err != nil {
 		return err

@@ -34,6 +34,8 @@ type Evaluator interface {
 // Trainer trains a model. It is for one goroutine at a time.
 type Trainer struct {
 	model   *rwkv.Trainee
+	params  []rwkv.Parameter // that are trained, or the states
+	tuning  bool             // states are trained
 	options Options
 	source  Source
 	adam    *adamW
@@ -74,6 +76,10 @@ func (e *NonFiniteError) Error() string {
 
 // New returns a trainer of the model, at its first step.
 func New(model *rwkv.Trainee, o Options, source Source) (*Trainer, error) {
+	return newTrainer(model, o, source, false)
+}
+
+func newTrainer(model *rwkv.Trainee, o Options, source Source, tuning bool) (*Trainer, error) {
 	k := model.Config().Kind
 	if err := trains(k); err != nil {
 		return nil, err
@@ -88,8 +94,19 @@ func New(model *rwkv.Trainee, o Options, source Source) (*Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Trainer{model: model, options: o, source: source, best: noLoss}
-	t.adam = newAdamW(model.Parameters(), recipes[k].groups(model.Parameters(), o.WeightDecay))
+	t := &Trainer{model: model, params: model.Parameters(), tuning: tuning, options: o, source: source, best: noLoss}
+	groups := recipes[k].groups
+	if tuning {
+		states, err := model.TuneStates()
+		if err != nil {
+			return nil, err
+		}
+		t.params, groups = nil, stateGroup
+		for _, s := range states {
+			t.params = append(t.params, rwkv.Parameter{Name: s.Name, Shape: s.Shape, Value: s.Value, Grad: s.Grad})
+		}
+	}
+	t.adam = newAdamW(t.params, groups(t.params, o.WeightDecay))
 	t.pcg = rand.NewPCG(o.Seed, 0)
 	t.rng = rand.New(t.pcg)
 	return t, nil
@@ -138,7 +155,9 @@ func (t *Trainer) Step(ctx context.Context) (Report, error) {
 		clip = float32(o.GradClip / (r.GradNorm + 1e-6))
 	}
 	t.adam.step(r.LearningRate, clip, o)
-	t.model.Changed()
+	if !t.tuning {
+		t.model.Changed()
+	}
 	t.iter++
 	r.Seconds = time.Since(start).Seconds()
 	r.TokensPerSecond = float64(r.Tokens) / r.Seconds

@@ -412,3 +412,61 @@ func TestConfig(t *testing.T) {
 		t.Errorf("%+v, want %+v (%v)", o, tr.options, err)
 	}
 }
+
+// TestNewStates tunes states: the loss falls, no weight moves, and the file has the states by head,
+// value and key: one that answers to one key with one value gives it at that key alone.
+func TestNewStates(t *testing.T) {
+	for _, k := range []rwkv.Kind{rwkv.Causal, rwkv.X051a, rwkv.RWKV7} {
+		trained := small(t, k, func(o *Options) { o.MaxIters = 40 })
+		for range 40 { // with initial weights RWKV-7's states change nothing
+			if _, err := trained.Step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var kept [][]float32
+		for _, p := range trained.model.Parameters() {
+			kept = append(kept, slices.Clone(p.Value))
+		}
+		o := trained.options
+		o.MaxIters, o.LearningRate, o.DecayLR = 40, 0.1, false
+		tr, err := NewStates(trained.model, o, trained.source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, before, err := tr.Evaluate(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 40 {
+			if _, err := tr.Step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, after, err := tr.Evaluate(t.Context())
+		if err != nil || !(after < before) {
+			t.Errorf("%s: loss %v, then %v (%v)", k, before, after, err)
+		}
+		for i, p := range tr.model.Parameters() {
+			if !slices.Equal(p.Value, kept[i]) {
+				t.Errorf("%s: %s moved", k, p.Name)
+			}
+		}
+		s := tr.params[1]
+		clear(s.Value)
+		s.Value[3*64+5] = 7 // x051a: key 3, value 5; rwkv7: value 3, key 5
+		path := filepath.Join(t.TempDir(), "state.pth")
+		if err := tr.Save(path); err != nil {
+			t.Fatal(err)
+		}
+		at := 5*64 + 3
+		if k == rwkv.RWKV7 {
+			at = 3*64 + 5
+		}
+		if got := readTensors(t, path)("blocks.1.att.time_state"); got[at] != 7 || len(got) != 64*64 {
+			t.Errorf("%s: state %v", k, got[at])
+		}
+	}
+	if _, err := NewStates(small(t, rwkv.Reference, nil).model, Defaults(rwkv.Reference), small(t, rwkv.Reference, nil).source); err == nil {
+		t.Error("reference has no states")
+	}
+}
