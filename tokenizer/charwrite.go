@@ -1,31 +1,26 @@
 package tokenizer
 
 import (
+	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"unicode/utf8"
-
-	"microrwkv/tokenizer/internal/vocab"
 )
 
 // NewChar returns a character vocabulary in which runes[i] has the id i. It is an error if runes is
 // empty, has one twice, or one that isn't a character.
 func NewChar(runes []rune) (Tokenizer, error) {
-	if len(runes) == 0 {
-		return nil, errors.New("a character vocabulary without characters")
-	}
-	c := &chars{ids: make(map[rune]int, len(runes))}
-	tokens := make([]string, len(runes))
-	for i, r := range runes {
-		if _, ok := c.ids[r]; ok || !utf8.ValidRune(r) {
-			return nil, fmt.Errorf("character %q (%U) twice, or none", r, r)
+	for _, r := range runes {
+		if !utf8.ValidRune(r) {
+			return nil, fmt.Errorf("%U is no character", r)
 		}
-		c.ids[r], tokens[i] = i, string(r)
 	}
-	c.Vocab = vocab.New(tokens)
-	return c, nil
+	var b bytes.Buffer
+	if err := WriteMeta(&b, runes); err != nil {
+		return nil, err
+	}
+	return ReadMeta(&b) // which checks the rest
 }
 
 // WriteMeta writes the meta.pkl of a character vocabulary in which runes[i] has the id i: what ReadMeta

@@ -15,15 +15,19 @@ import (
 func GatedNorm(dst, y, z *tensor.Tensor, heads int, n HeadNorm) {
 	tensor.SameShape("GatedNorm", dst, y, z)
 	checkHeads("GatedNorm", dst, heads)
-	task.OverRows(task.Rows{Op: func(t *task.Rows, r int) {
-		d, y := t.Dst.Row(r), t.A.Row(r)
+	c := dst.Dim(-1)
+	t := task.Sums{Op: func(t *task.Sums, r int, _, silu []float32) {
+		d, y := t.Out[0].Row(r), t.In[0].Row(r)
 		size := t.N / t.Groups
 		for i := 0; i < t.N; i += size {
-			task.Normalize(d[i:][:size], y[i:][:size], t.C[i:][:size], t.D[i:][:size], t.X)
+			task.Normalize(d[i:][:size], y[i:][:size], t.Vec[0][i:][:size], t.Vec[1][i:][:size], t.X)
 		}
-		kernel.MulSiLU(d, d, t.B.Row(r))
-	}, Dst: dst.Matrix(), A: y.Matrix(), B: z.Matrix(),
-		C: tensor.Vector("GatedNorm", n.Gain, dst.Dim(-1)), D: tensor.Vector("GatedNorm", n.Bias, dst.Dim(-1)), X: n.Eps, Groups: heads})
+		kernel.SiLU(silu[:t.N], t.In[1].Row(r))
+		kernel.Mul(d, d, silu[:t.N])
+	}, N: c, Tmp: 1, Groups: heads, X: n.Eps}
+	t.In[0], t.In[1], t.Out[0] = y.Matrix(), z.Matrix(), dst.Matrix()
+	t.Vec[0], t.Vec[1] = tensor.Vector("GatedNorm", n.Gain, c), tensor.Vector("GatedNorm", n.Bias, c)
+	task.OverRowSums(&t)
 }
 
 // GatedNormBackward computes the gradients of GatedNorm from that of its output, d: dy and dz are
