@@ -49,7 +49,7 @@ func newFlags() *flags {
 	s.StringVar(&f.outDir, "out_dir", "out", "`folder` of ckpt.pt, meta.pkl and the loss curves")
 	s.StringVar(&f.dataset, "dataset", "", "`folder` of nanoGPT's train.bin, val.bin and meta.pkl")
 	s.StringVar(&f.data, "data", "", "text, .jsonl or .bin `file`, or a folder of text files; the last tenth is for evaluation")
-	s.StringVar(&f.batches, "batches", "", "`file` of exact batches, a JSON line for each micro-batch: {\"x\":[[ids]…],\"y\":[[targets]…]}")
+	s.StringVar(&f.batches, "batches", "", "`file` of exact batches, a JSON line for each micro-batch: {\"x\":[[ids]…],\"y\":[[targets]…]}; data or dataset are then evaluated on")
 	s.StringVar(&f.tokenizer, "tokenizer", "char", "of text: char (its own characters), gpt2, world, or the path of a meta.pkl")
 	s.StringVar(&f.tuneState, "tune_state", "", "train nothing but the initial states of the checkpoint of init_from, and save them to this `file` (.pth or .safetensors)")
 	s.StringVar(&f.kind, "kind", string(rwkv.Causal), "kind of a new model: causal, reference, x051a or rwkv7")
@@ -164,14 +164,8 @@ func (f *flags) check() error {
 	if f.tuneState != "" && (f.initFrom == "scratch" || f.initFrom == "resume") {
 		return fmt.Errorf("--tune_state: --init_from %s, want the path of a checkpoint", f.initFrom)
 	}
-	count := 0
-	for _, s := range [...]string{f.dataset, f.data, f.batches} {
-		if s != "" {
-			count++
-		}
-	}
-	if count != 1 {
-		return fmt.Errorf("give one of --data, --dataset and --batches")
+	if f.dataset != "" && f.data != "" || f.dataset+f.data+f.batches == "" {
+		return fmt.Errorf("give one of --data and --dataset, or --batches")
 	}
 	if f.threads > runtime.GOMAXPROCS(0) {
 		runtime.GOMAXPROCS(f.threads)

@@ -175,6 +175,7 @@ func TestRefuses(t *testing.T) {
 	}
 	for _, c := range []struct{ args, words string }{
 		{"", "--data --dataset --batches"},
+		{"--dataset x --data " + data, "--data --dataset"},
 		{"--data none", "none no_such_file"},
 		{"--dropout 0.1 --data " + data, "--dropout 0.1"},
 		{"--device cuda --data " + data, "--device cuda"},

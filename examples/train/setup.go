@@ -87,13 +87,16 @@ func (s *session) readConfig() error {
 
 // openData opens what is trained on. A model's character vocabulary lies beside its checkpoint.
 func (s *session) openData(from string) (train.Source, error) {
-	if s.batches != "" {
-		return train.OpenBatches(s.batches)
-	}
+	var batches *train.Batches
 	var err error
+	if s.batches != "" {
+		if batches, err = train.OpenBatches(s.batches); err != nil || s.flags.data+s.dataset == "" {
+			return batches, err
+		}
+	}
 	if s.dataset != "" {
 		s.data, err = train.OpenFolder(s.dataset)
-		return s.data, err
+		return s.source(batches), err
 	}
 	o := train.DataOptions{Tokenizer: s.tokenizer, VocabSize: s.vocab}
 	if from != "" && s.tokenizer == "char" {
@@ -103,7 +106,15 @@ func (s *session) openData(from string) (train.Source, error) {
 		}
 	}
 	s.data, err = train.Open(s.flags.data, o)
-	return s.data, err
+	return s.source(batches), err
+}
+
+// source returns the data, or exact batches that are evaluated on it.
+func (s *session) source(batches *train.Batches) train.Source {
+	if batches != nil {
+		return batches.EvaluateOn(s.data)
+	}
+	return s.data
 }
 
 // model opens the checkpoint, or makes a new model.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -56,6 +57,24 @@ func OpenBatches(path string) (*Batches, error) {
 		return nil, fmt.Errorf("%s: line 1: no batches, the file is empty", path)
 	}
 	return b, nil
+}
+
+// EvaluateOn returns the batches as a Source whose evaluations are on other data.
+func (b *Batches) EvaluateOn(d *Dataset) Evaluator { return batchesAndData{b, d} }
+
+type batchesAndData struct {
+	*Batches
+	data *Dataset
+}
+
+// Check implements Source.
+func (b batchesAndData) Check(model *rwkv.Trainee, o *Options) error {
+	return errors.Join(b.Batches.Check(model, o), b.data.Check(model, o))
+}
+
+// EvalBatch implements Evaluator.
+func (b batchesAndData) EvalBatch(part string, rng *rand.Rand, o *Options) (x, y [][]int, ok bool, err error) {
+	return b.data.EvalBatch(part, rng, o)
 }
 
 // Batch implements Source.

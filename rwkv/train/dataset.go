@@ -18,6 +18,7 @@ type Dataset struct {
 	Chars     []rune // of a character vocabulary, by id
 
 	train, val tokens
+	guessed    bool // nothing told VocabSize
 	name       string
 	x, y       [][]int
 	window     []byte
@@ -133,7 +134,11 @@ func (d *Dataset) Tokens() (train, val int) { return d.train.n, d.val.n }
 // Check implements Source.
 func (d *Dataset) Check(model *rwkv.Trainee, o *Options) error {
 	c := model.Config()
-	if d.VocabSize > c.VocabSize {
+	vocab := d.VocabSize
+	if d.guessed {
+		vocab = c.VocabSize
+	}
+	if vocab > c.VocabSize {
 		return fmt.Errorf("%s: a vocabulary of %d, but the model has %d ids", d.name, d.VocabSize, c.VocabSize)
 	}
 	if c.BlockSize > 0 && o.BlockSize > c.BlockSize {
@@ -153,7 +158,7 @@ func (d *Dataset) Check(model *rwkv.Trainee, o *Options) error {
 		if t.n <= o.BlockSize {
 			return fmt.Errorf("%s: %d tokens, want more than block_size = %d", path, t.n, o.BlockSize)
 		}
-		if err := t.check(c.VocabSize); err != nil {
+		if err := t.check(vocab); err != nil {
 			return err
 		}
 	}

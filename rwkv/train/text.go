@@ -42,10 +42,11 @@ func Open(path string, o DataOptions) (*Dataset, error) {
 			return nil, err
 		}
 		d.train, d.val = all.split()
-		if d.VocabSize = o.VocabSize; d.VocabSize == 0 {
-			if err := d.readMeta(filepath.Dir(path)); err != nil {
-				return nil, errors.Join(err, d.Close())
-			}
+		if err := d.readMeta(filepath.Dir(path)); err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+		if d.guessed && o.VocabSize > 0 {
+			d.VocabSize, d.guessed = o.VocabSize, false
 		}
 		return d, nil
 	}
@@ -68,7 +69,7 @@ func Open(path string, o DataOptions) (*Dataset, error) {
 func (d *Dataset) readMeta(dir string) error {
 	path := filepath.Join(dir, "meta.pkl")
 	if _, err := os.Stat(path); err != nil {
-		d.VocabSize, d.Tokenizer = gptVocab, "gpt2"
+		d.VocabSize, d.Tokenizer, d.guessed = gptVocab, "gpt2", true
 		return nil
 	}
 	tok, err := tokenizer.Char(path)

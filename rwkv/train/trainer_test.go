@@ -428,7 +428,7 @@ func TestNewStates(t *testing.T) {
 			kept = append(kept, slices.Clone(p.Value))
 		}
 		o := trained.options
-		o.MaxIters, o.LearningRate, o.DecayLR = 15, 0.05, false
+		o.MaxIters, o.LearningRate, o.DecayLR = 15, 0.005, false
 		tr, err := NewStates(trained.model, o, trained.source)
 		if err != nil {
 			t.Fatal(err)
