@@ -66,7 +66,9 @@ func (m *TimeMix) Backward(dx, dy *tensor.Tensor, t *TimeMixTape, grad *TimeMix,
 	finish()
 	if grad != nil {
 		for h, x := range m.TimeDecay.Data() {
-			g.TimeDecay.Data()[h] -= float32(t.gradients.LogDecay[h] * math.Exp(float64(x))) // ln w = −exp(x)
+			if d := t.gradients.LogDecay[h]; d != 0 { // or exp(x) may be Inf
+				g.TimeDecay.Data()[h] -= float32(d * math.Exp(float64(x))) // ln w = −exp(x)
+			}
 			g.Bonus.Data()[h] += float32(t.gradients.Bonus[h])
 		}
 	}
