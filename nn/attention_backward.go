@@ -34,10 +34,11 @@ func (a *SlidingWindowAttention) Backward(dx, dy *tensor.Tensor, causal bool, t 
 	defer s.Release(s.Mark())
 	rows, c := dy.Dim(0), dy.Dim(1)
 	d, dz := s.New(rows, c), s.New(rows, 3*c)
+	var qkv, proj *tensor.Weight
 	if grad != nil {
-		tensor.GradWeight(grad.Proj, dy, t.y)
+		qkv, proj = grad.QKV, grad.Proj
 	}
-	tensor.GradInput(d, dy, a.Proj, false)
+	tensor.LinearBackward(tensor.Gradient{DX: d, DY: dy, X: t.y, W: a.Proj, DW: proj})
 	q, k, v := s.Cols(t.z, 0, c), s.Cols(t.z, c, 2*c), s.Cols(t.z, 2*c, 3*c)
 	dq, dk, dv := s.Cols(dz, 0, c), s.Cols(dz, c, 2*c), s.Cols(dz, 2*c, 3*c)
 	if causal {
@@ -45,10 +46,7 @@ func (a *SlidingWindowAttention) Backward(dx, dy *tensor.Tensor, causal bool, t 
 	} else {
 		attention.FoldedBackward(dq, dk, dv, d, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), ctx.Spans)
 	}
-	if grad != nil {
-		tensor.GradWeight(grad.QKV, dz, t.x)
-	}
-	tensor.GradInput(dx, dz, a.QKV, ctx.Add)
+	tensor.LinearBackward(tensor.Gradient{DX: dx, DY: dz, X: t.x, W: a.QKV, DW: qkv, Add: ctx.Add})
 }
 
 // Record is Forward, or ForwardCausal if causal is set, keeping in t and mem what Backward needs; x must
@@ -83,18 +81,16 @@ func (a *GroupedQueryAttention) Backward(dx, dy *tensor.Tensor, causal bool, t *
 	defer s.Release(s.Mark())
 	rows, c := dy.Dim(0), dy.Dim(1)
 	d, dz := s.New(rows, c), s.New(rows, 4*c)
+	var qkvw, out *tensor.Weight
 	if grad != nil {
-		tensor.GradWeight(grad.Out, dy, t.y)
+		qkvw, out = grad.QKVW, grad.Out
 	}
-	tensor.GradInput(d, dy, a.Out, false)
+	tensor.LinearBackward(tensor.Gradient{DX: d, DY: dy, X: t.y, W: a.Out, DW: out})
 	if causal {
 		z, g := a.parts(t.z, c, s), a.parts(dz, c, s)
 		attention.CausalBackward(g[0], g[1], g[2], g[3], d, z[0], z[1], z[2], z[3], groups*a.Heads, rows, attention.HeadColumns{PerGroup: a.Heads, Stride: c}, a.scale(c), ctx.Spans)
 	} else {
 		attention.HeadsBackward(dz, d, t.z, a.Heads, a.scale(c), ctx.Spans)
 	}
-	if grad != nil {
-		tensor.GradWeight(grad.QKVW, dz, t.x)
-	}
-	tensor.GradInput(dx, dz, a.QKVW, ctx.Add)
+	tensor.LinearBackward(tensor.Gradient{DX: dx, DY: dz, X: t.x, W: a.QKVW, DW: qkvw, Add: ctx.Add})
 }

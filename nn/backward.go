@@ -12,14 +12,23 @@ import "microrwkv/tensor"
 // Backward computes the layer's gradients from dy [R, out] and its input x [R, in]. A nil dx isn't
 // computed; it must not overlap dy. add is for dx.
 func (l Linear) Backward(dx, dy, x *tensor.Tensor, grad *Linear, add bool) {
+	tensor.LinearBackward(l.gradient(dx, dy, x, grad, add))
+	grad.bias(dy)
+}
+
+// gradient returns the layer's products as an operand of tensor.LinearBackward.
+func (l Linear) gradient(dx, dy, x *tensor.Tensor, grad *Linear, add bool) tensor.Gradient {
+	g := tensor.Gradient{DX: dx, DY: dy, X: x, W: l.Weight, Add: add}
 	if grad != nil {
-		tensor.GradWeight(grad.Weight, dy, x)
-		if grad.Bias != nil {
-			tensor.GradBias(grad.Bias, dy)
-		}
+		g.DW = grad.Weight
 	}
-	if dx != nil {
-		tensor.GradInput(dx, dy, l.Weight, add)
+	return g
+}
+
+// bias adds to the gradient of the bias, if there is one.
+func (l *Linear) bias(dy *tensor.Tensor) {
+	if l != nil && l.Bias != nil {
+		tensor.GradBias(l.Bias, dy)
 	}
 }
 

@@ -50,15 +50,14 @@ func (m *ChannelMix) Backward(dx, dy *tensor.Tensor, t *ChannelMixTape, grad *Ch
 	tensor.GateBackward(dv, dr, dy, t.v, t.r)
 	m.Value.Backward(dk, dv, t.k, value, false)
 	tensor.ApplyBackward(tensor.SquareReLU, dk, dk, t.k)
-	xk, xr := s.New(rows, c), dv // dv is done with
+	xk, xr, dxk, dxr := s.New(rows, c), s.New(rows, c), s.New(rows, c), dv // dv is done with
 	if grad != nil {
 		m.mix(xk, xr, t.x, ctx.Spans)
-		m.Key.Backward(nil, dk, xk, key, false)
-		m.Receptance.Backward(nil, dr, xr, receptance, false)
 	}
-	m.Key.Backward(xk, dk, nil, nil, false)
-	m.Receptance.Backward(xr, dr, nil, nil, false)
-	shift.TokensBackward(dx, t.x, ctx.Spans, ctx.Add, shift.Gradient{D: xk, Mix: m.MixK, DMix: g.MixK}, shift.Gradient{D: xr, Mix: m.MixR, DMix: g.MixR})
+	tensor.LinearBackward(m.Key.gradient(dxk, dk, xk, key, false), m.Receptance.gradient(dxr, dr, xr, receptance, false))
+	key.bias(dk)
+	receptance.bias(dr)
+	shift.TokensBackward(dx, t.x, ctx.Spans, ctx.Add, shift.Gradient{D: dxk, Mix: m.MixK, DMix: g.MixK}, shift.Gradient{D: dxr, Mix: m.MixR, DMix: g.MixR})
 }
 
 // Record is Forward, keeping in t and mem what Backward needs; x must stay as it is until then.
@@ -87,13 +86,12 @@ func (m *ChannelMix7) Backward(dx, dy *tensor.Tensor, t *ChannelMixTape, grad *C
 	} else {
 		key, value = &g.Key, &g.Value
 	}
-	dk, xk := s.New(t.k.Shape()...), s.New(dy.Shape()...)
+	dk, xk, dxk := s.New(t.k.Shape()...), s.New(dy.Shape()...), s.New(dy.Shape()...)
 	m.Value.Backward(dk, dy, t.k, value, false)
 	tensor.ApplyBackward(tensor.SquareReLU, dk, dk, t.k)
 	if grad != nil {
 		shift.Tokens(t.x, ctx.Spans, none, shift.Mixed{Dst: xk, Mix: m.MixK})
-		m.Key.Backward(nil, dk, xk, key, false)
 	}
-	m.Key.Backward(xk, dk, nil, nil, false)
-	shift.TokensBackward(dx, t.x, ctx.Spans, ctx.Add, shift.Gradient{D: xk, Mix: m.MixK, DMix: g.MixK})
+	m.Key.Backward(dxk, dk, xk, key, false)
+	shift.TokensBackward(dx, t.x, ctx.Spans, ctx.Add, shift.Gradient{D: dxk, Mix: m.MixK, DMix: g.MixK})
 }

@@ -146,10 +146,6 @@ func (m *TimeMix7) Backward(dx, dy, vFirst, dvFirst *tensor.Tensor, t *TimeMix7T
 		mixed[i] = s.New(rows, c)
 	}
 	m.mix(&mixed, t.x, ctx.Spans)
-	linear := func(i int, l Linear, dy *tensor.Tensor, x *tensor.Tensor) {
-		l.Backward(nil, dy, x, lin[i], false)
-		l.Backward(x, dy, nil, nil, false)
-	}
 	d := dn // done with
 	m.Decay.backward(d, dw, mixed[1], t.w1, tensor.Tanh, lr[0], s)
 	mixed[1], d = d, mixed[1]
@@ -160,13 +156,12 @@ func (m *TimeMix7) Backward(dx, dy, vFirst, dvFirst *tensor.Tensor, t *TimeMix7T
 	if t.m != nil {
 		m.ValueMix.backward(d, dwkv, mixed[3], t.v1, tensor.Identity, lr[3], s)
 	}
-	linear(0, m.Receptance, dr, mixed[0])
-	linear(1, m.Key, dk, mixed[2])
-	linear(2, m.Value, dv, mixed[3])
+	dmr, dmk, dmv := dKappa, db, da // done with
+	tensor.LinearBackward(m.Receptance.gradient(dmr, dr, mixed[0], lin[0], false), m.Key.gradient(dmk, dk, mixed[2], lin[1], false), m.Value.gradient(dmv, dv, mixed[3], lin[2], false))
 	if t.m != nil {
-		tensor.Add(mixed[3], mixed[3], d)
+		tensor.Add(dmv, dmv, d)
 	}
 	shift.TokensBackward(dx, t.x, ctx.Spans, ctx.Add,
-		shift.Gradient{D: mixed[0], Mix: m.MixR, DMix: g.MixR}, shift.Gradient{D: mixed[1], Mix: m.MixW, DMix: g.MixW}, shift.Gradient{D: mixed[2], Mix: m.MixK, DMix: g.MixK},
-		shift.Gradient{D: mixed[3], Mix: m.MixV, DMix: g.MixV}, shift.Gradient{D: mixed[4], Mix: m.MixA, DMix: g.MixA}, shift.Gradient{D: mixed[5], Mix: m.MixG, DMix: g.MixG})
+		shift.Gradient{D: dmr, Mix: m.MixR, DMix: g.MixR}, shift.Gradient{D: mixed[1], Mix: m.MixW, DMix: g.MixW}, shift.Gradient{D: dmk, Mix: m.MixK, DMix: g.MixK},
+		shift.Gradient{D: dmv, Mix: m.MixV, DMix: g.MixV}, shift.Gradient{D: mixed[4], Mix: m.MixA, DMix: g.MixA}, shift.Gradient{D: mixed[5], Mix: m.MixG, DMix: g.MixG})
 }

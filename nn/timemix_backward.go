@@ -73,21 +73,27 @@ func (m *TimeMix) Backward(dx, dy *tensor.Tensor, t *TimeMixTape, grad *TimeMix,
 		}
 	}
 
-	xk, xv, xr, xg := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
-	if grad != nil {
-		m.mix(xk, xv, xr, xg, t.x, ctx.Spans)
-		m.Receptance.Backward(nil, dr, xr, &g.Receptance, false)
-		m.Key.Backward(nil, dk, xk, &g.Key, false)
-		m.Value.Backward(nil, dv, xv, &g.Value, false)
-		m.Gate.Backward(nil, dz, xg, &g.Gate, false)
+	var mixed, dMixed [4]*tensor.Tensor // k, v, r, g
+	for i := range mixed {
+		dMixed[i] = s.New(rows, c)
+		if grad != nil {
+			mixed[i] = s.New(rows, c)
+		}
 	}
-	m.Receptance.Backward(xr, dr, nil, nil, false)
-	m.Key.Backward(xk, dk, nil, nil, false)
-	m.Value.Backward(xv, dv, nil, nil, false)
-	m.Gate.Backward(xg, dz, nil, nil, false)
+	layers := [4]*Linear{&m.Key, &m.Value, &m.Receptance, &m.Gate}
+	grads := [4]*Linear{m.linear(grad, &g.Key), m.linear(grad, &g.Value), m.linear(grad, &g.Receptance), m.linear(grad, &g.Gate)}
+	if grad != nil {
+		m.mix(mixed[0], mixed[1], mixed[2], mixed[3], t.x, ctx.Spans)
+	}
+	var products [4]tensor.Gradient
+	for i, d := range [4]*tensor.Tensor{dk, dv, dr, dz} {
+		products[i] = layers[i].gradient(dMixed[i], d, mixed[i], grads[i], false)
+		grads[i].bias(d)
+	}
+	tensor.LinearBackward(products[:]...)
 	shift.TokensBackward(dx, t.x, ctx.Spans, ctx.Add,
-		shift.Gradient{D: xk, Mix: m.MixK, DMix: g.MixK}, shift.Gradient{D: xv, Mix: m.MixV, DMix: g.MixV},
-		shift.Gradient{D: xr, Mix: m.MixR, DMix: g.MixR}, shift.Gradient{D: xg, Mix: m.MixG, DMix: g.MixG})
+		shift.Gradient{D: dMixed[0], Mix: m.MixK, DMix: g.MixK}, shift.Gradient{D: dMixed[1], Mix: m.MixV, DMix: g.MixV},
+		shift.Gradient{D: dMixed[2], Mix: m.MixR, DMix: g.MixR}, shift.Gradient{D: dMixed[3], Mix: m.MixG, DMix: g.MixG})
 }
 
 // linear returns l, or nil if nothing is trained.

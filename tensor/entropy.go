@@ -63,10 +63,7 @@ func (e *Entropy) block(from, to int, s *Scratch) {
 	*t = entropyTask{loss: t.loss}
 	entropyTasks.Put(t)
 	if e.DX != nil {
-		GradInput(s.Rows(e.DX, from, to), logits, e.W, false)
-	}
-	if e.DW != nil {
-		GradWeight(e.DW, logits, x)
+		LinearBackward(Gradient{DX: s.Rows(e.DX, from, to), DY: logits, X: x, W: e.W, DW: e.DW})
 	}
 }
 

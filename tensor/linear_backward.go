@@ -7,8 +7,7 @@ import (
 	"microrwkv/tensor/internal/task"
 )
 
-// The backward pass of Linear, y = x·wᵀ: dx = dy·w by GradInput, dw += dyᵀ·x by GradWeight and
-// dbias += Σ dy by GradBias.
+// The backward pass of Linear: of the products by LinearBackward, of a bias by GradBias.
 
 // matrix returns a weight of type F32 by its rows.
 func (w *Weight) matrix(op string) task.Matrix {
@@ -18,99 +17,164 @@ func (w *Weight) matrix(op string) task.Matrix {
 	return task.Matrix{Data: kernel.View[float32](w.data), Stride: w.stride / 4, Rows: w.shape[0], Cols: w.shape[1]}
 }
 
-// GradInput computes dx = dy·w, or dx += dy·w if add, for dy [R, out], a weight w [out, in] of type
-// F32 and dx [R, in]: the gradient of a Linear's input from that of its output. dx must not overlap
-// dy.
-func GradInput(dx, dy *Tensor, w *Weight, add bool) {
-	m := w.matrix("GradInput")
-	if dy.cols() != m.Rows || dx.cols() != m.Cols || dx.rows() != dy.rows() {
-		panic("tensor: GradInput: dx " + task.FormatShape(dx.Shape()...) + ", dy " + task.FormatShape(dy.Shape()...) + ", w " + task.FormatShape(w.Shape()...))
-	}
-	t := gradInputTasks.Get()
-	*t = gradInputTask{dx: dx.Matrix(), dy: dy.Matrix(), w: m, add: add}
-	// A piece packs its columns of w, so it has many rows; columns are cut if that leaves too few pieces.
-	const rows, cols = 192, 48
-	pieces := 3 * Threads()
-	t.rowBlocks = (t.dx.Rows + rows - 1) / rows
-	t.rowBlock = (t.dx.Rows + max(t.rowBlocks, 1) - 1) / max(t.rowBlocks, 1)
-	t.colBlock = t.dx.Cols
-	if t.rowBlocks < pieces {
-		parts := min((pieces+t.rowBlocks-1)/max(t.rowBlocks, 1), (t.dx.Cols+cols-1)/cols)
-		t.colBlock = (t.dx.Cols + max(parts, 1) - 1) / max(parts, 1)
-		t.colBlock = (t.colBlock + colAlign - 1) / colAlign * colAlign
-	}
-	colBlocks := (t.dx.Cols + max(t.colBlock, 1) - 1) / max(t.colBlock, 1)
-	task.Spread(t.rowBlocks*colBlocks, t.dx.Rows*m.Rows*m.Cols, t)
-	*t = gradInputTask{}
-	gradInputTasks.Put(t)
+// Gradient is what goes back through y = x·wᵀ, for dy [R, out], x [R, in], and w and dw [out, in] of type
+// F32:
+//
+//	DX = dy·w         or DX += dy·w if Add
+//	DW += dyᵀ·x
+//
+// Without DX, W isn't used, without DW, X isn't. DX must not overlap DY or X.
+type Gradient struct {
+	DX, DY, X *Tensor
+	W, DW     *Weight
+	Add       bool
 }
 
-var gradInputTasks = task.NewFreelist[gradInputTask]()
+// maxGradients is how many gradients one call of LinearBackward takes.
+const maxGradients = 8
 
-type gradInputTask struct {
+// LinearBackward computes gradients that don't depend on each other, at most eight. Given together they
+// are spread over the threads in one go.
+func LinearBackward(gs ...Gradient) {
+	if len(gs) > maxGradients {
+		panic("tensor: LinearBackward: too many gradients")
+	}
+	t := gradientTasks.Get()
+	t.inputs, t.weights = 0, 0
+	pieces, work := 0, 0
+	for i := range gs { // the pieces of weights are the larger ones: they come first
+		if g := &gs[i]; g.DW != nil {
+			w := &t.weight[t.weights]
+			t.weights++
+			pieces = w.set(g, pieces)
+			work += w.dw.Rows * w.dw.Cols * w.x.Rows
+		}
+	}
+	for i := range gs {
+		if g := &gs[i]; g.DX != nil {
+			d := &t.input[t.inputs]
+			t.inputs++
+			pieces = d.set(g, pieces)
+			work += d.dx.Rows * d.w.Rows * d.w.Cols
+		}
+	}
+	task.Spread(pieces, work, t)
+	*t = gradientTask{}
+	gradientTasks.Put(t)
+}
+
+// GradInput is the part of LinearBackward that computes dx.
+func GradInput(dx, dy *Tensor, w *Weight, add bool) {
+	LinearBackward(Gradient{DX: dx, DY: dy, W: w, Add: add})
+}
+
+// GradWeight is the part of LinearBackward that adds to dw.
+func GradWeight(dw *Weight, dy, x *Tensor) { LinearBackward(Gradient{DW: dw, DY: dy, X: x}) }
+
+var gradientTasks = task.NewFreelist[gradientTask]()
+
+type gradientTask struct {
+	weight          [maxGradients]gradWeight
+	input           [maxGradients]gradInput
+	weights, inputs int
+}
+
+// Run computes one piece.
+func (t *gradientTask) Run(piece int) {
+	for i := t.inputs - 1; i >= 0; i-- {
+		if d := &t.input[i]; piece >= d.first {
+			d.run(piece - d.first)
+			return
+		}
+	}
+	for i := t.weights - 1; i >= 0; i-- {
+		if w := &t.weight[i]; piece >= w.first {
+			w.run(piece - w.first)
+			return
+		}
+	}
+}
+
+type gradInput struct {
 	dx, dy, w                     task.Matrix
 	add                           bool
+	first                         int // its first piece
 	rowBlocks, rowBlock, colBlock int
 }
 
-// Run computes one block of rows and columns.
-func (t *gradInputTask) Run(piece int) {
-	r0, c0 := piece%t.rowBlocks*t.rowBlock, piece/t.rowBlocks*t.colBlock
-	m, n := min(t.rowBlock, t.dx.Rows-r0), min(t.colBlock, t.dx.Cols-c0)
+// set plans the pieces from number first on, and returns the number after them.
+func (d *gradInput) set(g *Gradient, first int) int {
+	*d = gradInput{dx: g.DX.Matrix(), dy: g.DY.Matrix(), w: g.W.matrix("LinearBackward"), add: g.Add, first: first}
+	if d.dy.Cols != d.w.Rows || d.dx.Cols != d.w.Cols || d.dx.Rows != d.dy.Rows {
+		panic("tensor: LinearBackward: dx " + task.FormatShape(g.DX.Shape()...) + ", dy " + task.FormatShape(g.DY.Shape()...) + ", w " + task.FormatShape(g.W.Shape()...))
+	}
+	if d.dx.Rows == 0 || d.dx.Cols == 0 {
+		return first
+	}
+	// A piece packs its columns of w, so it has many rows; columns are cut if that leaves too few pieces.
+	const rows, cols = 192, 48
+	pieces := 3 * Threads()
+	d.rowBlocks = (d.dx.Rows + rows - 1) / rows
+	d.rowBlock = (d.dx.Rows + d.rowBlocks - 1) / d.rowBlocks
+	d.colBlock = d.dx.Cols
+	if d.rowBlocks < pieces {
+		parts := min((pieces+d.rowBlocks-1)/d.rowBlocks, (d.dx.Cols+cols-1)/cols)
+		d.colBlock = alignCols((d.dx.Cols + parts - 1) / parts)
+	}
+	return first + d.rowBlocks*((d.dx.Cols+d.colBlock-1)/d.colBlock)
+}
+
+// run computes one block of rows and columns.
+func (d *gradInput) run(piece int) {
+	r0, c0 := piece%d.rowBlocks*d.rowBlock, piece/d.rowBlocks*d.colBlock
+	m, n := min(d.rowBlock, d.dx.Rows-r0), min(d.colBlock, d.dx.Cols-c0)
 	if m <= 0 || n <= 0 {
 		return
 	}
-	dx := t.dx.Data[r0*t.dx.Stride+c0:]
-	if t.w.Rows == 0 {
-		kernel.GemmNN(dx, t.dx.Stride, nil, 0, nil, n, m, n, 0, t.add)
+	dx := d.dx.Data[r0*d.dx.Stride+c0:]
+	if d.w.Rows == 0 {
+		kernel.GemmNN(dx, d.dx.Stride, nil, 0, nil, n, m, n, 0, d.add)
 		return
 	}
-	kernel.GemmNN(dx, t.dx.Stride, t.dy.Data[r0*t.dy.Stride:], t.dy.Stride, t.w.Data[c0:], t.w.Stride, m, n, t.w.Rows, t.add)
+	kernel.GemmNN(dx, d.dx.Stride, d.dy.Data[r0*d.dy.Stride:], d.dy.Stride, d.w.Data[c0:], d.w.Stride, m, n, d.w.Rows, d.add)
 }
-
-// GradWeight computes dw += dyᵀ·x for dy [R, out], x [R, in] and dw [out, in] of type F32: the
-// gradient of a Linear's weight.
-func GradWeight(dw *Weight, dy, x *Tensor) {
-	m := dw.matrix("GradWeight")
-	if dy.cols() != m.Rows || x.cols() != m.Cols || x.rows() != dy.rows() {
-		panic("tensor: GradWeight: dw " + task.FormatShape(dw.Shape()...) + ", dy " + task.FormatShape(dy.Shape()...) + ", x " + task.FormatShape(x.Shape()...))
-	}
-	t := gradWeightTasks.Get()
-	*t = gradWeightTask{dw: m, dy: dy.Matrix(), x: x.Matrix()}
-	const least, most = 16, 128 // rows of dw that share one reading of x
-	t.block = (m.Rows + 2*Threads() - 1) / (2 * Threads())
-	t.block = min(max((t.block+7)/8*8, least), most)
-	task.Spread((m.Rows+t.block-1)/t.block, m.Rows*m.Cols*t.x.Rows, t)
-	*t = gradWeightTask{}
-	gradWeightTasks.Put(t)
-}
-
-var (
-	gradWeightTasks   = task.NewFreelist[gradWeightTask]()
-	gradWeightBuffers = task.NewFreelist[gradWeightBuffer]()
-)
 
 // gradWeightRows is the rows of x that are summed at once, whatever the number of threads: with them
 // the transposed part of dy stays in a cache.
 const gradWeightRows = 512
 
+var gradWeightBuffers = task.NewFreelist[gradWeightBuffer]()
+
 type gradWeightBuffer struct{ t []float32 }
 
-type gradWeightTask struct {
+type gradWeight struct {
 	dw, dy, x task.Matrix
-	block     int
+	first     int // its first piece
+	block     int // rows of dw that share one reading of x
 }
 
-// Run computes one block of rows of dw.
-func (t *gradWeightTask) Run(piece int) {
-	o := piece * t.block
-	m := min(t.block, t.dw.Rows-o)
+// set plans the pieces from number first on, and returns the number after them.
+func (w *gradWeight) set(g *Gradient, first int) int {
+	*w = gradWeight{dw: g.DW.matrix("LinearBackward"), dy: g.DY.Matrix(), x: g.X.Matrix(), first: first}
+	if w.dy.Cols != w.dw.Rows || w.x.Cols != w.dw.Cols || w.x.Rows != w.dy.Rows {
+		panic("tensor: LinearBackward: dw " + task.FormatShape(g.DW.Shape()...) + ", dy " + task.FormatShape(g.DY.Shape()...) + ", x " + task.FormatShape(g.X.Shape()...))
+	}
+	const least, most = 16, 128
+	w.block = (w.dw.Rows + 2*Threads() - 1) / (2 * Threads())
+	w.block = min(max((w.block+7)/8*8, least), most)
+	return first + (w.dw.Rows+w.block-1)/w.block
+}
+
+// run computes one block of rows of dw.
+func (w *gradWeight) run(piece int) {
+	o := piece * w.block
+	m := min(w.block, w.dw.Rows-o)
 	buf := gradWeightBuffers.Get()
-	for r := 0; r < t.x.Rows; r += gradWeightRows {
-		k := min(gradWeightRows, t.x.Rows-r)
+	for r := 0; r < w.x.Rows; r += gradWeightRows {
+		k := min(gradWeightRows, w.x.Rows-r)
 		buf.t = task.Grown(buf.t, m*k)
-		kernel.Transpose(buf.t, k, t.dy.Data[r*t.dy.Stride+o:], t.dy.Stride, k, m)
-		kernel.GemmNN(t.dw.Data[o*t.dw.Stride:], t.dw.Stride, buf.t, k, t.x.Data[r*t.x.Stride:], t.x.Stride, m, t.dw.Cols, k, true)
+		kernel.Transpose(buf.t, k, w.dy.Data[r*w.dy.Stride+o:], w.dy.Stride, k, m)
+		kernel.GemmNN(w.dw.Data[o*w.dw.Stride:], w.dw.Stride, buf.t, k, w.x.Data[r*w.x.Stride:], w.x.Stride, m, w.dw.Cols, k, true)
 	}
 	gradWeightBuffers.Put(buf)
 }
