@@ -155,7 +155,7 @@ func (a *adamW) Run(piece int) {
 		return
 	}
 	p, m, v := s.param[c.from:c.to][:len(g)], s.m[c.from:c.to][:len(g)], s.v[c.from:c.to][:len(g)]
-	keep, step, correct, clip := s.keep, s.step, s.correct, a.clip
+	keep, step, correct, clip := s.keep, s.step, 1/s.correct, a.clip
 	beta1, rest1, beta2, rest2, eps := float32(a.beta1), float32(1-a.beta1), float32(a.beta2), float32(1-a.beta2), float32(a.eps)
 	far := rest1 >= 0.5 // then PyTorch's lerp goes from the other end
 	for i, x := range g {
@@ -168,7 +168,7 @@ func (a *adamW) Run(piece int) {
 		y := v[i]*beta2 + rest2*x*x
 		v[i] = y
 		root := float32(math.Sqrt(float64(y)))
-		p[i] = p[i]*keep - step*m[i]/(root/correct+eps)
+		p[i] = p[i]*keep - step*m[i]/(root*correct+eps)
 	}
 }
 
