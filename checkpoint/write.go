@@ -44,9 +44,13 @@ func OnProgress(f func(done, total int64)) WriteOption {
 // are values a dict with the tensors under "model" and the values beside it, as training programs
 // save them ("model_args", "config", "iter_num" …), else the state_dict alone. A value is nil, a
 // bool, int, int64, float64, string, []byte, []any or map[string]any. Tensors that share all their
-// elements are stored once, as tied weights are. The file appears whole or not at all.
+// elements are stored once, as tied weights are. A value may also be a *tensor.Weight, a Scalar or a
+// *pickle.Dict, as an optimizer's state is made of. The file appears whole or not at all.
 func WritePT(path string, tensors []Named, values map[string]any, opts ...WriteOption) error {
-	return writeNamed(path, tensors, values, opts, writeZip)
+	values, beside := tensorsOf(values)
+	return writeNamed(path, tensors, values, opts, func(w io.Writer, items []*item, values *pickle.Dict, count func(n int)) error {
+		return writeZip(w, append(items, beside...), values, count)
+	})
 }
 
 // WriteSafetensors writes a safetensors file. Its metadata has the values, strings as they are and
@@ -129,6 +133,7 @@ type item struct {
 	same  any                    // equal for items that share all their elements
 	twin  *item                  // the first of those, nil for itself
 	key   string                 // of its storage, in a zip
+	value bool                   // it is among the values, not in the state_dict
 }
 
 // size returns the bytes to write.
@@ -144,10 +149,7 @@ func writeNamed(path string, tensors []Named, values map[string]any, opts []Writ
 	var items []*item
 	for _, n := range tensors {
 		w := n.Tensor
-		it := &item{name: n.Name, dtype: w.DType(), from: w.DType(), bytes: func() ([]byte, error) { return w.Packed().Bytes(), nil }}
-		for _, d := range w.Shape() {
-			it.shape = append(it.shape, int64(d))
-		}
+		it := itemOf(n.Name, w)
 		it.same = it
 		if w.Len() > 0 && w.Contiguous() {
 			it.same = [2]any{&w.Bytes()[0], fmt.Sprint(it.from, it.shape)}

@@ -9,7 +9,6 @@ import (
 	"math"
 	"math/big"
 	"slices"
-	"strconv"
 
 	"microrwkv/checkpoint/internal/store"
 	"microrwkv/checkpoint/pickle"
@@ -23,6 +22,7 @@ const alignment = 64
 func writeZip(w io.Writer, items []*item, values *pickle.Dict, count func(n int)) error {
 	at := &counter{w: w}
 	z := &zipWriter{at: at, zip: zip.NewWriter(at)}
+	setKeys(items)
 	p := &pickler{}
 	if err := p.file(items, values); err != nil {
 		return err
@@ -123,13 +123,9 @@ func (p *pickler) file(items []*item, values *pickle.Dict) error {
 func (p *pickler) stateDict(items []*item) {
 	p.global("collections", "OrderedDict")
 	p.out = append(p.out, ')', 'R', '(')
-	keys := 0
 	for _, it := range items {
-		if it.twin == nil {
-			it.key = strconv.Itoa(keys)
-			keys++
-		} else {
-			it.key = it.twin.key
+		if it.value {
+			continue
 		}
 		p.str(it.name)
 		p.tensor(it)
@@ -240,6 +236,8 @@ func (p *pickler) value(v any) error {
 		p.str(string(runes))
 		p.str("latin1")
 		p.out = append(p.out, 0x86, 'R')
+	case *item:
+		p.tensor(v)
 	case DType:
 		p.global("torch", store.DTypes[v].Torch)
 	case pickle.Tuple:

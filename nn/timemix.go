@@ -28,7 +28,9 @@ type TimeMix struct {
 
 // Derive makes Decay of TimeDecay, rounding as float32 does. It must run when TimeDecay has changed.
 func (m *TimeMix) Derive() {
-	m.Decay = make([]float32, m.TimeDecay.Len())
+	if len(m.Decay) != m.TimeDecay.Len() {
+		m.Decay = make([]float32, m.TimeDecay.Len())
+	}
 	for i, x := range m.TimeDecay.Data() {
 		m.Decay[i] = float32(math.Exp(-float64(float32(math.Exp(float64(x))))))
 	}

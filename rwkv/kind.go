@@ -34,6 +34,10 @@ type family struct {
 	// describe puts the layers together and describes each of their parameters to p, which sets them
 	// then.
 	describe func(c Config, p *params) *stack
+	// initial is the table of initial weights for training, nil for kinds that aren't trained; fresh gives
+	// the shapes that a new model has where its Config doesn't tell them, nil for none.
+	initial []initialRule
+	fresh   func(c Config) freshSource
 }
 
 var families = []*family{&microRWKV, &nanoRWKV, &dove, &eagle, &finch, &goose}

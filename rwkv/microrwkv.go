@@ -77,6 +77,7 @@ var microRWKV = family{
 		return err
 	},
 	describe: describeMicro,
+	initial:  transformerInitial,
 }
 
 // hasAny reports whether there are tensors with any of these names' beginnings after prefix.

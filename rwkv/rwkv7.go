@@ -42,6 +42,8 @@ var goose = family{
 		return err
 	},
 	describe: describeGoose,
+	initial:  gooseInitial,
+	fresh:    gooseFresh,
 }
 
 type gooseBlock struct {

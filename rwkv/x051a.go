@@ -23,6 +23,7 @@ var nanoRWKV = family{
 	readArgs:  readTransformerArgs,
 	fill:      transformerConfig,
 	writeArgs: func(c Config) map[string]any { return map[string]any{"model_args": transformerArgs(c)} },
+	initial:   transformerInitial,
 	validate:  func(c *Config) error { return checkSize("block_size", c.BlockSize, 1) },
 	describe: func(c Config, p *params) *stack {
 		n := describeTransformer(c, p)

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"microrwkv/checkpoint"
+	"microrwkv/examples/internal/clitest"
+	"microrwkv/rwkv"
+)
+
+func TestMain(m *testing.M) { clitest.Main(m, main) }
+
+// input writes a text to train on.
+func input(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "input.txt")
+	if err := os.WriteFile(path, []byte(strings.Repeat("It was the best of times, it was the worst of times.\n", 40)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// tiny are flags for a model that trains at once.
+func tiny(args ...string) []string {
+	return append([]string{"--kind", "x051a", "--n_layer=1", "--n_head", "2", "--n_embd", "16", "--block_size", "16", "--batch_size", "2", "--eval_iters", "2", "--warmup_iters", "2"}, args...)
+}
+
+type line struct {
+	Iter      int
+	Loss      *float64
+	GradNorm  float64  `json:"grad_norm"`
+	TrainLoss *float64 `json:"train_loss"`
+	ValLoss   *float64 `json:"val_loss"`
+}
+
+func lines(t *testing.T, out string) (list []line) {
+	t.Helper()
+	for s := range strings.Lines(out) {
+		var l line
+		if err := json.Unmarshal([]byte(s), &l); err != nil {
+			t.Fatalf("%q: %v", s, err)
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+func weights(t *testing.T, path string) []float32 {
+	t.Helper()
+	m, err := rwkv.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	var all []float32
+	for _, n := range m.Tensors() {
+		all = append(all, n.Tensor.Float32().Data()...)
+	}
+	return all
+}
+
+// TestTrain runs to the end: a log of steps and evaluations, a checkpoint with its vocabulary, pictures.
+func TestTrain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "out")
+	out := clitest.Succeed(t, tiny("--data", input(t), "--max_iters", "5", "--eval_interval", "2", "--log", "json", "--out_dir", dir)...)
+	var steps, evals []int
+	for _, l := range lines(t, out) {
+		if l.Loss != nil {
+			steps = append(steps, l.Iter)
+		} else if l.TrainLoss != nil && l.ValLoss != nil {
+			evals = append(evals, l.Iter)
+		}
+	}
+	if !slices.Equal(steps, []int{0, 1, 2, 3, 4}) || !slices.Equal(evals, []int{0, 2, 4, 5}) {
+		t.Errorf("steps %v, evaluations %v", steps, evals)
+	}
+	for _, name := range []string{"ckpt.pt", "meta.pkl", "loss.png", "loss.svg"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f, err := checkpoint.Open(filepath.Join(dir, "ckpt.pt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, v := range []string{"iter_num", "best_val_loss", "optimizer", "model_args", "config", "rng"} {
+		if _, ok := f.Value(v); !ok {
+			t.Errorf("no %s in the checkpoint", v)
+		}
+	}
+	m, err := rwkv.Open(filepath.Join(dir, "ckpt.pt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if tok, err := m.Tokenizer(); err != nil || tok.VocabSize() != m.Config().VocabSize {
+		t.Errorf("tokenizer of the model: %v", err)
+	}
+	text := clitest.Succeed(t, tiny("--data", input(t), "--max_iters", "3", "--eval_interval", "2", "--out_dir", dir, "--sample", "20")...)
+	for _, want := range []string{"x051a: ", "iter 0: loss ", " tok/s", "step 2: train loss ", "val loss", "  | ", "└"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in the log:\n%s", want, text)
+		}
+	}
+}
+
+// TestGoOn stops after some steps and goes on with nothing but --init_from resume: the weights are those
+// of the unbroken run, on any number of threads.
+func TestGoOn(t *testing.T) {
+	data, a, b := input(t), t.TempDir(), t.TempDir()
+	flags := tiny("--data", data, "--eval_interval", "2", "--lr_decay_iters", "6", "--log", "json")
+	clitest.Succeed(t, append(flags, "--max_iters", "6", "--out_dir", a, "--threads", "1")...)
+	clitest.Succeed(t, append(flags, "--max_iters", "3", "--out_dir", b, "--threads", "3")...)
+	clitest.Succeed(t, "--init_from", "resume", "--max_iters", "6", "--out_dir", b)
+	if !slices.Equal(weights(t, filepath.Join(a, "ckpt.pt")), weights(t, filepath.Join(b, "ckpt.pt"))) {
+		t.Error("other weights")
+	}
+	c := t.TempDir() // weights alone, and another kind of data
+	clitest.Succeed(t, "--init_from", filepath.Join(a, "ckpt.pt"), "--data", data, "--max_iters", "1", "--out_dir", c, "--block_size", "8")
+	state := filepath.Join(c, "state.pth")
+	clitest.Succeed(t, "--init_from", filepath.Join(a, "ckpt.pt"), "--tune_state", state, "--data", data, "--max_iters", "2", "--out_dir", c)
+	f, err := checkpoint.Open(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if names := f.Names(); !slices.Equal(names, []string{"blocks.0.att.time_state"}) {
+		t.Errorf("states %v", names)
+	}
+	clitest.Refuse(t, 1, []string{"n_embd = 16", "--n_embd 32"}, "--init_from", "resume", "--n_embd", "32", "--out_dir", a)
+}
+
+// TestInterrupt saves at Ctrl-C and ends well.
+func TestInterrupt(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no signals")
+	}
+	dir := t.TempDir()
+	c := clitest.Command(t, tiny("--data", input(t), "--max_iters", "1000000", "--eval_interval", "1000000", "--log", "json", "--out_dir", dir)...)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := bufio.NewScanner(out)
+	for i := 0; s.Scan(); i++ {
+		if i == 5 {
+			c.Process.Signal(os.Interrupt)
+		}
+	}
+	if err := c.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if len(weights(t, filepath.Join(dir, "ckpt.pt"))) == 0 {
+		t.Error("no weights")
+	}
+}
+
+// TestRefuses says what is wrong before the first step.
+func TestRefuses(t *testing.T) {
+	data, dir := input(t), t.TempDir()
+	bad := filepath.Join(t.TempDir(), "bad.jsonl")
+	if err := os.WriteFile(bad, []byte(`{"x":[[1]],"y":[[2]]}`+"\n"+`{"x":[[1]],"y":[[70]]}`+"\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, words string }{
+		{"", "--data --dataset --batches"},
+		{"--dataset x --data " + data, "--data --dataset"},
+		{"--data none", "none no_such_file"},
+		{"--dropout 0.1 --data " + data, "--dropout 0.1"},
+		{"--device cuda --data " + data, "--device cuda"},
+		{"--compile true --data " + data, "--compile"},
+		{"--kind gpt --data " + data, "gpt"},
+		{"--block_size 5000 --data " + data, "block_size"},
+		{"--n_embd 15 --data " + data, "n_embd 15"},
+		{"--vocab_size 3 --data " + data, "vocabulary model"},
+		{"--batches " + bad, "--vocab_size"},
+		{"--batches " + bad + " --vocab_size 65 --max_iters 1", bad + " line_2"},
+		{"--init_from resume --data " + data, "ckpt.pt"},
+		{"--kernel none --data " + data, "--kernel"},
+		{"--tokenizer none --data " + data, "none"},
+		{"--learning_rate -1 --data " + data, "learning_rate"},
+	} {
+		var words []string
+		for _, w := range strings.Fields(c.words) {
+			words = append(words, strings.ReplaceAll(w, "_such_", " such ")) // one word of two
+		}
+		for i, w := range words {
+			words[i] = strings.ReplaceAll(w, "line_2", "line 2")
+		}
+		clitest.Refuse(t, 1, words, append(strings.Fields(c.args), "--out_dir", dir)...)
+	}
+	clitest.Refuse(t, 2, []string{"-nothing"}, "--nothing", "1")
+	if files, _ := os.ReadDir(dir); len(files) > 0 {
+		t.Errorf("files left: %v", files)
+	}
+}

@@ -1,0 +1,62 @@
+package tensor
+
+import (
+	"math"
+
+	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
+)
+
+// ApplyBackward computes the gradient of Apply's input from that of its output, dy, and the output y
+// itself, for SquareReLU, Sigmoid and Tanh: all of one shape; dx may be dy.
+func ApplyBackward(act Act, dx, dy, y *Tensor) {
+	switch act {
+	case SquareReLU:
+		binary("SquareReLUBackward", func(t *task.Rows, r int) {
+			dx, dy := t.Dst.Row(r), t.A.Row(r)
+			for i, y := range t.B.Row(r) {
+				dx[i] = 2 * dy[i] * float32(math.Sqrt(float64(y))) // the root is max(x, 0) again
+			}
+		}, dx, dy, y)
+	case Sigmoid:
+		binary("SigmoidBackward", func(t *task.Rows, r int) {
+			dx, dy := t.Dst.Row(r), t.A.Row(r)
+			for i, y := range t.B.Row(r) {
+				dx[i] = dy[i] * y * (1 - y)
+			}
+		}, dx, dy, y)
+	case Tanh:
+		binary("TanhBackward", func(t *task.Rows, r int) {
+			dx, dy := t.Dst.Row(r), t.A.Row(r)
+			for i, y := range t.B.Row(r) {
+				dx[i] = dy[i] * (1 - y*y)
+			}
+		}, dx, dy, y)
+	default:
+		panic("tensor: ApplyBackward: an activation that its output doesn't tell")
+	}
+}
+
+// GateBackward computes the gradients of y = a ⊙ r with r a sigmoid, from that of y: da = dy ⊙ r, and dz
+// = dy ⊙ a ⊙ r(1−r), that of what goes into the sigmoid. All have one shape; da may be dy.
+func GateBackward(da, dz, dy, a, r *Tensor) {
+	SameShape("GateBackward", da, dz, dy, a, r)
+	t := task.Sums{Op: func(t *task.Sums, row int, _, _ []float32) {
+		dy, a, da, dz := t.In[0].Row(row), t.In[1].Row(row), t.Out[0].Row(row), t.Out[1].Row(row)
+		for i, r := range t.In[2].Row(row) {
+			d := dy[i] * r
+			dz[i] = d * a[i] * (1 - r)
+			da[i] = d
+		}
+	}, N: dy.cols()}
+	t.In[0], t.In[1], t.In[2], t.Out[0], t.Out[1] = dy.Matrix(), a.Matrix(), r.Matrix(), da.Matrix(), dz.Matrix()
+	task.OverRowSums(&t)
+}
+
+// AddVector computes dst = x + v for each row of x [T, C], v [C]; dst may be x.
+func AddVector(dst, x, v *Tensor) {
+	SameShape("AddVector", dst, x)
+	task.OverRows(task.Rows{Op: func(t *task.Rows, r int) {
+		kernel.Add(t.Dst.Row(r), t.A.Row(r), t.C)
+	}, Dst: dst.Matrix(), A: x.Matrix(), C: Vector("AddVector", v, dst.cols())})
+}

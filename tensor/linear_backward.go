@@ -1,0 +1,188 @@
+package tensor
+
+import (
+	"fmt"
+
+	"microrwkv/tensor/internal/kernel"
+	"microrwkv/tensor/internal/task"
+)
+
+// The backward pass of Linear: of the products by LinearBackward, of a bias by GradBias.
+
+// matrix returns a weight of type F32 by its rows.
+func (w *Weight) matrix(op string) task.Matrix {
+	if w.dtype != F32 || w.ndim != 2 {
+		panic(fmt.Sprintf("tensor: %s: a weight %s of type %v", op, task.FormatShape(w.Shape()...), w.dtype))
+	}
+	return task.Matrix{Data: kernel.View[float32](w.data), Stride: w.stride / 4, Rows: w.shape[0], Cols: w.shape[1]}
+}
+
+// Gradient is what goes back through y = x·wᵀ, for dy [R, out], x [R, in], and w and dw [out, in] of type
+// F32:
+//
+//	DX = dy·w         or DX += dy·w if Add
+//	DW += dyᵀ·x
+//
+// Without DX, W isn't used, without DW, X isn't. DX must not overlap DY or X.
+type Gradient struct {
+	DX, DY, X *Tensor
+	W, DW     *Weight
+	Add       bool
+}
+
+// maxGradients is how many gradients one call of LinearBackward takes.
+const maxGradients = 8
+
+// LinearBackward computes gradients that don't depend on each other, at most eight. Given together they
+// are spread over the threads in one go.
+func LinearBackward(gs ...Gradient) {
+	if len(gs) > maxGradients {
+		panic("tensor: LinearBackward: too many gradients")
+	}
+	t := gradientTasks.Get()
+	t.inputs, t.weights = 0, 0
+	pieces, work := 0, 0
+	for i := range gs { // the pieces of weights are the larger ones: they come first
+		if g := &gs[i]; g.DW != nil {
+			w := &t.weight[t.weights]
+			t.weights++
+			pieces = w.set(g, pieces)
+			work += w.dw.Rows * w.dw.Cols * w.x.Rows
+		}
+	}
+	for i := range gs {
+		if g := &gs[i]; g.DX != nil {
+			d := &t.input[t.inputs]
+			t.inputs++
+			pieces = d.set(g, pieces)
+			work += d.dx.Rows * d.w.Rows * d.w.Cols
+		}
+	}
+	task.Spread(pieces, work, t)
+	*t = gradientTask{}
+	gradientTasks.Put(t)
+}
+
+// GradInput is the part of LinearBackward that computes dx.
+func GradInput(dx, dy *Tensor, w *Weight, add bool) {
+	LinearBackward(Gradient{DX: dx, DY: dy, W: w, Add: add})
+}
+
+// GradWeight is the part of LinearBackward that adds to dw.
+func GradWeight(dw *Weight, dy, x *Tensor) { LinearBackward(Gradient{DW: dw, DY: dy, X: x}) }
+
+var gradientTasks = task.NewFreelist[gradientTask]()
+
+type gradientTask struct {
+	weight          [maxGradients]gradWeight
+	input           [maxGradients]gradInput
+	weights, inputs int
+}
+
+// Run computes one piece.
+func (t *gradientTask) Run(piece int) {
+	for i := t.inputs - 1; i >= 0; i-- {
+		if d := &t.input[i]; piece >= d.first {
+			d.run(piece - d.first)
+			return
+		}
+	}
+	for i := t.weights - 1; i >= 0; i-- {
+		if w := &t.weight[i]; piece >= w.first {
+			w.run(piece - w.first)
+			return
+		}
+	}
+}
+
+type gradInput struct {
+	dx, dy, w                     task.Matrix
+	add                           bool
+	first                         int // its first piece
+	rowBlocks, rowBlock, colBlock int
+}
+
+// set plans the pieces from number first on, and returns the number after them.
+func (d *gradInput) set(g *Gradient, first int) int {
+	*d = gradInput{dx: g.DX.Matrix(), dy: g.DY.Matrix(), w: g.W.matrix("LinearBackward"), add: g.Add, first: first}
+	if d.dy.Cols != d.w.Rows || d.dx.Cols != d.w.Cols || d.dx.Rows != d.dy.Rows {
+		panic("tensor: LinearBackward: dx " + task.FormatShape(g.DX.Shape()...) + ", dy " + task.FormatShape(g.DY.Shape()...) + ", w " + task.FormatShape(g.W.Shape()...))
+	}
+	if d.dx.Rows == 0 || d.dx.Cols == 0 {
+		return first
+	}
+	// A piece packs its columns of w, so it has many rows; columns are cut if that leaves too few pieces.
+	const rows, cols = 192, 48
+	pieces := 3 * Threads()
+	d.rowBlocks = (d.dx.Rows + rows - 1) / rows
+	d.rowBlock = (d.dx.Rows + d.rowBlocks - 1) / d.rowBlocks
+	d.colBlock = d.dx.Cols
+	if d.rowBlocks < pieces {
+		parts := min((pieces+d.rowBlocks-1)/d.rowBlocks, (d.dx.Cols+cols-1)/cols)
+		d.colBlock = alignCols((d.dx.Cols + parts - 1) / parts)
+	}
+	return first + d.rowBlocks*((d.dx.Cols+d.colBlock-1)/d.colBlock)
+}
+
+// run computes one block of rows and columns.
+func (d *gradInput) run(piece int) {
+	r0, c0 := piece%d.rowBlocks*d.rowBlock, piece/d.rowBlocks*d.colBlock
+	m, n := min(d.rowBlock, d.dx.Rows-r0), min(d.colBlock, d.dx.Cols-c0)
+	if m <= 0 || n <= 0 {
+		return
+	}
+	dx := d.dx.Data[r0*d.dx.Stride+c0:]
+	if d.w.Rows == 0 {
+		kernel.GemmNN(dx, d.dx.Stride, nil, 0, nil, n, m, n, 0, d.add)
+		return
+	}
+	kernel.GemmNN(dx, d.dx.Stride, d.dy.Data[r0*d.dy.Stride:], d.dy.Stride, d.w.Data[c0:], d.w.Stride, m, n, d.w.Rows, d.add)
+}
+
+// gradWeightRows is the rows of x that are summed at once, whatever the number of threads: with them
+// the transposed part of dy stays in a cache.
+const gradWeightRows = 512
+
+var gradWeightBuffers = task.NewFreelist[gradWeightBuffer]()
+
+type gradWeightBuffer struct{ t []float32 }
+
+type gradWeight struct {
+	dw, dy, x task.Matrix
+	first     int // its first piece
+	block     int // rows of dw that share one reading of x
+}
+
+// set plans the pieces from number first on, and returns the number after them.
+func (w *gradWeight) set(g *Gradient, first int) int {
+	*w = gradWeight{dw: g.DW.matrix("LinearBackward"), dy: g.DY.Matrix(), x: g.X.Matrix(), first: first}
+	if w.dy.Cols != w.dw.Rows || w.x.Cols != w.dw.Cols || w.x.Rows != w.dy.Rows {
+		panic("tensor: LinearBackward: dw " + task.FormatShape(g.DW.Shape()...) + ", dy " + task.FormatShape(g.DY.Shape()...) + ", x " + task.FormatShape(g.X.Shape()...))
+	}
+	const least, most = 16, 128
+	w.block = (w.dw.Rows + 2*Threads() - 1) / (2 * Threads())
+	w.block = min(max((w.block+7)/8*8, least), most)
+	return first + (w.dw.Rows+w.block-1)/w.block
+}
+
+// run computes one block of rows of dw.
+func (w *gradWeight) run(piece int) {
+	o := piece * w.block
+	m := min(w.block, w.dw.Rows-o)
+	buf := gradWeightBuffers.Get()
+	for r := 0; r < w.x.Rows; r += gradWeightRows {
+		k := min(gradWeightRows, w.x.Rows-r)
+		buf.t = task.Grown(buf.t, m*k)
+		kernel.Transpose(buf.t, k, w.dy.Data[r*w.dy.Stride+o:], w.dy.Stride, k, m)
+		kernel.GemmNN(w.dw.Data[o*w.dw.Stride:], w.dw.Stride, buf.t, k, w.x.Data[r*w.x.Stride:], w.x.Stride, m, w.dw.Cols, k, true)
+	}
+	gradWeightBuffers.Put(buf)
+}
+
+// GradBias computes db += Σ of the rows of dy [R, n], db with n elements.
+func GradBias(db, dy *Tensor) {
+	t := task.Sums{Op: func(t *task.Sums, r int, sums, _ []float32) { kernel.Add(sums, sums, t.In[0].Row(r)) }, N: dy.cols()}
+	t.In[0] = dy.Matrix()
+	t.Sum[0] = Vector("GradBias", db, dy.cols())
+	task.OverRowSums(&t)
+}
