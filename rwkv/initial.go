@@ -180,8 +180,9 @@ var transformerInitial = []initialRule{
 // linear and zig are RWKV-7's patterns over the columns.
 func (p *place) linear(i int) float64 { return float64(i)/float64(p.config.EmbedDim-1) - 0.5 }
 func (p *place) zig(i int) float64 {
-	const half = float64(headSize-1) / 2
-	z := (float64(i%headSize) - half) / half
+	n := p.config.EmbedDim / p.config.NumHeads
+	half := float64(n-1) / 2
+	z := (float64(i%n) - half) / half
 	return z * math.Abs(z)
 }
 
