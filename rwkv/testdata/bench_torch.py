@@ -197,4 +197,5 @@ def main():
                 print(f"{name} threads={torch.get_num_threads()} median {median(f, o.rounds):.4f} s", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""Times PyTorch's training steps on what BenchmarkStep times: forward, backward, clipping, fused AdamW,
+eager float32. The models are written from the project's SEMANTICS and checked against its golden gradients.
+
+    python rwkv/train/testdata/bench_torch.py --check rwkv/train/testdata/golden/x051a/base
+    python rwkv/train/testdata/bench_torch.py --threads 2 --sizes demo --kinds x051a,rwkv7 --go
+"""
+import argparse, json, os, re, resource, subprocess, sys, time
+import torch
+import torch.nn.functional as F
+
+here = os.path.dirname(os.path.abspath(__file__))
+root = os.path.join(here, "..", "..", "..")
+sys.path.insert(0, os.path.join(root, "rwkv", "testdata"))
+import bench_torch as forward
+
+# batch, block, layers, width, vocabulary: BenchmarkStep's
+SIZES = dict(demo=(12, 64, 4, 128, 65), middle=(8, 256, 6, 384, 65), vocabulary=(8, 256, 6, 128, 50304), gpt2=(4, 64, 12, 768, 50304))
+CHUNK = 16
+
+
+class Nano(forward.Model):
+    """reference, causal and x051a."""
+
+    def __init__(self, kind, args, weights):
+        super().__init__(args, weights)
+        self.kind = kind
+
+    def sliding(self, p, x):
+        if self.kind == "reference":
+            return super().sliding(p, x)
+        B, T, C = x.shape
+        q, k, v = (y.view(B, T, self.a["n_head"], -1).transpose(1, 2) for y in self.linear(p + "qkv", x).split(C, dim=-1))
+        t = torch.arange(T)
+        mask = (t[:, None] >= t[None, :]) & (t[:, None] - t[None, :] < forward.WINDOW)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=None if T <= forward.WINDOW else mask, is_causal=T <= forward.WINDOW)
+        return self.linear(p + "proj", y.transpose(1, 2).reshape(B, T, C))
+
+    def grouped(self, p, x):
+        B, T, C = x.shape
+        H, q4 = self.a["n_head"], C // 4
+        if self.kind == "reference":
+            return super().grouped(p, x)
+        z = self.linear(p + "qkvw", x).view(B, T, 4, 4, H, q4 // H)
+        q, k, v = (z[:, :, :, i].permute(0, 2, 3, 1, 4) for i in range(3))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = y.permute(0, 3, 1, 2, 4).reshape(B, T, 4, q4) * z[:, :, :, 3].reshape(B, T, 4, q4)
+        return self.linear(p + "out", y.reshape(B, T, C))
+
+    def moe(self, p, x):
+        s = torch.softmax(self.linear(p + "gate", x), dim=-1)
+        h = torch.stack([self.linear(f"{p}experts.{j}", x) for j in range(self.a["num_active_experts"])], dim=-2)
+        self.aux = self.aux + 0.01 * (h.mean(1) ** 2).mean(dim=(-1, -2)).mean()
+        return self.linear(p + "fc", (s[..., :h.shape[-2], None] * h).sum(-2))
+
+    def loss(self, x, y):
+        self.aux = torch.zeros(())
+        last = (y[:, :-1] == -1).all().item()
+        logits = self.forward(x, last_only=last)
+        y = y[:, -1:] if last else y
+        return F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=-1), self.aux
+
+
+class Goose:
+    """rwkv7."""
+
+    def __init__(self, args, weights):
+        self.a, self.w = args, weights
+
+    def wkv(self, r, w, k, v, a, b):
+        """[B, T, H, N] each, w the logarithm of the decay: in chunks, by the products of decays within one."""
+        B, T, H, N = r.shape
+        pad = -T % CHUNK
+        r, w, k, v, a, b = (F.pad(y, (0, 0, 0, 0, 0, pad)).view(B, -1, CHUNK, H, N).transpose(2, 3) for y in (r, w, k, v, a, b))
+        c = w.cumsum(-2)
+        grow, shrink = torch.exp(c), torch.exp(-c)
+        r, a, k, b = r * grow, a * torch.exp(c - w), k * shrink, b * shrink
+        low = lambda y: torch.tril(y, -1)
+        ab, ak = low(a @ b.mT), low(a @ k.mT)
+        inverse = torch.linalg.solve_triangular(torch.eye(CHUNK) - ab, torch.eye(CHUNK).expand_as(ab), upper=False, unitriangular=True)
+        akv, rk, rb = ak @ v, torch.tril(r @ k.mT), torch.tril(r @ b.mT)
+        s, out = torch.zeros(B, H, N, N), []
+        for t in range(r.shape[1]):
+            u = inverse[:, t] @ (a[:, t] @ s.mT + akv[:, t])
+            out.append(r[:, t] @ s.mT + rk[:, t] @ v[:, t] + rb[:, t] @ u)
+            s = (s + v[:, t].mT @ k[:, t] + u.mT @ b[:, t]) * grow[:, t, :, -1:]
+        return torch.stack(out, 1).transpose(2, 3).reshape(B, -1, H, N)[:, :T]
+
+    def loss(self, x, y, l2wrap=0.0):
+        W, C = self.w, self.w["emb.weight"].shape[1]
+        B, T = x.shape
+        H = C // 64
+        norm = lambda n, x: F.layer_norm(x, (C,), W[n + ".weight"], W[n + ".bias"], 1e-5)
+        h = norm("blocks.0.ln0", W["emb.weight"][x])
+        first = None
+        for i in range(self.a["n_layer"]):
+            p = f"blocks.{i}.att."
+            z = norm(f"blocks.{i}.ln1", h)
+            xx = forward.shift(z)
+            mr, mw, mk, mv, ma, mg = (z + xx * W[p + "x_" + n] for n in "rwkvag")
+            low = lambda n, m, f=lambda x: x: f(m @ W[p + n + "1"]) @ W[p + n + "2"]
+            r, k, v = mr @ W[p + "receptance.weight"].T, mk @ W[p + "key.weight"].T, mv @ W[p + "value.weight"].T
+            w = -0.6065306597126334 * torch.sigmoid(W[p + "w0"] + low("w", mw, torch.tanh))
+            a = torch.sigmoid(W[p + "a0"] + low("a", ma))
+            g = low("g", mg, torch.sigmoid)
+            heads = lambda y: y.view(B, T, H, 64)
+            kk = F.normalize(heads(k * W[p + "k_k"]), dim=-1)
+            k = k * (1 + (a - 1) * W[p + "k_a"])
+            if first is None:
+                first = v
+            else:
+                v = v + (first - v) * torch.sigmoid(W[p + "v0"] + low("v", mv))
+            r, k, v = heads(r), heads(k), heads(v)
+            o = self.wkv(r, heads(w), k, v, -kk, kk * heads(a))
+            o = F.group_norm(o.reshape(B * T, C), H, W[p + "ln_x.weight"], W[p + "ln_x.bias"], 64e-5).view(B, T, C)
+            o = o + ((r * k * W[p + "r_k"]).sum(-1, keepdim=True) * v).view(B, T, C)
+            h = h + (o * g) @ W[p + "output.weight"].T
+            z = norm(f"blocks.{i}.ln2", h)
+            p = f"blocks.{i}.ffn."
+            h = h + torch.relu((z + forward.shift(z) * W[p + "x_k"]) @ W[p + "key.weight"].T) ** 2 @ W[p + "value.weight"].T
+        logits = (norm("ln_out", h) @ W["head.weight"].T).flatten(0, 1)
+        y = y.flatten()
+        loss = F.cross_entropy(logits, y, ignore_index=-1)
+        if l2wrap:
+            loss = loss + l2wrap * 0.5 * (logits.max(-1).values[y >= 0] ** 2).mean()
+        return loss, torch.zeros(())
+
+
+def goose_weights(a):
+    C, V, w = a["n_embd"], a["vocab_size"], {}
+    D = lambda f: max(32, 32 * round(f * C ** 0.5 / 32))
+    mat = lambda o, i: torch.randn(o, i) * 0.5 / i ** 0.5
+    w["emb.weight"], w["head.weight"] = torch.randn(V, C) * 0.1, mat(V, C)
+    ln = lambda n: w.update({n + ".weight": torch.ones(C), n + ".bias": torch.zeros(C)})
+    ln("blocks.0.ln0"), ln("ln_out")
+    for i in range(a["n_layer"]):
+        p = f"blocks.{i}.att."
+        ln(f"blocks.{i}.ln1"), ln(f"blocks.{i}.ln2"), ln(p + "ln_x")
+        for n in ("x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "w0", "a0", "v0", "k_k", "k_a"):
+            w[p + n] = torch.rand(C)
+        w[p + "r_k"] = torch.randn(C // 64, 64) * 0.1
+        for n, f in (("w", 2.5), ("a", 2.5), ("v", 1.7), ("g", 5)):
+            w[p + n + "1"], w[p + n + "2"] = mat(C, D(f)), mat(D(f), C)
+        for n in ("receptance", "key", "value", "output"):
+            w[p + n + ".weight"] = mat(C, C)
+        p = f"blocks.{i}.ffn."
+        w[p + "x_k"], w[p + "key.weight"], w[p + "value.weight"] = torch.rand(C), mat(4 * C, C), mat(C, 4 * C)
+    return w
+
+
+def check(base):
+    from safetensors.torch import load_file
+    kind = os.path.basename(os.path.dirname(base))
+    c = torch.load(base + ".pt", weights_only=False)
+    w = {k: v.float().requires_grad_() for k, v in c["model"].items() if k != "lm_head.weight"}
+    want = load_file(base + ".grad.safetensors")
+    cases = json.load(open(base + ".grad.json"))
+    m = Goose(cases["model_args"], w) if kind == "rwkv7" else Nano(kind, cases["model_args"], w)
+    for e, line in zip(cases["cases"], open(base + ".grad.jsonl")):
+        b = json.loads(line)
+        if len({len(x) for x in b["x"]}) > 1:
+            print(f"line {e['line']}: lengths differ, not what is timed")
+            continue
+        for v in w.values():
+            v.grad = None
+        x, y = torch.tensor(b["x"]), torch.tensor(b["y"])
+        l2wrap = {"l2wrap": e["flags"]["l2wrap"]} if kind == "rwkv7" else {}
+        loss, aux = m.loss(x, y, **l2wrap)
+        (loss + e["flags"]["aux_loss_coef"] * aux).backward()
+        worst = 0
+        for n, t in e["tensors"].items():
+            g = want[f"{e['line']}/{n}"].double()
+            tol = max(50 * t["torch_f32_max_abs_err"], 2e-4 * t["max_abs"], 1e-6 * e["grad_norm"])
+            worst = max(worst, (w[n].grad.double().view_as(g) - g).abs().max().item() / tol)
+        print(f"line {e['line']}: {worst:.2g} of the tolerance (a wrong formula is thousands of it)")
+        assert worst <= 1
+
+
+def step_of(kind, size):
+    B, T, L, C, V = SIZES[size]
+    a = dict(block_size=T, vocab_size=V, n_layer=L, n_head=C // 64 if C != 128 else 4, n_embd=C, num_experts=4, num_active_experts=4, expert_dim=2 * C // 3)
+    w = goose_weights(a) if kind == "rwkv7" else forward.random_weights(a, nano=kind == "x051a")
+    for v in w.values():
+        v.requires_grad_()
+    m = Goose(a, w) if kind == "rwkv7" else Nano(kind, a, w)
+    x, y = torch.randint(0, V, (B, T)), torch.randint(0, V, (B, T))
+    if kind == "reference":
+        y[:, :-1] = -1
+    opt = torch.optim.AdamW(w.values(), lr=1e-3, fused=True)
+
+    def step():
+        opt.zero_grad(set_to_none=True)
+        loss, aux = m.loss(x, y)
+        (loss + aux).backward()
+        torch.nn.utils.clip_grad_norm_([v for v in w.values() if v.grad is not None], 1.0)
+        opt.step()
+    return step, B * T
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--seconds", type=float, default=5, help="of each measurement, after two steps")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--sizes", default="demo,middle,vocabulary,gpt2")
+    p.add_argument("--kinds", default="x051a,causal,reference,rwkv7")
+    p.add_argument("--go", action="store_true", help="time this project in turn")
+    p.add_argument("--check", metavar="BASE")
+    o = p.parse_args()
+    torch.set_num_threads(o.threads)
+    torch.manual_seed(1)
+    if o.check:
+        return check(o.check)
+    binary = "/tmp/microrwkv-train.test"
+    if o.go:
+        subprocess.run(["go", "test", "-c", "-o", binary, "./rwkv/train"], cwd=root, check=True)
+    for size in o.sizes.split(","):
+        for kind in o.kinds.split(","):
+            step, tokens = step_of(kind, size)
+            theirs, ours = [], []
+            for _ in range(o.rounds):
+                step(), step()
+                times = []
+                while sum(times) < o.seconds or len(times) < 3:
+                    t = time.perf_counter()
+                    step()
+                    times.append(time.perf_counter() - t)
+                theirs.append(sorted(times)[len(times) // 2])
+                if o.go:
+                    out = subprocess.run([binary, "-test.run", "xxx", "-test.bench", f"Step/size={size}/kind={kind}$", "-test.benchtime", f"{o.seconds}s"],
+                                         env={**os.environ, "GOMAXPROCS": str(o.threads)}, cwd=os.path.join(root, "rwkv", "train"), capture_output=True, text=True, check=True).stdout
+                    ours.append(float(re.search(r"(\d+(?:\.\d+)?) ns/op", out)[1]) / 1e9)
+            t = sorted(theirs)[len(theirs) // 2]
+            line = f"{size:10} {kind:9} PyTorch {t * 1e3:7.0f} ms {tokens / t:7.0f} tok/s"
+            if ours:
+                g = sorted(ours)[len(ours) // 2]
+                line += f"   Go {g * 1e3:7.0f} ms {tokens / g:7.0f} tok/s   {t / g:.2f}x"
+            print(line, flush=True)
+    print(f"PyTorch {torch.__version__}, {o.threads} threads, largest resident set {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
