@@ -112,7 +112,7 @@ func (d *gradInput) set(g *Gradient, first int) int {
 		return first
 	}
 	// A piece packs its columns of w, so it has many rows; columns are cut if that leaves too few pieces.
-	const rows, cols = 192, 48
+	const rows, cols = 512, 48
 	pieces := 3 * Threads()
 	d.rowBlocks = (d.dx.Rows + rows - 1) / rows
 	d.rowBlock = (d.dx.Rows + d.rowBlocks - 1) / d.rowBlocks
@@ -159,7 +159,7 @@ func (w *gradWeight) set(g *Gradient, first int) int {
 	if w.dy.Cols != w.dw.Rows || w.x.Cols != w.dw.Cols || w.x.Rows != w.dy.Rows {
 		panic("tensor: LinearBackward: dw " + task.FormatShape(g.DW.Shape()...) + ", dy " + task.FormatShape(g.DY.Shape()...) + ", x " + task.FormatShape(g.X.Shape()...))
 	}
-	const least, most = 16, 128
+	const least, most = 16, 384
 	w.block = (w.dw.Rows + 2*Threads() - 1) / (2 * Threads())
 	w.block = min(max((w.block+7)/8*8, least), most)
 	return first + (w.dw.Rows+w.block-1)/w.block
