@@ -243,6 +243,13 @@ func Threads() int { return task.Threads() }
 // GOMAXPROCS, as is the default. Results don't depend on it.
 func SetThreads(n int) { task.SetThreads(n) }
 
+// Usage is how the time of the goroutines that operations use passed.
+type Usage = task.Usage
+
+// MeasureThreads runs f and tells how the goroutines' time passed meanwhile, in all operations of the
+// program. It is for benchmarks; one runs at a time.
+func MeasureThreads(f func()) Usage { return task.Measure(f) }
+
 // Kernel names the assembly kernels in use: "generic" (Go), "avx2", "avx512" or "neon". The
 // environment variable MICRORWKV_KERNEL picks one at start; else the fastest that the CPU can run
 // is used.

@@ -160,6 +160,7 @@ func (p *pool) run(n int, t Task) {
 		}
 		return
 	}
+	began := meter.begin()
 	j.task = t
 	j.left.Store(int64(n))
 	j.quota.Store(int32(threads - 1))
@@ -191,6 +192,7 @@ func (p *pool) run(n int, t Task) {
 	j.wait.Store(false)
 	j.task = nil
 	failed := j.failed.Swap(nil)
+	meter.end(began, threads)
 	j.taken.Store(false)
 	if failed != nil {
 		panic(*failed)
@@ -200,7 +202,9 @@ func (p *pool) run(n int, t Task) {
 // help is work until a piece panics, which it notes.
 func (j *job) help(own int) {
 	defer j.note()
+	began := meter.begin()
 	j.work(own)
+	meter.worked(began)
 }
 
 // note, deferred, recovers a piece's panic.
