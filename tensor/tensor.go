@@ -236,11 +236,12 @@ type Task = task.Task
 // panic does.
 func Parallel(n int, t Task) { task.Parallel(n, t) }
 
-// Threads returns the number of goroutines that an operation may use.
+// Threads returns the number of goroutines that an operation may use: what SetThreads asked for, else
+// GOMAXPROCS, but not more than the process has CPUs.
 func Threads() int { return task.Threads() }
 
-// SetThreads limits the goroutines that one operation uses, the caller's own included; n ≤ 0 follows
-// GOMAXPROCS, as is the default. Results don't depend on it.
+// SetThreads sets the goroutines that one operation uses, the caller's own included; n ≤ 0 is the
+// default of Threads. Results don't depend on it.
 func SetThreads(n int) { task.SetThreads(n) }
 
 // Usage is how the time of the goroutines that operations use passed.

@@ -19,19 +19,21 @@ type Task interface {
 	Run(piece int)
 }
 
-// maxThreads is what SetThreads asked for; 0 follows GOMAXPROCS.
+// maxThreads is what SetThreads asked for; 0 is the default.
 var maxThreads atomic.Int32
 
-// Threads returns the number of goroutines that an operation may use.
+// Threads returns the number of goroutines that an operation may use: what SetThreads asked for, else
+// GOMAXPROCS, but not more than the process has CPUs, for goroutines that wait for each other lose by
+// taking turns.
 func Threads() int {
 	if n := int(maxThreads.Load()); n > 0 {
 		return n
 	}
-	return runtime.GOMAXPROCS(0)
+	return min(runtime.GOMAXPROCS(0), runtime.NumCPU())
 }
 
-// SetThreads limits the goroutines that one operation uses, the caller's own included; n ≤ 0
-// follows GOMAXPROCS, as is the default. Results don't depend on it.
+// SetThreads sets the goroutines that one operation uses, the caller's own included; n ≤ 0 is the
+// default of Threads. Results don't depend on it.
 func SetThreads(n int) { maxThreads.Store(int32(max(n, 0))) }
 
 // Parallel runs t.Run(0) … t.Run(n−1) on up to Threads goroutines, this one among them, and

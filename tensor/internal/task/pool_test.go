@@ -7,6 +7,16 @@ import (
 	"testing"
 )
 
+// onThreads lets operations use n threads, also where there are fewer CPUs, until restored.
+func onThreads(n int) (restore func()) {
+	before := runtime.GOMAXPROCS(n)
+	SetThreads(n)
+	return func() {
+		runtime.GOMAXPROCS(before)
+		SetThreads(0)
+	}
+}
+
 // countTask counts how often each piece ran.
 type countTask struct {
 	ran   []atomic.Int32
@@ -39,7 +49,7 @@ func check(t *testing.T, n, inner int) {
 
 func TestParallelRunsEachPieceOnce(t *testing.T) {
 	for _, threads := range []int{1, 2, 3, 8} {
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
+		defer onThreads(threads)()
 		for n := range 70 {
 			check(t, n, 0)
 		}
@@ -50,7 +60,7 @@ func TestParallelRunsEachPieceOnce(t *testing.T) {
 // More callers than job slots, some nesting, for long enough that slots are reused and both
 // callers and workers park.
 func TestParallelConcurrentCallers(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	defer onThreads(4)()
 	var wg sync.WaitGroup
 	for g := range 2 * maxJobs {
 		wg.Go(func() {
@@ -69,8 +79,11 @@ func TestSetThreads(t *testing.T) {
 		t.Errorf("Threads() = %d after SetThreads(3)", got)
 	}
 	SetThreads(-1)
-	if got, want := Threads(), runtime.GOMAXPROCS(0); got != want {
-		t.Errorf("Threads() = %d after SetThreads(-1), want %d", got, want)
+	for _, procs := range []int{1, 2, 2 * runtime.NumCPU()} {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+		if got, want := Threads(), min(procs, runtime.NumCPU()); got != want {
+			t.Errorf("Threads() = %d with %d processors of Go and %d CPUs, want %d", got, procs, runtime.NumCPU(), want)
+		}
 	}
 }
 
@@ -100,7 +113,7 @@ func (empty) Run(int) {}
 // TestPoolDoesNotAllocate looks at the way over several goroutines, which AllocsPerRun, on one, never
 // takes.
 func TestPoolDoesNotAllocate(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	defer onThreads(2)()
 	task := &empty{}
 	run := func(n int) {
 		for range n {
@@ -131,7 +144,7 @@ func (f *failing) Run(i int) {
 
 // TestPanicReachesTheCaller, from whichever goroutine, when all pieces have run; the pool works on.
 func TestPanicReachesTheCaller(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	defer onThreads(4)()
 	for range 200 {
 		f := &failing{}
 		func() {
