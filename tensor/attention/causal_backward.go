@@ -2,6 +2,7 @@ package attention
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -35,8 +36,8 @@ func CausalBackward(dq, dk, dv, dgate, dy, q, k, v, gate *tensor.Tensor, heads, 
 }
 
 var (
-	causalBackwardTasks = task.NewFreelist[causalBackwardTask]()
-	backwardBuffers     = task.NewFreelist[backwardBuffer]()
+	causalBackwardTasks = freelist.New[causalBackwardTask]()
+	backwardBuffers     = freelist.New[backwardBuffer]()
 )
 
 // backwardBuffer is the scratch of one piece.
@@ -58,7 +59,7 @@ func (t *causalBackwardTask) Run(piece int) {
 		return
 	}
 	buf := backwardBuffers.Get()
-	all := func(b *[]float32) []float32 { *b = task.Grown(*b, n*d); return (*b)[:n*d] }
+	all := func(b *[]float32) []float32 { *b = freelist.Grown(*b, n*d); return (*b)[:n*d] }
 	k, v, dk, dv := all(&buf.k), all(&buf.v), all(&buf.dk), all(&buf.dv)
 	gather(k, t.k.Data[first*t.k.Stride+col:], t.k.Stride, n, d)
 	gather(v, t.v.Data[first*t.v.Stride+col:], t.v.Stride, n, d)
@@ -69,8 +70,8 @@ func (t *causalBackwardTask) Run(piece int) {
 		rows := r1 - r0
 		k0 := max(0, r0-t.window+1) // the first key of the block
 		keys := r1 - k0
-		buf.q, buf.dq, buf.dy, buf.out = task.Grown(buf.q, rows*d), task.Grown(buf.dq, rows*d), task.Grown(buf.dy, rows*d), task.Grown(buf.out, rows*d)
-		buf.p, buf.dp, buf.tr = task.Grown(buf.p, rows*keys), task.Grown(buf.dp, rows*keys), task.Grown(buf.tr, rows*keys)
+		buf.q, buf.dq, buf.dy, buf.out = freelist.Grown(buf.q, rows*d), freelist.Grown(buf.dq, rows*d), freelist.Grown(buf.dy, rows*d), freelist.Grown(buf.out, rows*d)
+		buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.dp, rows*keys), freelist.Grown(buf.tr, rows*keys)
 		q, dq, dy, p := buf.q[:rows*d], buf.dq[:rows*d], buf.dy[:rows*d], buf.p[:rows*keys]
 		gather(q, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, rows, d)
 		gather(dy, t.dy.Data[(first+r0)*t.dy.Stride+h*d:], t.dy.Stride, rows, d)
@@ -151,7 +152,7 @@ func CausalWhole(dst, q, k, v, gate *tensor.Tensor, heads, window int, cols Head
 	causalWholeTasks.Put(t)
 }
 
-var causalWholeTasks = task.NewFreelist[causalWholeTask]()
+var causalWholeTasks = freelist.New[causalWholeTask]()
 
 // causalWholeTask is the forward pass: dy is its output.
 type causalWholeTask struct{ causalBackwardTask }
@@ -164,7 +165,7 @@ func (t *causalWholeTask) Run(piece int) {
 		return
 	}
 	buf := backwardBuffers.Get()
-	buf.k, buf.v = task.Grown(buf.k, n*d), task.Grown(buf.v, n*d)
+	buf.k, buf.v = freelist.Grown(buf.k, n*d), freelist.Grown(buf.v, n*d)
 	k, v := buf.k[:n*d], buf.v[:n*d]
 	gather(k, t.k.Data[first*t.k.Stride+col:], t.k.Stride, n, d)
 	gather(v, t.v.Data[first*t.v.Stride+col:], t.v.Stride, n, d)
@@ -172,7 +173,7 @@ func (t *causalWholeTask) Run(piece int) {
 		rows := min(attentionRows, n-r0)
 		k0 := max(0, r0-t.window+1)
 		keys := r0 + rows - k0
-		buf.q, buf.p = task.Grown(buf.q, rows*d), task.Grown(buf.p, rows*keys)
+		buf.q, buf.p = freelist.Grown(buf.q, rows*d), freelist.Grown(buf.p, rows*keys)
 		q, p := buf.q[:rows*d], buf.p[:rows*keys]
 		gather(q, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, rows, d)
 		t.softmaxes(p, q, k[k0*d:], r0, k0, rows, keys)
