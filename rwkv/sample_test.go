@@ -397,6 +397,20 @@ func TestSamplerPick(t *testing.T) {
 	}
 }
 
+// TestSamplerPickTies: where the weights add up to just r, the next token is taken, also at a block's end.
+func TestSamplerPickTies(t *testing.T) {
+	logits := make([]float32, 3*weightBlock) // of weight 1 each
+	s := testSampler(neutral, len(logits))
+	if total := s.weigh(logits, 0, 1); total != float64(len(logits)) {
+		t.Fatalf("the weights' sum is %v", total)
+	}
+	for r := range logits {
+		if got := s.pick(logits, 0, float64(r)); got != r {
+			t.Errorf("pick(%d) = %d", r, got)
+		}
+	}
+}
+
 func TestSamplerLogProb(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
 	for range 2000 {
