@@ -108,10 +108,9 @@
 // # Files that change while they are mapped
 //
 // A file that is cut short while it is mapped can't be read any more where its pages are gone: the
-// system sends SIGBUS, which ends a program. Open, Tensor, Value, Verify and Convert return an error
-// instead (TestShrunk). What remains are reads of a Tensor's elements after that, by a model that
-// runs for one: they fault, and so would those of any program that maps the file. A program that
-// must survive others' cutting its files opens them Unmapped, or copies what it uses; replacing a
-// file by renaming, as this package writes, never disturbs a mapping. Elements that others change in
-// place are read as they are then.
+// system sends SIGBUS, which ends a program. Open, Tensor, Value, Verify and Convert return
+// ErrFileChanged instead (TestShrunk), and so does File.Guard, under which a program reads the elements of
+// tensors later on, as a model does that runs. Without it they fault, as they would in any program that maps
+// the file; opened Unmapped they are copies. Replacing a file by renaming, as this package writes, never
+// disturbs a mapping. Elements that others change in place are read as they are then.
 package checkpoint

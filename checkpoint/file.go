@@ -228,6 +228,21 @@ func describe(v any) string {
 	return "a value of some other type"
 }
 
+// ErrFileChanged is returned when a mapped file can't be read any more: it was cut short while it was
+// open, or its disk fails. Of a file that is written to, tensors are what happens to be read.
+var ErrFileChanged = store.ErrFileChanged
+
+// Guard calls read, which reads elements of the file's tensors, on this goroutine or by operations of
+// package tensor. If the file can't be read any more, that is an error, which wraps ErrFileChanged and
+// names the file, where the program would end otherwise. Other errors and panics are read's own.
+func (f *File) Guard(read func() error) error {
+	err := store.Guard(read)
+	if err == ErrFileChanged {
+		return fmt.Errorf("%s: %w", f.name, err)
+	}
+	return err
+}
+
 // Close gives the mapping back. Tensors that view it must not be used any more.
 func (f *File) Close() error {
 	var errs []error

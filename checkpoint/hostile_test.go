@@ -5,12 +5,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"microrwkv/tensor"
 )
 
 // modelsBusiness are the hostile files whose weights and pickle are sound: what is wrong, the
@@ -241,6 +244,49 @@ func TestShrunk(t *testing.T) {
 		if err := os.WriteFile(path, b, 0o666); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestGuard makes an error of a fault, and of nothing else.
+func TestGuard(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "shrinks.safetensors")
+	if err := WriteSafetensors(path, []Named{{"w", tensor.New(1 << 18).Weight()}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := f.Tensor("w")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() error {
+		if n := bytes.Count(w.Bytes(), []byte{0}); n != 4<<18 {
+			t.Errorf("%d zeros", n)
+		}
+		return io.ErrUnexpectedEOF
+	}
+	if err := f.Guard(read); err != io.ErrUnexpectedEOF {
+		t.Errorf("error %v, want that of read", err)
+	}
+	func() {
+		defer func() {
+			if r := recover(); r != "mine" {
+				t.Errorf("a panic of read is %v", r)
+			}
+		}()
+		f.Guard(func() error { panic("mine") })
+	}()
+	if err := os.Truncate(path, 8192); err != nil {
+		t.Skip(err) // Windows keeps mapped files as they are
+	}
+	if f.sources[0].Data == nil {
+		t.Skip("the file isn't mapped here")
+	}
+	if err := f.Guard(read); !errors.Is(err, ErrFileChanged) || !strings.Contains(err.Error(), path) {
+		t.Errorf("error %v, want ErrFileChanged of %s", err, path)
 	}
 }
 

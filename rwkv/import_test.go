@@ -2,6 +2,7 @@ package rwkv
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,15 +11,15 @@ import (
 	"testing"
 )
 
-// run runs a command in a folder and returns what it prints.
-func run(t *testing.T, dir, name string, args ...string) string {
+// run runs a command in a folder, for this machine or as env says, and returns what it prints.
+func run(t *testing.T, dir string, env []string, name string, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("NOT TESTED: there is no go tool here: ", err)
 	}
 	c := exec.Command(name, args...)
 	c.Dir = dir
-	c.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+	c.Env = append(append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off"), env...)
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
 	out, err := c.Output()
@@ -30,14 +31,15 @@ func run(t *testing.T, dir, name string, args ...string) string {
 
 // A program that opens a model carries neither the demo, nor a vocabulary, nor net/http.
 func TestImportIsCheap(t *testing.T) {
-	deps := strings.Fields(run(t, ".", "go", "list", "-deps", "microrwkv/rwkv"))
+	env := []string{"GOOS=linux", "GOARCH=amd64"}
+	deps := strings.Fields(run(t, ".", env, "go", "list", "-deps", "microrwkv/rwkv"))
 	for _, heavy := range []string{"net", "net/http", "crypto/tls", "github.com/pkoukk/tiktoken-go", "microrwkv/rwkv/demo", "microrwkv/tokenizer/gpt2", "microrwkv/tokenizer/world"} {
 		if slices.Contains(deps, heavy) {
 			t.Errorf("the package imports %s", heavy)
 		}
 	}
 	out := filepath.Join(t.TempDir(), "open")
-	run(t, ".", "go", "build", "-o", out, "./testdata/open")
+	run(t, ".", env, "go", "build", "-o", out, "./testdata/open")
 	info, err := os.Stat(out)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +50,7 @@ func TestImportIsCheap(t *testing.T) {
 	}
 }
 
-// The README's way to import the module from a program outside of it.
+// The README's way to import the module from a program outside of it, which opens a model then.
 func TestImportFromOutside(t *testing.T) {
 	if testing.Short() {
 		t.Skip("resolves modules")
@@ -73,9 +75,17 @@ func TestImportFromOutside(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), program, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	run(t, dir, "go", "mod", "init", "example.com/program")
+	run(t, dir, nil, "go", "mod", "init", "example.com/program")
 	args := strings.Fields(strings.ReplaceAll(edit, "../microrwkv", root))
-	run(t, dir, args[0], args[1:]...)
-	run(t, dir, "go", "mod", "tidy")
-	run(t, dir, "go", "build", "-o", filepath.Join(dir, "program"), ".")
+	run(t, dir, nil, args[0], args[1:]...)
+	run(t, dir, nil, "go", "mod", "tidy")
+	const file = "demo/tinystories-reference.pt"
+	m, err := Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if got, want := run(t, dir, nil, "go", "run", ".", filepath.Join(root, "rwkv", file)), fmt.Sprintln(m.Config()); got != want {
+		t.Errorf("the program prints %q, want %q", got, want)
+	}
 }

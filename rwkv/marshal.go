@@ -10,7 +10,6 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
-	"runtime/debug"
 	"unsafe"
 
 	"microrwkv/tensor"
@@ -51,21 +50,23 @@ func (m *Model) Fingerprint() ([32]byte, error) {
 			return
 		}
 		defer m.leave()
-		defer m.catchFault(debug.SetPanicOnFault(true), &m.fingerprintErr)
-		h := sha256.New()
-		c := m.config
-		c.Dropout, c.Dim, c.ExpertDim = 0, 0, 0 // nothing is computed from these
-		json.NewEncoder(h).Encode(c)
-		for _, t := range m.tensors {
-			fmt.Fprintln(h, t.name, t.DType(), t.Shape())
-			b := t.Weight.Bytes()
-			blocks := hashes{b: b, sums: make([][32]byte, (len(b)+hashBlock-1)/hashBlock)}
-			tensor.Parallel(len(blocks.sums), &blocks)
-			for _, s := range blocks.sums {
-				h.Write(s[:])
+		m.fingerprintErr = m.guard(func() error {
+			h := sha256.New()
+			c := m.config
+			c.Dropout, c.Dim, c.ExpertDim = 0, 0, 0 // nothing is computed from these
+			json.NewEncoder(h).Encode(c)
+			for _, t := range m.tensors {
+				fmt.Fprintln(h, t.name, t.DType(), t.Shape())
+				b := t.Weight.Bytes()
+				blocks := hashes{b: b, sums: make([][32]byte, (len(b)+hashBlock-1)/hashBlock)}
+				tensor.Parallel(len(blocks.sums), &blocks)
+				for _, s := range blocks.sums {
+					h.Write(s[:])
+				}
 			}
-		}
-		h.Sum(m.fingerprint[:0])
+			h.Sum(m.fingerprint[:0])
+			return nil
+		})
 	})
 	return m.fingerprint, m.fingerprintErr
 }

@@ -3,12 +3,11 @@ package rwkv
 import (
 	"errors"
 	"fmt"
-	"io"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 
+	"microrwkv/checkpoint"
 	"microrwkv/nn"
 	"microrwkv/tensor"
 )
@@ -21,7 +20,7 @@ type Model struct {
 	tensors    []namedTensor // by name
 	path       string        // of the file, "" without one
 	warnings   []string
-	file       io.Closer // what the weights are views of; nil for weights in memory
+	file       *checkpoint.File // what the weights are views of; nil for weights in memory
 	workspaces chan *batch
 
 	use    sync.RWMutex // held for reading by calls that read weights
@@ -72,7 +71,7 @@ var ErrClosed = errors.New("rwkv: the model is closed")
 // ErrFileChanged is returned when weights can't be read from their file any more: it was cut short
 // while the model was in use, or its disk fails. Of a file that is written to, the model computes what
 // it happens to read.
-var ErrFileChanged = errors.New("rwkv: the model's file can't be read any more: has it been cut short?")
+var ErrFileChanged = checkpoint.ErrFileChanged
 
 // Close gives back the file that the weights are mapped from. It waits for calls that are running;
 // later ones return ErrClosed. What Tensors returned must not be used then. A
@@ -99,20 +98,12 @@ func (m *Model) enter() error {
 
 func (m *Model) leave() { m.use.RUnlock() }
 
-// catchFault, deferred, makes an error of a fault in reading the mapped file, on this goroutine or on
-// those that help it, and restores what debug.SetPanicOnFault was before.
-func (m *Model) catchFault(before bool, err *error) {
-	debug.SetPanicOnFault(before)
-	switch r := recover().(type) {
-	case nil:
-	case interface{ Addr() uintptr }: // only of faults
-		if m.file == nil {
-			panic(r)
-		}
-		*err = fmt.Errorf("%s: %w", m.path, ErrFileChanged)
-	default:
-		panic(r)
+// guard calls compute, which reads weights. If their file can't be read any more, that is an error.
+func (m *Model) guard(compute func() error) error {
+	if m.file == nil {
+		return compute()
 	}
+	return m.file.Guard(compute)
 }
 
 // Streams reports whether a token costs the same however many came before it: true for all kinds
@@ -192,11 +183,14 @@ func (m *Model) ForwardBatch(seqs [][]int) (logits []*tensor.Tensor, err error) 
 		return nil, err
 	}
 	defer m.release(b)
-	defer m.catchFault(debug.SetPanicOnFault(true), &err)
 	for _, ids := range seqs {
 		b.add(ids, 0, m.net.newState())
 	}
-	return m.allLogits(b), nil
+	err = m.guard(func() error {
+		logits = m.allLogits(b)
+		return nil
+	})
+	return logits, err
 }
 
 // allLogits runs the batch and returns the logits of each sequence.

@@ -354,49 +354,6 @@ func TestSamplerDistribution(t *testing.T) {
 	}
 }
 
-// TestSamplerPick compares pick with the sums of the weights for numbers near the borders.
-func TestSamplerPick(t *testing.T) {
-	r := rand.New(rand.NewPCG(9, 10))
-	for range 300 {
-		n := 1 + r.IntN(300)
-		logits := randomLogits(r, n)
-		if r.IntN(2) == 0 {
-			for i := range n * 3 / 4 { // blocks without weight
-				logits[i] = float32(math.Inf(-1))
-			}
-		}
-		top, err := highest(logits)
-		if err != nil {
-			continue // all are masked now
-		}
-		s := testSampler(neutral, n)
-		total := s.weigh(logits, top, 1)
-		w := make([]float64, n)
-		weights(w, logits, top, 1)
-		var sum float64
-		for i, x := range w {
-			if x > 1e-6*total { // so that roundings are far below 1e-4 of it
-				for _, f := range []float64{1e-4, 0.5, 1 - 1e-4} {
-					if got := s.pick(logits, top, sum+f*x); got != i {
-						t.Fatalf("n=%d: pick(%g of %g) = %d, want %d", n, sum+f*x, total, got, i)
-					}
-				}
-			}
-			sum += x
-		}
-		first := slices.IndexFunc(w, func(x float64) bool { return x > 0 })
-		if got := s.pick(logits, top, 0); got != first {
-			t.Fatalf("n=%d: pick(0) = %d, want %d", n, got, first)
-		}
-		// The largest number there is, and one that only roundings could make.
-		for _, rest := range []float64{total * (1 - 0x1p-53), total, total * (1 + 1e-12)} {
-			if got := s.pick(logits, top, rest); w[got] == 0 {
-				t.Fatalf("n=%d: pick(%g of %g) = %d, which has no weight", n, rest, total, got)
-			}
-		}
-	}
-}
-
 func TestSamplerLogProb(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
 	for range 2000 {

@@ -3,7 +3,6 @@ package rwkv
 import (
 	"fmt"
 	"math"
-	"runtime/debug"
 	"slices"
 
 	"microrwkv/nn"
@@ -51,27 +50,9 @@ func (m *Model) Score(ids, targets []int) (s *Scores, err error) {
 		return nil, err
 	}
 	defer m.release(b)
-	defer m.catchFault(debug.SetPanicOnFault(true), &err)
 	c := &scorer{Scores: Scores{LastLogits: make([]float32, m.config.VocabSize)}, model: m, targets: targets}
-	if !m.Streams() || m.config.NumExperts > 0 { // an auxiliary loss is of a whole sequence
-		b.add(ids, 0, m.net.newState())
-		if m.config.NumExperts > 0 {
-			b.aux = make([][]float64, m.config.NumLayers)
-			for i := range b.aux {
-				b.aux[i] = make([]float64, 1)
-			}
-		}
-		c.pass(b, 0)
-		for _, a := range b.aux {
-			c.AuxLoss = append(c.AuxLoss, a[0])
-		}
-	} else {
-		st := m.net.newState()
-		for from := 0; from < len(ids); from += prefillChunk {
-			b.reset()
-			b.add(ids[from:min(from+prefillChunk, len(ids))], from, st)
-			c.pass(b, from)
-		}
+	if err := m.guard(func() error { c.passes(b, ids); return nil }); err != nil {
+		return nil, err
 	}
 	c.Loss = c.sum / float64(c.Positions)
 	c.Perplexity = math.Exp(c.Loss)
@@ -84,6 +65,31 @@ type scorer struct {
 	model   *Model
 	targets []int
 	sum     float64
+}
+
+// passes runs the sequence, in parts where the kind allows that.
+func (c *scorer) passes(b *batch, ids []int) {
+	m := c.model
+	if m.Streams() && m.config.NumExperts == 0 {
+		st := m.net.newState()
+		for from := 0; from < len(ids); from += prefillChunk {
+			b.reset()
+			b.add(ids[from:min(from+prefillChunk, len(ids))], from, st)
+			c.pass(b, from)
+		}
+		return
+	}
+	b.add(ids, 0, m.net.newState()) // an auxiliary loss is of a whole sequence
+	if m.config.NumExperts > 0 {
+		b.aux = make([][]float64, m.config.NumLayers)
+		for i := range b.aux {
+			b.aux[i] = make([]float64, 1)
+		}
+	}
+	c.pass(b, 0)
+	for _, a := range b.aux {
+		c.AuxLoss = append(c.AuxLoss, a[0])
+	}
 }
 
 // pass runs the batch, which has the positions of the sequence from from on.
@@ -155,11 +161,12 @@ func (m *Model) lastRows(seqs [][]int, f func(hidden *tensor.Tensor)) (err error
 		return err
 	}
 	defer m.release(b)
-	defer m.catchFault(debug.SetPanicOnFault(true), &err)
 	for _, ids := range seqs {
 		b.add(ids, 0, m.net.newState())
 	}
 	b.last = true
-	f(m.net.forward(b))
-	return nil
+	return m.guard(func() error {
+		f(m.net.forward(b))
+		return nil
+	})
 }

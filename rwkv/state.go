@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
 
@@ -254,20 +253,21 @@ func (m *Model) AppendBatchContext(ctx context.Context, states []*State, ids [][
 }
 
 // passes runs passes until the states have read what they are to read.
-func (m *Model) passes(ctx context.Context, b *batch, states []*State) (err error) {
-	defer m.catchFault(debug.SetPanicOnFault(true), &err)
-	for slices.ContainsFunc(states, (*State).hungry) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		m.pass(b, states)
-		for _, s := range b.members {
-			if s.progress != nil {
-				s.progress(s.fed, len(s.feed))
+func (m *Model) passes(ctx context.Context, b *batch, states []*State) error {
+	return m.guard(func() error {
+		for slices.ContainsFunc(states, (*State).hungry) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			m.pass(b, states)
+			for _, s := range b.members {
+				if s.progress != nil {
+					s.progress(s.fed, len(s.feed))
+				}
 			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // hungry reports whether the state has tokens to read.

@@ -3,7 +3,6 @@ package tensor
 import (
 	"math"
 
-	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
 
@@ -51,12 +50,4 @@ func GateBackward(da, dz, dy, a, r *Tensor) {
 	}, N: dy.cols()}
 	t.In[0], t.In[1], t.In[2], t.Out[0], t.Out[1] = dy.Matrix(), a.Matrix(), r.Matrix(), da.Matrix(), dz.Matrix()
 	task.OverRowSums(&t)
-}
-
-// AddVector computes dst = x + v for each row of x [T, C], v [C]; dst may be x.
-func AddVector(dst, x, v *Tensor) {
-	SameShape("AddVector", dst, x)
-	task.OverRows(task.Rows{Op: func(t *task.Rows, r int) {
-		kernel.Add(t.Dst.Row(r), t.A.Row(r), t.C)
-	}, Dst: dst.Matrix(), A: x.Matrix(), C: Vector("AddVector", v, dst.cols())})
 }

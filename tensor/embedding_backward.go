@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -21,7 +22,7 @@ func ScatterAdd(dw *Weight, dy *Tensor, ids []int) {
 // scatterCols is the columns of a piece, which goes over all rows.
 const scatterCols = 64
 
-var scatterTasks = task.NewFreelist[scatterTask]()
+var scatterTasks = freelist.New[scatterTask]()
 
 type scatterTask struct {
 	dw, dy task.Matrix

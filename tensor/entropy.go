@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -67,7 +68,7 @@ func (e *Entropy) block(from, to int, s *Scratch) {
 	}
 }
 
-var entropyTasks = task.NewFreelist[entropyTask]()
+var entropyTasks = freelist.New[entropyTask]()
 
 type entropyTask struct {
 	e       Entropy

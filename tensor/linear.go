@@ -3,6 +3,7 @@ package tensor
 import (
 	"fmt"
 
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -84,7 +85,7 @@ func Linear(ps ...Product) {
 	linearTasks.Put(t)
 }
 
-var linearTasks = task.NewFreelist[linearTask]()
+var linearTasks = freelist.New[linearTask]()
 
 // linearTask is some products. The columns of each are cut into as many parts as there are threads;
 // a thread's pieces are the first part of one product, of the next and so on.
@@ -229,7 +230,7 @@ func (l *product) throughBuffer(r0, r1, c0, c1 int) {
 	productBuffers.Put(buf)
 }
 
-var productBuffers = task.NewFreelist[[maxRowBlock * epilogueCol]float32]()
+var productBuffers = freelist.New[[maxRowBlock * epilogueCol]float32]()
 
 // epilogue applies bias, activation and gate to v, columns c0 to c1 of row r.
 func (l *product) epilogue(v []float32, r, c0, c1 int) {

@@ -3,6 +3,7 @@ package tensor
 import (
 	"fmt"
 
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -71,7 +72,7 @@ func GradInput(dx, dy *Tensor, w *Weight, add bool) {
 // GradWeight is the part of LinearBackward that adds to dw.
 func GradWeight(dw *Weight, dy, x *Tensor) { LinearBackward(Gradient{DW: dw, DY: dy, X: x}) }
 
-var gradientTasks = task.NewFreelist[gradientTask]()
+var gradientTasks = freelist.New[gradientTask]()
 
 type gradientTask struct {
 	weight          [maxGradients]gradWeight
@@ -143,7 +144,7 @@ func (d *gradInput) run(piece int) {
 // the transposed part of dy stays in a cache.
 const gradWeightRows = 512
 
-var gradWeightBuffers = task.NewFreelist[gradWeightBuffer]()
+var gradWeightBuffers = freelist.New[gradWeightBuffer]()
 
 type gradWeightBuffer struct{ t []float32 }
 
@@ -172,7 +173,7 @@ func (w *gradWeight) run(piece int) {
 	buf := gradWeightBuffers.Get()
 	for r := 0; r < w.x.Rows; r += gradWeightRows {
 		k := min(gradWeightRows, w.x.Rows-r)
-		buf.t = task.Grown(buf.t, m*k)
+		buf.t = freelist.Grown(buf.t, m*k)
 		kernel.Transpose(buf.t, k, w.dy.Data[r*w.dy.Stride+o:], w.dy.Stride, k, m)
 		kernel.GemmNN(w.dw.Data[o*w.dw.Stride:], w.dw.Stride, buf.t, k, w.x.Data[r*w.x.Stride:], w.x.Stride, m, w.dw.Cols, k, true)
 	}

@@ -1,6 +1,7 @@
 package tensor
 
 import (
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -23,7 +24,7 @@ func MatMul(dst, a, b *Tensor) {
 	matMulTasks.Put(t)
 }
 
-var matMulTasks = task.NewFreelist[matMulTask]()
+var matMulTasks = freelist.New[matMulTask]()
 
 type matMulTask struct {
 	dst, a, b      task.Matrix

@@ -25,6 +25,14 @@ func Add(dst, a, b *Tensor) {
 	}, dst, a, b)
 }
 
+// AddVector computes dst = x + v for each row of x [T, C], v [C]; dst may be x.
+func AddVector(dst, x, v *Tensor) {
+	SameShape("AddVector", dst, x)
+	task.OverRows(task.Rows{Op: func(t *task.Rows, r int) {
+		kernel.Add(t.Dst.Row(r), t.A.Row(r), t.C)
+	}, Dst: dst.Matrix(), A: x.Matrix(), C: Vector("AddVector", v, dst.cols())})
+}
+
 // Mul computes dst = a ⊙ b, all of one shape; dst may be an operand.
 func Mul(dst, a, b *Tensor) {
 	binary("Mul", func(t *task.Rows, r int) {

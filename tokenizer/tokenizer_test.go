@@ -2,6 +2,9 @@ package tokenizer_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +86,33 @@ func open(t testing.TB, name string) tokenizer.Tokenizer {
 		t.Fatal(err)
 	}
 	return tok
+}
+
+// TestLookupHints: each tokenizer's package is found, or named by the error that it isn't imported.
+func TestLookupHints(t *testing.T) {
+	register := regexp.MustCompile(`tokenizer\.Register\("(\w+)"`)
+	names := map[string]bool{}
+	files, err := filepath.Glob("*/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range register.FindAllSubmatch(source, -1) {
+			name := string(m[1])
+			names[name] = true
+			want := `"microrwkv/tokenizer/` + filepath.Dir(file) + `"`
+			if _, err := tokenizer.Lookup(name); err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("Lookup(%q): %v, want the import of %s", name, err, want)
+			}
+		}
+	}
+	if len(names) < 3 {
+		t.Errorf("found %v", names)
+	}
 }
 
 func TestOpen(t *testing.T) {

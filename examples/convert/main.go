@@ -1,7 +1,10 @@
 // Convert copies a checkpoint to another format, another precision, or both. The formats are told
-// by the names: .pt, .pth and .bin are written for PyTorch, .safetensors for anyone. What lies
-// beside the weights goes along, an optimizer's state does not. A folder, and a model that something is
-// merged into, is written with the official names.
+// by the names: .pt, .pth and .bin are written for PyTorch, .safetensors for anyone.
+//
+// A file needn't be a model for that: all its tensors are copied, by the names that they have, and what lies
+// beside them, so that nothing is lost which only others know. An optimizer's state alone is left out.
+// A folder, and a model that something is merged into, is opened as a model and written with the
+// official names.
 //
 //	go run ./examples/convert out/ckpt-500.pt model.safetensors --dtype bf16
 package main

@@ -23,7 +23,7 @@ type Dataset struct {
 	x, y       [][]int
 	window     []byte
 	places     []int
-	part       string
+	kind       rwkv.Kind // of the model that Check has seen
 }
 
 // tokens is a row of ids of 16 bits, in a file or in memory. A file isn't read as a whole: the windows
@@ -162,7 +162,7 @@ func (d *Dataset) Check(model *rwkv.Trainee, o *Options) error {
 			return err
 		}
 	}
-	d.part = string(c.Kind)
+	d.kind = c.Kind
 	return nil
 }
 
@@ -182,8 +182,9 @@ func (d *Dataset) EvalBatch(part string, rng *rand.Rand, o *Options) (x, y [][]i
 	return x, y, true, err
 }
 
+// draw reads a batch from t, into the slices of the last one.
 func (d *Dataset) draw(t *tokens, rng *rand.Rand, o *Options) (x, y [][]int, err error) {
-	reference := d.part == string(rwkv.Reference)
+	reference := d.kind == rwkv.Reference
 	n := o.BlockSize
 	if reference {
 		n = 2 + rng.IntN(o.BlockSize-1)

@@ -63,7 +63,7 @@ var rwkvLMOptions = func() Options {
 // Defaults returns the options of the published training programs for a kind.
 func Defaults(k rwkv.Kind) Options { return recipes[k].options }
 
-// Kinds that can be trained are those with defaults.
+// trains returns an error for kinds that can't be trained, those without defaults.
 func trains(k rwkv.Kind) error {
 	if _, ok := recipes[k]; !ok {
 		return fmt.Errorf("train: kind %q: %w", k, rwkv.ErrNotTrained)

@@ -2,6 +2,7 @@ package attention
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 	"slices"
@@ -57,7 +58,7 @@ func Causal(dst, q, k, v, gate *tensor.Tensor, cols HeadColumns, scale float32, 
 	causalTasks.Put(t)
 }
 
-var causalTasks = task.NewFreelist[causalTask]()
+var causalTasks = freelist.New[causalTask]()
 
 type causalTask struct {
 	dst, q, k, v, gate task.Matrix
@@ -173,7 +174,7 @@ func (t *causalTask) attend(buf *attentionBuffer, s *causalSeq, h, r0, r1 int) {
 	at, end := s.keys(h, d, r0, r1)
 	k, v, keys := s.cache.K.Data()[at:end], s.cache.V.Data()[at:end], (end-at)/d
 	k0 := s.first + r1 - keys // position of the first key
-	buf.q, buf.scores = task.Grown(buf.q, rows*d), task.Grown(buf.scores, rows*keys)
+	buf.q, buf.scores = freelist.Grown(buf.q, rows*d), freelist.Grown(buf.scores, rows*keys)
 	q, scores := buf.q[:rows*d], buf.scores[:rows*keys]
 	col := t.cols.at(h, d)
 	gather(q, t.q.Data[(s.row+r0)*t.q.Stride+col:], t.q.Stride, rows, d)

@@ -2,6 +2,7 @@ package attention
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -35,8 +36,8 @@ func CausalBackward(dq, dk, dv, dgate, dy, q, k, v, gate *tensor.Tensor, heads, 
 }
 
 var (
-	causalBackwardTasks = task.NewFreelist[causalBackwardTask]()
-	backwardBuffers     = task.NewFreelist[backwardBuffer]()
+	causalBackwardTasks = freelist.New[causalBackwardTask]()
+	backwardBuffers     = freelist.New[backwardBuffer]()
 )
 
 // backwardBuffer is the scratch of one piece.
@@ -53,12 +54,12 @@ type causalBackwardTask struct {
 // Run computes one head of one sequence.
 func (t *causalBackwardTask) Run(piece int) {
 	seq, h := piece/t.heads, piece%t.heads
-	first, n, d, col := t.spans[seq], t.spans[seq+1]-t.spans[seq], t.d, t.cols.at(piece%t.heads, t.d)
+	first, n, d, col := t.spans[seq], t.spans[seq+1]-t.spans[seq], t.d, t.cols.at(h, t.d)
 	if n == 0 {
 		return
 	}
 	buf := backwardBuffers.Get()
-	all := func(b *[]float32) []float32 { *b = task.Grown(*b, n*d); return (*b)[:n*d] }
+	all := func(b *[]float32) []float32 { *b = freelist.Grown(*b, n*d); return (*b)[:n*d] }
 	k, v, dk, dv := all(&buf.k), all(&buf.v), all(&buf.dk), all(&buf.dv)
 	gather(k, t.k.Data[first*t.k.Stride+col:], t.k.Stride, n, d)
 	gather(v, t.v.Data[first*t.v.Stride+col:], t.v.Stride, n, d)
@@ -69,8 +70,8 @@ func (t *causalBackwardTask) Run(piece int) {
 		rows := r1 - r0
 		k0 := max(0, r0-t.window+1) // the first key of the block
 		keys := r1 - k0
-		buf.q, buf.dq, buf.dy, buf.out = task.Grown(buf.q, rows*d), task.Grown(buf.dq, rows*d), task.Grown(buf.dy, rows*d), task.Grown(buf.out, rows*d)
-		buf.p, buf.dp, buf.tr = task.Grown(buf.p, rows*keys), task.Grown(buf.dp, rows*keys), task.Grown(buf.tr, rows*keys)
+		buf.q, buf.dq, buf.dy, buf.out = freelist.Grown(buf.q, rows*d), freelist.Grown(buf.dq, rows*d), freelist.Grown(buf.dy, rows*d), freelist.Grown(buf.out, rows*d)
+		buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.dp, rows*keys), freelist.Grown(buf.tr, rows*keys)
 		q, dq, dy, p := buf.q[:rows*d], buf.dq[:rows*d], buf.dy[:rows*d], buf.p[:rows*keys]
 		gather(q, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, rows, d)
 		gather(dy, t.dy.Data[(first+r0)*t.dy.Stride+h*d:], t.dy.Stride, rows, d)
@@ -122,83 +123,5 @@ func (b *backwardBuffer) keys(dk, dv, q, dy []float32, rows, keys, d int) {
 func scatter(dst []float32, ld int, x []float32, n, d int) {
 	for i := range n {
 		copy(dst[i*ld:][:d], x[i*d:][:d])
-	}
-}
-
-// CausalWhole is Causal for sequences that begin at their first row, without a cache: heads is their
-// number, window the positions that one attends to, its own included.
-func CausalWhole(dst, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
-	t := causalWholeTasks.Get()
-	t.dy, t.q, t.k, t.v, t.gate = dst.Matrix(), q.Matrix(), k.Matrix(), v.Matrix(), task.Matrix{}
-	if gate != nil {
-		t.gate = gate.Matrix()
-	}
-	t.heads, t.window, t.cols, t.scale, t.d = heads, window, cols, scale, dst.Dim(-1)/heads
-	end := cols.at(heads-1, t.d) + t.d
-	for _, x := range [...]*tensor.Tensor{q, k, v} {
-		if heads*t.d != dst.Dim(-1) || x.Dim(0) != dst.Dim(0) || x.Dim(1) < end {
-			panic("attention: CausalWhole: dst " + task.FormatShape(dst.Shape()...) + ", operand " + task.FormatShape(x.Shape()...))
-		}
-	}
-	t.spans = append(t.spans[:0], spans...)
-	work := 0
-	for i := range len(spans) - 1 {
-		n := spans[i+1] - spans[i]
-		work += 3 * n * min(n, window) * t.d * heads
-	}
-	task.Spread((len(spans)-1)*heads, work, t)
-	*t = causalWholeTask{causalBackwardTask{spans: t.spans}}
-	causalWholeTasks.Put(t)
-}
-
-var causalWholeTasks = task.NewFreelist[causalWholeTask]()
-
-// causalWholeTask is the forward pass: dy is its output.
-type causalWholeTask struct{ causalBackwardTask }
-
-// Run computes one head of one sequence.
-func (t *causalWholeTask) Run(piece int) {
-	seq, h := piece/t.heads, piece%t.heads
-	first, n, d, col := t.spans[seq], t.spans[seq+1]-t.spans[seq], t.d, t.cols.at(h, t.d)
-	if n == 0 {
-		return
-	}
-	buf := backwardBuffers.Get()
-	buf.k, buf.v = task.Grown(buf.k, n*d), task.Grown(buf.v, n*d)
-	k, v := buf.k[:n*d], buf.v[:n*d]
-	gather(k, t.k.Data[first*t.k.Stride+col:], t.k.Stride, n, d)
-	gather(v, t.v.Data[first*t.v.Stride+col:], t.v.Stride, n, d)
-	for r0 := 0; r0 < n; r0 += attentionRows {
-		rows := min(attentionRows, n-r0)
-		k0 := max(0, r0-t.window+1)
-		keys := r0 + rows - k0
-		buf.q, buf.p = task.Grown(buf.q, rows*d), task.Grown(buf.p, rows*keys)
-		q, p := buf.q[:rows*d], buf.p[:rows*keys]
-		gather(q, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, rows, d)
-		t.softmaxes(p, q, k[k0*d:], r0, k0, rows, keys)
-		dst := t.dy.Data[(first+r0)*t.dy.Stride+h*d:]
-		kernel.GemmNN(dst, t.dy.Stride, p, keys, v[k0*d:], d, rows, d, keys, false)
-		if t.gate.Data == nil {
-			continue
-		}
-		for i := range rows {
-			y := dst[i*t.dy.Stride:][:d]
-			kernel.Mul(y, y, t.gate.Data[(first+r0+i)*t.gate.Stride+col:][:d])
-		}
-	}
-	backwardBuffers.Put(buf)
-}
-
-// softmaxes scales q and computes the softmaxes of rows from r0 on over keys from k0 on, zeros where a
-// position doesn't attend.
-func (t *causalBackwardTask) softmaxes(p, q, k []float32, r0, k0, rows, keys int) {
-	kernel.Scale(q, t.scale, q)
-	kernel.GemmNT(p, keys, q, t.d, k, t.d, rows, keys, t.d, false)
-	for i := range rows {
-		row := p[i*keys:][:keys]
-		from, to := max(0, r0+i-t.window+1)-k0, r0+i+1-k0
-		clear(row[:from])
-		kernel.Scale(row[from:to], task.ExpRow(row[from:to], 0), row[from:to])
-		clear(row[to:])
 	}
 }

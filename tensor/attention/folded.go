@@ -4,6 +4,7 @@ package attention
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -14,7 +15,7 @@ const attentionRows = 64
 // attentionBuffer is the scratch of one piece of an attention.
 type attentionBuffer struct{ q, k, v, scores, out []float32 }
 
-var attentionBuffers = task.NewFreelist[attentionBuffer]()
+var attentionBuffers = freelist.New[attentionBuffer]()
 
 // Folded computes attention in heads, for each sequence alone, by the rule of the published
 // MicroRWKV. q, k, v and dst are [R, H·d], q, k and v maybe with gaps; sequence i has rows spans[i]
@@ -48,7 +49,7 @@ func Folded(dst, q, k, v *tensor.Tensor, heads, width int, scale float32, spans 
 	foldedTasks.Put(t)
 }
 
-var foldedTasks = task.NewFreelist[foldedTask]()
+var foldedTasks = freelist.New[foldedTask]()
 
 type foldedTask struct {
 	dst, q, k, v    task.Matrix
@@ -72,7 +73,7 @@ func (t *foldedTask) Run(piece int) {
 	k, ldk := t.k.Data[first*t.k.Stride+h*t.d:], t.k.Stride
 	v, ldv := t.v.Data[first*t.v.Stride+h*t.d:], t.v.Stride
 	if fold > 1 {
-		buf.k, buf.v = task.Grown(buf.k, rows*d), task.Grown(buf.v, rows*d)
+		buf.k, buf.v = freelist.Grown(buf.k, rows*d), freelist.Grown(buf.v, rows*d)
 		gather(buf.k[:rows*d], k, ldk, n, t.d)
 		gather(buf.v[:rows*d], v, ldv, n, t.d)
 		k, v, ldk, ldv = buf.k, buf.v, d, d
@@ -80,7 +81,7 @@ func (t *foldedTask) Run(piece int) {
 	for r0 := block * attentionRows; r0 < rows; r0 += t.blocks * attentionRows {
 		r1 := min(r0+attentionRows, rows)
 		m, from, to := r1-r0, r0*fold, min(r1*fold, n) // rows and their positions
-		buf.q, buf.scores, buf.out = task.Grown(buf.q, m*d), task.Grown(buf.scores, m*rows), task.Grown(buf.out, m*d)
+		buf.q, buf.scores, buf.out = freelist.Grown(buf.q, m*d), freelist.Grown(buf.scores, m*rows), freelist.Grown(buf.out, m*d)
 		q, scores, out := buf.q[:m*d], buf.scores[:m*rows], buf.out[:m*d]
 		gather(q, t.q.Data[(first+from)*t.q.Stride+h*t.d:], t.q.Stride, to-from, t.d)
 		kernel.Scale(q, t.scale, q)

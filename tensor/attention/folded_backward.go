@@ -2,6 +2,7 @@ package attention
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -30,7 +31,7 @@ func FoldedBackward(dq, dk, dv, dy, q, k, v *tensor.Tensor, heads, width int, sc
 	foldedBackwardTasks.Put(t)
 }
 
-var foldedBackwardTasks = task.NewFreelist[foldedBackwardTask]()
+var foldedBackwardTasks = freelist.New[foldedBackwardTask]()
 
 type foldedBackwardTask struct {
 	dy, q, k, v, dq, dk, dv task.Matrix
@@ -51,16 +52,16 @@ func (t *foldedBackwardTask) Run(piece int) {
 	d := fold * t.d
 	buf := backwardBuffers.Get()
 	read := func(b *[]float32, m *task.Matrix) []float32 {
-		*b = task.Grown(*b, rows*d)
+		*b = freelist.Grown(*b, rows*d)
 		gather((*b)[:rows*d], m.Data[first*m.Stride+h*t.d:], m.Stride, n, t.d)
 		return (*b)[:rows*d]
 	}
 	q, k, v, dy := read(&buf.q, &t.q), read(&buf.k, &t.k), read(&buf.v, &t.v), read(&buf.dy, &t.dy)
 	kernel.Scale(q, t.scale, q)
-	buf.dq, buf.dk, buf.dv = task.Grown(buf.dq, rows*d), task.Grown(buf.dk, rows*d), task.Grown(buf.dv, rows*d)
+	buf.dq, buf.dk, buf.dv = freelist.Grown(buf.dq, rows*d), freelist.Grown(buf.dk, rows*d), freelist.Grown(buf.dv, rows*d)
 	clear(buf.dk[:rows*d])
 	clear(buf.dv[:rows*d])
-	buf.p, buf.dp, buf.tr = task.Grown(buf.p, rows*rows), task.Grown(buf.dp, rows*rows), task.Grown(buf.tr, rows*rows)
+	buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*rows), freelist.Grown(buf.dp, rows*rows), freelist.Grown(buf.tr, rows*rows)
 	kernel.GemmNT(buf.p, rows, q, d, k, d, rows, rows, d, false)
 	for i := range rows {
 		s := buf.p[i*rows:][:rows]

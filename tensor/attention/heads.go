@@ -2,6 +2,7 @@ package attention
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -44,7 +45,7 @@ func Heads(dst, z *tensor.Tensor, heads, groups int, scale float32, spans []int,
 // headWork is the multiplications, in one of the two products, that are worth a piece.
 const headWork = 1 << 14
 
-var headTasks = task.NewFreelist[headTask]()
+var headTasks = freelist.New[headTask]()
 
 type headTask struct {
 	dst              []float32
@@ -71,8 +72,8 @@ func (t *headTask) Run(piece int) {
 	}
 	buf := attentionBuffers.Get()
 	size := t.heads * d
-	buf.q, buf.k, buf.v, buf.out = task.Grown(buf.q, size), task.Grown(buf.k, size), task.Grown(buf.v, size), task.Grown(buf.out, size)
-	buf.scores = task.Grown(buf.scores, t.heads*t.heads)
+	buf.q, buf.k, buf.v, buf.out = freelist.Grown(buf.q, size), freelist.Grown(buf.k, size), freelist.Grown(buf.v, size), freelist.Grown(buf.out, size)
+	buf.scores = freelist.Grown(buf.scores, t.heads*t.heads)
 	for m := block * t.block; m < min((block+1)*t.block, n); m++ {
 		t.attend(buf, t.spans[seq], g, n, m, w, d, at, least)
 	}

@@ -2,6 +2,7 @@ package attention
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -31,7 +32,7 @@ func HeadsBackward(dz, dy, z *tensor.Tensor, heads int, scale float32, spans []i
 // headsBlock is the middle indices of a piece.
 const headsBlock = 32
 
-var headsBackwardTasks = task.NewFreelist[headsBackwardTask]()
+var headsBackwardTasks = freelist.New[headsBackwardTask]()
 
 type headsBackwardTask struct {
 	dy               []float32
@@ -51,10 +52,10 @@ func (t *headsBackwardTask) Run(piece int) {
 	at := first*t.c + g*n*w // in dy, of the group's numbers
 	buf := backwardBuffers.Get()
 	for _, b := range [...]*[]float32{&buf.q, &buf.k, &buf.v, &buf.dq, &buf.dk, &buf.dv, &buf.dy, &buf.out} {
-		*b = task.Grown(*b, heads*d)
+		*b = freelist.Grown(*b, heads*d)
 	}
 	for _, b := range [...]*[]float32{&buf.p, &buf.dp, &buf.tr} {
-		*b = task.Grown(*b, heads*heads)
+		*b = freelist.Grown(*b, heads*heads)
 	}
 	for m := block * headsBlock; m < min((block+1)*headsBlock, n); m++ {
 		for h := range heads {

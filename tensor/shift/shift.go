@@ -5,6 +5,7 @@ import (
 	"sort"
 
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -60,7 +61,7 @@ func Tokens(x *tensor.Tensor, spans []int, last func(i int) []float32, outs ...M
 	shiftTasks.Put(t)
 }
 
-var shiftTasks = task.NewFreelist[shiftTask]()
+var shiftTasks = freelist.New[shiftTask]()
 
 type shiftTask struct {
 	x       task.Matrix

@@ -2,6 +2,7 @@ package wkv
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -48,7 +49,7 @@ const (
 	v4Rows     = 16 // whose exponents are computed together
 )
 
-var v4Tasks = task.NewFreelist[v4Task]()
+var v4Tasks = freelist.New[v4Task]()
 
 // v4Task is the channels of a batch of sequences; a piece is v4Channels of one sequence.
 type v4Task struct {
@@ -65,7 +66,7 @@ type v4Task struct {
 // the other one is 1.
 type v4Buffer struct{ now, next, expNow, expNext [v4Rows * v4Channels]float32 }
 
-var v4Buffers = task.NewFreelist[v4Buffer]()
+var v4Buffers = freelist.New[v4Buffer]()
 
 // Run computes one piece.
 func (t *v4Task) Run(piece int) {

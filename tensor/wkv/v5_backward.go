@@ -2,6 +2,7 @@ package wkv
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -36,7 +37,7 @@ func V5Backward(dr, dk, dv, dy, r, k, v *tensor.Tensor, w, u []float32, spans []
 	t.put()
 }
 
-var backwardTasks = task.NewFreelist[backwardTask]()
+var backwardTasks = freelist.New[backwardTask]()
 
 // backwardTask is the heads of a batch of sequences; a piece is one head of one sequence.
 type backwardTask struct {
@@ -107,10 +108,10 @@ type backwardBuffer struct {
 	used int
 }
 
-var backwardBuffers = task.NewFreelist[backwardBuffer]()
+var backwardBuffers = freelist.New[backwardBuffer]()
 
 // reserve makes room for n numbers. It must come before any take.
-func (b *backwardBuffer) reserve(n int) { b.data = task.Grown(b.data, n) }
+func (b *backwardBuffer) reserve(n int) { b.data = freelist.Grown(b.data, n) }
 
 // take returns n numbers of any content.
 func (b *backwardBuffer) take(n int) []float32 {

@@ -2,6 +2,7 @@ package wkv
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -62,7 +63,7 @@ func (t *wkvTask) operand(which, i, col int) []float32 {
 // v6Steps computes rows from to to one by one.
 func (t *wkvTask) v6Steps(buf *wkvBuffer, s []float32, col, from, to int) {
 	n, u := t.n, t.bonus[col:][:t.n]
-	buf.r, buf.k, buf.v = task.Grown(buf.r, n), task.Grown(buf.k, n), task.Grown(buf.v, n)
+	buf.r, buf.k, buf.v = freelist.Grown(buf.r, n), freelist.Grown(buf.k, n), freelist.Grown(buf.v, n)
 	zeros := buf.k[:n]
 	clear(zeros)
 	for i := from; i < to; i++ {
@@ -91,8 +92,8 @@ const v6Block = 8
 // begins: their product is A between them. Then the two become one block, until the chunk is one.
 func (t *wkvTask) v6Chunk(buf *wkvBuffer, s []float32, col, from, to int) {
 	n, c, ld := t.n, to-from, t.in[0].Stride
-	buf.scores, buf.pow = task.Grown(buf.scores, c*c), task.Grown(buf.pow, (c+v6Block-1)/v6Block*n)
-	buf.r, buf.k, buf.v = task.Grown(buf.r, c*n), task.Grown(buf.k, c*n), task.Grown(buf.v, c*n)
+	buf.scores, buf.pow = freelist.Grown(buf.scores, c*c), freelist.Grown(buf.pow, (c+v6Block-1)/v6Block*n)
+	buf.r, buf.k, buf.v = freelist.Grown(buf.r, c*n), freelist.Grown(buf.k, c*n), freelist.Grown(buf.v, c*n)
 	scores, pow, r, k := buf.scores[:c*c], buf.pow, buf.r, buf.k
 	clear(scores)
 	for at := 0; at < c; at += v6Block {

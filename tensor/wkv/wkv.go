@@ -4,6 +4,7 @@ package wkv
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -55,7 +56,7 @@ func V7(y, r, w, k, v, a, b *tensor.Tensor, heads int, spans []int, state func(i
 	t.run(spans, state)
 }
 
-var wkvTasks = task.NewFreelist[wkvTask]()
+var wkvTasks = freelist.New[wkvTask]()
 
 // wkvTask is the heads of a batch of sequences; a piece is one head of one sequence.
 type wkvTask struct {
@@ -126,7 +127,7 @@ func (t *wkvTask) Run(piece int) {
 		t.head(t, s[h*size:][:size], h*t.n, from, to)
 	} else {
 		buf := wkvBuffers.Get()
-		buf.s = task.Grown(buf.s, size)
+		buf.s = freelist.Grown(buf.s, size)
 		clear(buf.s[:size])
 		t.head(t, buf.s[:size], h*t.n, from, to)
 		wkvBuffers.Put(buf)
@@ -147,7 +148,7 @@ func (t *wkvTask) Run(piece int) {
 // wkvBuffer is the scratch of one piece.
 type wkvBuffer struct{ s, scores, r, k, v, pow []float32 }
 
-var wkvBuffers = task.NewFreelist[wkvBuffer]()
+var wkvBuffers = freelist.New[wkvBuffer]()
 
 const (
 	wkvChunk = 64 // rows of a chunk: its products cost as much as the state's for N = 64
@@ -183,8 +184,8 @@ func (t *wkvTask) v5Chunk(buf *wkvBuffer, s []float32, col, from, to int) {
 	r, k, v := t.in[0].Data[from*ld+col:], t.in[1].Data[from*ld+col:], t.in[2].Data[from*ld+col:]
 	y := t.y.Data[from*t.y.Stride+col:]
 
-	buf.pow, buf.scores = task.Grown(buf.pow, c+1), task.Grown(buf.scores, c*c)
-	buf.r, buf.k = task.Grown(buf.r, c*n), task.Grown(buf.k, n*c)
+	buf.pow, buf.scores = freelist.Grown(buf.pow, c+1), freelist.Grown(buf.scores, c*c)
+	buf.r, buf.k = freelist.Grown(buf.r, c*n), freelist.Grown(buf.k, n*c)
 	pow := buf.pow[:c+1] // w⁰ … w^c
 	p := 1.0
 	for i := range pow {

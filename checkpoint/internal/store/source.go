@@ -4,6 +4,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -118,8 +119,8 @@ func (s *Source) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // Guard calls f, which reads from a mapping, on this goroutine. If the file has been cut short
-// since it was mapped, which ends a program with SIGBUS, or a disk can't be read, it returns an
-// error instead.
+// since it was mapped, which ends a program with SIGBUS, or a disk can't be read, it returns
+// ErrFileChanged instead.
 func Guard(f func() error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(old)
@@ -130,7 +131,7 @@ func Guard(f func() error) (err error) {
 		}
 		if e, ok := r.(runtime.Error); ok {
 			if _, ok := e.(interface{ Addr() uintptr }); ok {
-				err = errShrunk
+				err = ErrFileChanged
 				return
 			}
 		}
@@ -139,4 +140,5 @@ func Guard(f func() error) (err error) {
 	return f()
 }
 
-var errShrunk = fmt.Errorf("the mapped file can't be read any more: has it been cut short?")
+// ErrFileChanged says that what was mapped is gone.
+var ErrFileChanged = errors.New("the mapped file can't be read any more: has it been cut short?")

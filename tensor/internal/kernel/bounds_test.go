@@ -41,30 +41,35 @@ func (e edge) bits(n int) []uint16 {
 	return unsafe.Slice((*uint16)(unsafe.Pointer(&e[len(e)-2*n])), n)
 }
 
+// eachBound runs a test of the operands' ends with each implementation. Calls go by call, which names
+// what faults.
+func eachBound(t *testing.T, test func(t *testing.T, im *impl, call func(what string, f func()))) {
+	eachImpl(t, func(t *testing.T, im *impl) {
+		debug.SetPanicOnFault(true) // of this goroutine, which ends with the test
+		test(t, im, func(what string, f func()) {
+			defer func() {
+				if err := recover(); err != nil {
+					t.Fatalf("%s: %v", what, err)
+				}
+			}()
+			f()
+		})
+	})
+}
+
+const edgeSize = 64 << 10
+
 // TestBounds lets every operand end where memory ends: no kernel may read or write beyond, as the
 // last weight of a mapped file may be the last of its page.
 func TestBounds(t *testing.T) {
-	const size = 64 << 10
-	x, y, z, dst := newEdge(t, size), newEdge(t, size), newEdge(t, size), newEdge(t, size)
-	what := ""
-	call := func(t *testing.T, f func()) {
-		defer func() {
-			if err := recover(); err != nil {
-				t.Fatalf("%s: %v", what, err)
-			}
-		}()
-		f()
-	}
-	eachImpl(t, func(t *testing.T, im *impl) {
-		debug.SetPanicOnFault(true) // of this goroutine, which ends with the test
+	x, y, z, dst := newEdge(t, edgeSize), newEdge(t, edgeSize), newEdge(t, edgeSize), newEdge(t, edgeSize)
+	eachBound(t, func(t *testing.T, im *impl, call func(what string, f func())) {
 		for n := 1; n <= 70; n++ {
 			d, o := dst.floats(n), operands{x.floats(n), y.floats(n), z.floats(n)}
 			for _, op := range elementwise {
-				what = fmt.Sprintf("%s of %d", op.name, n)
-				call(t, func() { op.run(im, d, o) })
+				call(fmt.Sprintf("%s of %d", op.name, n), func() { op.run(im, d, o) })
 			}
-			what = fmt.Sprintf("reductions and widening of %d", n)
-			call(t, func() {
+			call(fmt.Sprintf("reductions and widening of %d", n), func() {
 				im.axpy(d, 2, o.a)
 				im.expSum(d, o.a, 1)
 				im.dot(o.a, o.b)
@@ -76,26 +81,44 @@ func TestBounds(t *testing.T) {
 			})
 		}
 		for _, n := range []int{1, 3, 4, 6, 8, 16, 17, 32} {
-			what = fmt.Sprintf("recurrences of %d", n)
-			call(t, func() {
+			call(fmt.Sprintf("recurrences of %d", n), func() {
 				s, o := x.floats(n*n), y.floats(n)
 				im.wkv5(dst.floats(n), s, o, o, z.floats(n), 1, 1)
 				im.wkv7(dst.floats(n), s, o, o, o, z.floats(n), o, o)
 			})
 		}
-		for _, m := range []int{1, 2, 3, 5, 6, 7, 26} {
-			for n := 1; n <= 21; n += 1 + n/9 {
-				for k := 1; k <= 75; k += 1 + k/9 {
-					what = fmt.Sprintf("products of m=%d n=%d k=%d", m, n, k)
-					call(t, func() {
-						d, x := dst.floats(m*n), x.floats(m*k)
-						im.product(F32, d, n, x, k, BytesOf(y.floats(n*k)), 4*k, m, n, k, false)
-						im.product(BF16, d, n, x, k, BytesOf(y.bits(n*k)), 2*k, m, n, k, true)
-						im.product(F16, d, n, x, k, BytesOf(y.bits(n*k)), 2*k, m, n, k, false)
-						im.gemmNN(d, n, x, k, y.floats(k*n), n, m, n, k, true)
-					})
-				}
+		eachProduct(func(m, n, k int) {
+			call(fmt.Sprintf("products of m=%d n=%d k=%d", m, n, k), func() {
+				d, x := dst.floats(m*n), x.floats(m*k)
+				im.product(F32, d, n, x, k, BytesOf(y.floats(n*k)), 4*k, m, n, k, false)
+				im.gemmNN(d, n, x, k, y.floats(k*n), n, m, n, k, true)
+			})
+		})
+	})
+}
+
+// TestBoundsOf16Bits is TestBounds of the products with weights of 16 bits.
+func TestBoundsOf16Bits(t *testing.T) {
+	x, y, dst := newEdge(t, edgeSize), newEdge(t, edgeSize), newEdge(t, edgeSize)
+	eachBound(t, func(t *testing.T, im *impl, call func(what string, f func())) {
+		eachProduct(func(m, n, k int) {
+			d, x, y := dst.floats(m*n), x.floats(m*k), BytesOf(y.bits(n*k))
+			for _, kind := range []DType{BF16, F16} {
+				call(fmt.Sprintf("%v product of m=%d n=%d k=%d", kind, m, n, k), func() {
+					im.product(kind, d, n, x, k, y, 2*k, m, n, k, kind == BF16)
+				})
+			}
+		})
+	})
+}
+
+// eachProduct calls f with sizes of all tiles and their rests.
+func eachProduct(f func(m, n, k int)) {
+	for _, m := range []int{1, 2, 3, 5, 6, 7, 26} {
+		for n := 1; n <= 21; n += 1 + n/9 {
+			for k := 1; k <= 75; k += 1 + k/9 {
+				f(m, n, k)
 			}
 		}
-	})
+	}
 }

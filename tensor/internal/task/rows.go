@@ -3,6 +3,7 @@ package task
 import (
 	"math"
 
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 )
 
@@ -17,7 +18,7 @@ type Rows struct {
 	block        int
 }
 
-var rowTasks = NewFreelist[Rows]()
+var rowTasks = freelist.New[Rows]()
 
 // MinRowWork is the elements that make a piece worth handing to another goroutine.
 const MinRowWork = 8192

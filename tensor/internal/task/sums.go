@@ -1,5 +1,7 @@
 package task
 
+import "microrwkv/tensor/internal/freelist"
+
 // Sums runs an operation over rows, as Rows does, that also adds up vectors over the rows: the
 // gradients of a layer's vectors. Each block of sumBlock rows adds in float32, the blocks are added in
 // float64 and in order, so that the result doesn't depend on the number of threads.
@@ -29,7 +31,7 @@ const (
 	reduceCols = 256 // columns of a piece of the second pass
 )
 
-var sumTasks = NewFreelist[Sums]()
+var sumTasks = freelist.New[Sums]()
 
 // OverRowSums runs the task.
 func OverRowSums(task *Sums) {
@@ -51,7 +53,7 @@ func OverRowSums(task *Sums) {
 		blocks := (t.Rows + sumBlock - 1) / sumBlock
 		// Whole cache lines, so that threads don't share any.
 		t.stride = ((t.sums+t.Tmp)*t.N + 15) / 16 * 16
-		partial = Grown(partial, blocks*t.stride)
+		partial = freelist.Grown(partial, blocks*t.stride)
 		t.partial, t.reduce = partial, false
 		work := t.Rows * t.N * (t.sums + 1)
 		Spread(blocks, 4*work, t)

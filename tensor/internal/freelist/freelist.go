@@ -1,14 +1,16 @@
-package task
+// Package freelist keeps what operations work in, for the next ones: their arguments, while helpers read
+// them, and buffers.
+package freelist
 
-// Freelist keeps objects that operations reuse. Unlike a sync.Pool it never drops them, so that
+// List keeps objects that operations reuse. Unlike a sync.Pool it never drops them, so that
 // operations truly allocate nothing once warm; it holds at most as many as run at once.
-type Freelist[T any] chan *T
+type List[T any] chan *T
 
-// NewFreelist returns an empty list.
-func NewFreelist[T any]() Freelist[T] { return make(Freelist[T], 64) }
+// New returns an empty list.
+func New[T any]() List[T] { return make(List[T], 64) }
 
 // Get returns an object, as it was given back or zero.
-func (f Freelist[T]) Get() *T {
+func (f List[T]) Get() *T {
 	select {
 	case t := <-f:
 		return t
@@ -18,7 +20,7 @@ func (f Freelist[T]) Get() *T {
 }
 
 // Put gives an object back.
-func (f Freelist[T]) Put(t *T) {
+func (f List[T]) Put(t *T) {
 	select {
 	case f <- t:
 	default:
