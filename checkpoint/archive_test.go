@@ -182,6 +182,32 @@ func TestEntryHeaders(t *testing.T) {
 	}
 }
 
+// TestDeclared refuses a record that has fewer bytes than any tensor of it says, the first or the last.
+func TestDeclared(t *testing.T) {
+	for _, c := range []struct {
+		numels []int64
+		ok     bool
+	}{{[]int64{2, 2}, true}, {[]int64{1, 2}, true}, {[]int64{3, 2}, false}, {[]int64{2, 3}, false}, {[]int64{2, 100, 1}, false}} {
+		p := &pickler{}
+		p.out = append(p.out, 0x80, 2, '}', '(')
+		for i, n := range c.numels {
+			p.str(fmt.Sprint("t", i))
+			p.rebuild("0", n, nil, 0, []int64{1}, []int64{1})
+		}
+		p.out = append(p.out, 'u', '.')
+		f, err := OpenBytes("x.pt", rezip(t, []entry{{"x/data.pkl", p.out}, {"x/data/0", make([]byte, 8)}}, zip.Store, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range c.numels {
+			_, err := f.Tensor(fmt.Sprint("t", i))
+			if (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "should have") {
+				t.Errorf("%v: tensor %d: error %v", c.numels, i, err)
+			}
+		}
+	}
+}
+
 // TestSharing opens a pickle that makes ten thousand tensors of one storage of a megabyte, which
 // overlap and hold a NaN at the end: what would take ten thousand passes over it is cut short.
 func TestSharing(t *testing.T) {
