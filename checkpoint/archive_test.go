@@ -98,6 +98,7 @@ func TestArchives(t *testing.T) {
 		{"one name twice", with(entry{"small/data/0", nil}), zip.Store, "", "two zip entries"},
 		{"no pickle", renamed("a/b/"), zip.Store, "", "data.pkl"},
 		{"code", with(entry{"small/code/__torch__.py", nil}), zip.Store, "", "TorchScript"},
+		{"constants", with(entry{"small/constants.pkl", nil}), zip.Store, "", "TorchScript"},
 		{"byte order", with(), zip.Store, "", ""},
 	} {
 		if c.name == "byte order" {
@@ -135,6 +136,75 @@ func TestOverlap(t *testing.T) {
 	}
 	if _, err := OpenBytes("x.pt", b); err == nil || !strings.Contains(err.Error(), "overlap") || !strings.Contains(err.Error(), "small/data/1") {
 		t.Errorf("error %v, want one that names the records", err)
+	}
+}
+
+// TestEntryHeaders refuses a record whose entry says that its bytes aren't the elements, each for its
+// own reason.
+func TestEntryHeaders(t *testing.T) {
+	const flags, method, sum, packed, size = 8, 10, 16, 20, 24 // in an entry of the central directory
+	small, err := os.ReadFile("testdata/torch/small.pt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := func(record string) int { return bytes.LastIndex(small, []byte("small/"+record)) - 46 }
+	data := small[header("data/0"):]
+	n, file := binary.LittleEndian.Uint32(data[size:]), uint32(len(small))
+	for _, c := range []struct {
+		name, record string
+		fields       map[int]uint32
+		want         string
+	}{
+		{"as it is", "data/0", map[int]uint32{size: n}, ""},
+		{"deflated to as many bytes", "data/0", map[int]uint32{method: uint32(zip.Deflate)}, "compressed"},
+		{"packed into fewer bytes", "data/0", map[int]uint32{packed: n - 1}, "compressed"},
+		{"encrypted", "data/0", map[int]uint32{flags: uint32(binary.LittleEndian.Uint16(data[flags:])) | 1}, "encrypted"},
+		{"larger than the file", "data/0", map[int]uint32{packed: 1 << 30, size: 1 << 30}, "1073741824 bytes at"},
+		{"as large as the file", "data/0", map[int]uint32{packed: file, size: file}, fmt.Sprintf("%d bytes at", file)},
+		{"another checksum", "data/0", map[int]uint32{sum: 1}, "CRC-32"},
+		{"another checksum of the pickle", "data.pkl", map[int]uint32{sum: 1}, "CRC-32"},
+	} {
+		b, entry := bytes.Clone(small), header(c.record)
+		for at, v := range c.fields {
+			if at < sum {
+				binary.LittleEndian.PutUint16(b[entry+at:], uint16(v))
+			} else {
+				binary.LittleEndian.PutUint32(b[entry+at:], v)
+			}
+		}
+		f, err := OpenBytes("x.pt", b)
+		if err == nil {
+			err = f.Verify(nil)
+		}
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
+// TestDeclared refuses a record that has fewer bytes than any tensor of it says, the first or the last.
+func TestDeclared(t *testing.T) {
+	for _, c := range []struct {
+		numels []int64
+		ok     bool
+	}{{[]int64{2, 2}, true}, {[]int64{1, 2}, true}, {[]int64{3, 2}, false}, {[]int64{2, 3}, false}, {[]int64{2, 100, 1}, false}} {
+		p := &pickler{}
+		p.out = append(p.out, 0x80, 2, '}', '(')
+		for i, n := range c.numels {
+			p.str(fmt.Sprint("t", i))
+			p.rebuild("0", n, nil, 0, []int64{1}, []int64{1})
+		}
+		p.out = append(p.out, 'u', '.')
+		f, err := OpenBytes("x.pt", rezip(t, []entry{{"x/data.pkl", p.out}, {"x/data/0", make([]byte, 8)}}, zip.Store, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range c.numels {
+			_, err := f.Tensor(fmt.Sprint("t", i))
+			if (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "should have") {
+				t.Errorf("%v: tensor %d: error %v", c.numels, i, err)
+			}
+		}
 	}
 }
 

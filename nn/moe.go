@@ -17,8 +17,8 @@ type MoE struct {
 	FC      Linear   // [C, S]
 }
 
-// Forward computes the layer; see Context. If aux is not nil, aux[i]
-// becomes the auxiliary loss of sequence i:
+// Forward computes the layer; see Context. If aux is not nil, aux[i] becomes the auxiliary loss of
+// sequence i:
 //
 //	0.01 · mean over j and S of (mean over the sequence's rows of h_j)²
 func (m *MoE) Forward(dst, x *tensor.Tensor, aux []float64, ctx Context) {
@@ -51,7 +51,10 @@ func (m *MoE) Forward(dst, x *tensor.Tensor, aux []float64, ctx Context) {
 	}
 }
 
-// auxLoss is 0.01 times the mean square of the columns' means.
+// auxShare is what the mean square of the experts' means counts in the auxiliary loss.
+const auxShare = 0.01
+
+// auxLoss is auxShare times the mean square of the columns' means.
 func auxLoss(h *tensor.Tensor) float64 {
 	rows, cols := h.Dim(0), h.Dim(1)
 	mean := make([]float64, cols)
@@ -65,5 +68,5 @@ func auxLoss(h *tensor.Tensor) float64 {
 		m /= float64(rows)
 		sum += m * m
 	}
-	return 0.01 * sum / float64(cols)
+	return auxShare * sum / float64(cols)
 }

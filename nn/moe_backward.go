@@ -33,7 +33,7 @@ func (m *MoE) Record(dst, x *tensor.Tensor, aux []float64, t *MoETape, mem *tens
 		for _, v := range t.means.Row(i) {
 			sum += float64(v) * float64(v)
 		}
-		aux[i] = 0.01 * sum / float64(t.means.Dim(1))
+		aux[i] = auxShare * sum / float64(t.means.Dim(1))
 	}
 }
 
@@ -51,7 +51,7 @@ func (m *MoE) Backward(dx, dy *tensor.Tensor, auxScale float64, t *MoETape, grad
 	m.FC.Backward(dsum, dy, t.sum, fc, false)
 	for i := range ctx.Spans.Len() {
 		rows := float64(ctx.Spans[i+1] - ctx.Spans[i])
-		scale := auxScale * 0.01 * 2 / (float64(t.means.Dim(1)) * rows)
+		scale := auxScale * auxShare * 2 / (float64(t.means.Dim(1)) * rows)
 		for j, v := range t.means.Row(i) {
 			daux.Row(i)[j] = float32(scale * float64(v))
 		}

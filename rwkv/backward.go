@@ -65,6 +65,7 @@ type pass struct {
 	positions      []int          // of each row
 }
 
+// context returns what layers get; add says that they add to their output.
 func (p *pass) context(add bool) nn.Context {
 	return nn.Context{Spans: p.spans, Add: add, Scratch: &p.scratch}
 }
@@ -122,6 +123,7 @@ func (t *Trainee) Loss(x, y [][]int) (Losses, error) { return t.run(x, y, LossOp
 // to those of the parameters, or of the states after TuneStates.
 func (t *Trainee) Backward(x, y [][]int, o LossOptions) (Losses, error) { return t.run(x, y, o, true) }
 
+// run goes forward over a batch, and back if back is set.
 func (t *Trainee) run(x, y [][]int, o LossOptions, back bool) (Losses, error) {
 	p := &t.pass
 	if err := p.set(t.config, x, y); err != nil {
@@ -242,6 +244,7 @@ func (t *Trainee) backward(last, embedded, d *tensor.Tensor) {
 	t.net.emb.Backward(dx, p.ids, &t.grads.emb)
 }
 
+// grow returns n numbers of any content, in s if it has room.
 func grow(s []float64, n int) []float64 {
 	if cap(s) < n {
 		return make([]float64, n)

@@ -238,6 +238,7 @@ func (t *Trainee) ZeroGradients() {
 	tensor.Parallel(len(t.list), (*zeroing)(t))
 }
 
+// zeroing is a tensor.Task that clears gradients.
 type zeroing Trainee
 
 // Run implements tensor.Task.

@@ -74,6 +74,7 @@ func GradWeight(dw *Weight, dy, x *Tensor) { LinearBackward(Gradient{DW: dw, DY:
 
 var gradientTasks = freelist.New[gradientTask]()
 
+// gradientTask is a call of LinearBackward.
 type gradientTask struct {
 	weight          [maxGradients]gradWeight
 	input           [maxGradients]gradInput
@@ -96,6 +97,7 @@ func (t *gradientTask) Run(piece int) {
 	}
 }
 
+// gradInput is one dx = dy·w, cut into blocks of rows and columns.
 type gradInput struct {
 	dx, dy, w                     task.Matrix
 	add                           bool
@@ -146,8 +148,10 @@ const gradWeightRows = 512
 
 var gradWeightBuffers = freelist.New[gradWeightBuffer]()
 
+// gradWeightBuffer has dyᵀ of a piece.
 type gradWeightBuffer struct{ t []float32 }
 
+// gradWeight is one dw += dyᵀ·x, cut into blocks of rows.
 type gradWeight struct {
 	dw, dy, x task.Matrix
 	first     int // its first piece

@@ -29,6 +29,7 @@ func normBackwardAddRow(t *task.Sums, r int, sums, tmp []float32) {
 	normBackward(t, r, sums, tmp, true)
 }
 
+// normBackward goes back over a row, group by group.
 func normBackward(t *task.Sums, r int, sums, tmp []float32, add bool) {
 	x, dy, dx := t.In[0].Row(r), t.In[1].Row(r), t.Out[0].Row(r)
 	size := t.N / t.Groups

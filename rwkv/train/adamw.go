@@ -95,6 +95,7 @@ type chunk struct{ param, from, to int }
 // chunkSize is the numbers of a chunk, whatever the number of threads.
 const chunkSize = 1 << 14
 
+// newAdamW returns an optimizer of the parameters, by groups of their indices.
 func newAdamW(params []rwkv.Parameter, groups []group) *adamW {
 	a := &adamW{groups: groups, states: make([]adamState, len(params))}
 	for _, g := range groups {

@@ -62,6 +62,7 @@ func OpenBatches(path string) (*Batches, error) {
 // EvaluateOn returns the batches as a Source whose evaluations are on other data.
 func (b *Batches) EvaluateOn(d *Dataset) Evaluator { return batchesAndData{b, d} }
 
+// batchesAndData are batches to train on, and data to evaluate on.
 type batchesAndData struct {
 	*Batches
 	data *Dataset

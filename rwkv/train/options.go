@@ -42,6 +42,7 @@ var recipes = map[rwkv.Kind]recipe{
 	rwkv.RWKV7:     {rwkvLMOptions, rwkvLMGroups},
 }
 
+// recipe is how models of a kind are trained.
 type recipe struct {
 	options Options
 	groups  func(params []rwkv.Parameter, decay float64) []group

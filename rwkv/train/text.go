@@ -98,6 +98,7 @@ func (d *Dataset) setChars(tok tokenizer.Tokenizer) {
 // documents calls f with each document of path, and where it is.
 type documents func(path string, f func(place, text string) error) error
 
+// textFile is one document: the file.
 func textFile(path string, f func(place, text string) error) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -109,6 +110,7 @@ func textFile(path string, f func(place, text string) error) error {
 	return f(path, string(b))
 }
 
+// firstInvalid returns where b isn't UTF-8 any more.
 func firstInvalid(b []byte) int {
 	at := 0
 	for at < len(b) {
@@ -121,6 +123,7 @@ func firstInvalid(b []byte) int {
 	return at
 }
 
+// textFolder are the files below a folder that are text.
 func textFolder(path string, f func(place, text string) error) error {
 	return filepath.WalkDir(path, func(name string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
@@ -137,6 +140,7 @@ func textFolder(path string, f func(place, text string) error) error {
 	})
 }
 
+// jsonLines are the texts of a file's lines.
 func jsonLines(path string, f func(place, text string) error) error {
 	file, err := os.Open(path)
 	if err != nil {

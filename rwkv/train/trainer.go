@@ -79,6 +79,7 @@ func New(model *rwkv.Trainee, o Options, source Source) (*Trainer, error) {
 	return newTrainer(model, o, source, false)
 }
 
+// newTrainer returns a trainer of the model, or of its states if tuning is set.
 func newTrainer(model *rwkv.Trainee, o Options, source Source, tuning bool) (*Trainer, error) {
 	k := model.Config().Kind
 	if err := trains(k); err != nil {
@@ -213,6 +214,7 @@ func (t *Trainer) Evaluate(ctx context.Context) (train, val float64, err error) 
 	return train, val, err
 }
 
+// evaluate returns the mean loss of a part.
 func (t *Trainer) evaluate(ctx context.Context, part string) (float64, error) {
 	e, ok := t.source.(Evaluator)
 	if !ok {

@@ -470,3 +470,17 @@ func TestNewStates(t *testing.T) {
 		t.Error("reference has no states")
 	}
 }
+
+// TestImproved knows the best loss so far; NaN, of a part that there isn't, is none.
+func TestImproved(t *testing.T) {
+	tr := &Trainer{best: noLoss}
+	for _, c := range []struct {
+		loss   float64
+		better bool
+		best   float64
+	}{{math.NaN(), false, noLoss}, {2, true, 2}, {2, false, 2}, {3, false, 2}, {1.5, true, 1.5}, {math.Inf(1), false, 1.5}} {
+		if got := tr.Improved(c.loss); got != c.better || tr.Best() != c.best {
+			t.Errorf("%v: better is %v, the best %v, want %v, %v", c.loss, got, tr.Best(), c.better, c.best)
+		}
+	}
+}

@@ -7,9 +7,8 @@ import (
 )
 
 // SumBackward computes the gradients of WeightedSum from that of its output, d [T, S], and its inputs
-// x [T, n·S] and p [T, E], the softmax: dx and dlogits
-// are written. extra [sequences, n·S], if not nil, has a vector for each sequence of spans that is added to
-// all of its rows of dx.
+// x [T, n·S] and p [T, E], the softmax: dx and dlogits are written. extra [sequences, n·S], if not nil, has
+// a vector for each sequence of spans that is added to all of its rows of dx.
 func SumBackward(dx, dlogits, d, x, p *tensor.Tensor, spans []int, extra *tensor.Tensor) {
 	tensor.SameShape("moe.SumBackward", dx, x)
 	tensor.SameShape("moe.SumBackward", dlogits, p)
@@ -41,40 +40,5 @@ func sumBackwardRow(t *task.Sums, r int, _, _ []float32) {
 			seq++
 		}
 		kernel.Add(dx, dx, t.In[3].Row(seq))
-	}
-}
-
-// WeightedSum is Sum with p [T, E] as the softmax itself, which it only reads.
-func WeightedSum(dst, x, p *tensor.Tensor) {
-	n := x.Dim(-1) / max(dst.Dim(-1), 1)
-	task.OverRows(task.Rows{Op: func(t *task.Rows, r int) {
-		dst, x, p := t.Dst.Row(r), t.A.Row(r), t.B.Row(r)
-		kernel.Scale(dst, p[0], x[:t.N])
-		for j := 1; j < t.Groups; j++ {
-			kernel.Axpy(dst, p[j], x[j*t.N:][:t.N])
-		}
-	}, Dst: dst.Matrix(), A: x.Matrix(), B: p.Matrix(), Groups: n})
-}
-
-// ColumnMeans writes the mean of x's rows [R, N] of each sequence to a row of dst [sequences, N], summed
-// in float64.
-func ColumnMeans(dst, x *tensor.Tensor, spans []int) {
-	t := task.Rows{Op: columnMeans, Dst: dst.Matrix(), A: x.Matrix()}
-	for i := range len(spans) - 1 { // few rows: a sequence at a time
-		t.Dst, t.A = dst.Matrix(), x.Matrix()
-		t.Dst.Data, t.Dst.Rows = t.Dst.Row(i), 1
-		t.A.Data, t.A.Rows = t.A.Data[spans[i]*t.A.Stride:], spans[i+1]-spans[i]
-		task.OverRows(t)
-	}
-}
-
-func columnMeans(t *task.Rows, _ int) {
-	dst := t.Dst.Row(0)
-	for c := range dst {
-		var sum float64
-		for r := range t.A.Rows {
-			sum += float64(t.A.Data[r*t.A.Stride+c])
-		}
-		dst[c] = float32(sum / float64(t.A.Rows))
 	}
 }

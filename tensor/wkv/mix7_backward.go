@@ -54,6 +54,7 @@ func (m *Mix7) Backward() {
 	task.OverRowSums(&t)
 }
 
+// mix7Row goes back over a row, head by head: bonus, k and κ, decay, v.
 func mix7Row(t *task.Sums, r int, sums, tmp []float32) {
 	n, size := t.N, t.N/t.Groups
 	sum := func(i, from int) []float32 {

@@ -48,6 +48,7 @@ type backwardTask struct {
 	scalars []float64 // two for each piece
 }
 
+// setOut takes what is written, of the shape of like.
 func (t *backwardTask) setOut(op string, like *tensor.Tensor, out ...*tensor.Tensor) {
 	for i, x := range out {
 		tensor.SameShape(op, like, x)
@@ -55,6 +56,7 @@ func (t *backwardTask) setOut(op string, like *tensor.Tensor, out ...*tensor.Ten
 	}
 }
 
+// run goes back over all heads of the sequences.
 func (t *backwardTask) run(spans []int, g *Gradients) {
 	t.spans = append(t.spans[:0], spans...)
 	t.states, t.dstates = t.states[:0], t.dstates[:0]
@@ -76,6 +78,7 @@ func (t *backwardTask) run(spans []int, g *Gradients) {
 	task.Spread(pieces, 16*spans[len(spans)-1]*t.heads*t.n*t.n, t)
 }
 
+// put keeps the task, without what it was about.
 func (t *backwardTask) put() {
 	clear(t.states)
 	clear(t.dstates)

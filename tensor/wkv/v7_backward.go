@@ -42,11 +42,12 @@ type v7Backward struct {
 	log                    []float32 // [n], gradient of ln P at the rows after
 }
 
+// v7HeadBackward goes back over one head of one sequence.
 func v7HeadBackward(t *backwardTask, buf *backwardBuffer, h, from, to int, initial, dinitial []float32, _ []float64) {
 	n, size, c := t.n, t.n*t.n, v7Chunk
 	chunks := (to - from + c - 1) / c
 	buf.reserve((chunks+2)*size + (c+1)*n + 13*c*n + 6*c*c + 2*n)
-	p := v7Backward{n: n, states: buf.take((chunks) * size), s: buf.take(size), ds: buf.take(size), y: buf.take(c * n),
+	p := v7Backward{n: n, states: buf.take(chunks * size), s: buf.take(size), ds: buf.take(size), y: buf.take(c * n),
 		pow: buf.take((c + 1) * n), r: buf.take(c * n), a: buf.take(c * n), k: buf.take(c * n), b: buf.take(c * n), v: buf.take(c * n), sa: buf.take(c * n), x: buf.take(c * n),
 		dr: buf.take(c * n), da: buf.take(c * n), dk: buf.take(c * n), db: buf.take(c * n), tr: buf.take(n * c),
 		ak: buf.take(c * c), ab: buf.take(c * c), rk: buf.take(c * c), rb: buf.take(c * c), m1: buf.take(c * c), m2: buf.take(c * c),

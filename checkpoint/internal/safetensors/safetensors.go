@@ -201,6 +201,7 @@ func metadataValues(m map[string]string) *pickle.Dict {
 	return d
 }
 
+// ParseText returns the value of a text of metadata: what it is as JSON, or else the text.
 func ParseText(s string) any {
 	d := json.NewDecoder(strings.NewReader(s))
 	d.UseNumber()
