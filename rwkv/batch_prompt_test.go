@@ -3,6 +3,7 @@ package rwkv
 import (
 	"bytes"
 	"math"
+	"slices"
 	"testing"
 
 	"microrwkv/tensor"
@@ -71,8 +72,11 @@ func TestPromptChunks(t *testing.T) {
 				}
 			}
 		}
-		if len(left) != 5 && budget > 0 {
-			t.Errorf("prompt left after the steps: %v", left)
+		if budget > 0 { // the other's prompt was read first
+			left = left[1:]
+		}
+		if !slices.Equal(left, []int{417, 353, 97, 53, 0}) {
+			t.Errorf("budget %d: prompt left after the steps: %v", budget, left)
 		}
 		s, err := q.State()
 		if err != nil || !bytes.Equal(saved(t, s), saved(t, want)) {
