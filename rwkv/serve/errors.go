@@ -96,6 +96,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if rec, ok := w.(*recorder); ok && rec.code != 0 {
 		return
 	}
+	switch e.Status {
+	case 409, 429, 503:
+		e.RetryAfter = max(e.RetryAfter, 1)
+	}
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(min(e.RetryAfter, 60)))
 	}

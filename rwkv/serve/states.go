@@ -116,7 +116,7 @@ func (s *states) timed(op string, f func() error) error {
 	err := f()
 	s.server.metrics.stateSeconds.WithLabelValues(op).Observe(time.Since(begin).Seconds())
 	switch {
-	case err == nil, errors.Is(err, ErrChanged):
+	case err == nil, errors.Is(err, ErrChanged), errors.As(err, new(*Error)):
 		return err
 	case errors.Is(err, ErrNotFound):
 		return errNoState
