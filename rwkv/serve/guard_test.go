@@ -40,6 +40,23 @@ func TestHost(t *testing.T) {
 	}
 }
 
+// The page runs nothing but its own script, and needs no key.
+func TestPage(t *testing.T) {
+	s := newSite(t, Config{Keys: []Key{{"a", "key-of-a"}}}).as("")
+	for path, kind := range map[string]string{"/": "text/html", "/page.css": "text/css", "/page.js": "text/javascript"} {
+		a := s.ask("GET", path, nil)
+		if a.code != 200 || !strings.HasPrefix(a.header.Get("Content-Type"), kind) || !strings.HasPrefix(a.header.Get("Content-Security-Policy"), "default-src 'self'") {
+			t.Errorf("%s: %d, %v", path, a.code, a.header)
+		}
+		for _, bad := range []string{"innerHTML", "http://", "https://", "eval(", "<script>", " style=", "document.write"} {
+			if strings.Contains(string(a.body), bad) {
+				t.Errorf("%s has %s", path, bad)
+			}
+		}
+	}
+	s.ask("GET", "/index.html", nil).refused(t, 404, "unsupported_endpoint")
+}
+
 // CSRF: a page of another origin may not ask, in no way that a browser has.
 func TestOrigin(t *testing.T) {
 	s := newSite(t, Config{CORSOrigins: []string{"https://friend.example"}})

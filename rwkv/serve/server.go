@@ -95,7 +95,8 @@ func (s *Server) route() {
 		"GET /v1/states/{id}/data":  s.states.download,
 		"PUT /v1/states/{id}/data":  s.states.upload,
 		"POST /v1/states/{id}/fork": s.states.fork,
-		"/":                         s.unknown,
+		"GET /{$}":                  s.page, "GET /page.css": s.page, "GET /page.js": s.page,
+		"/": s.unknown,
 	} {
 		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := h(w, r); err != nil {
