@@ -194,6 +194,7 @@ func TestShutdown(t *testing.T) {
 	s.ask("GET", "/readyz", nil).refused(t, 503, "draining")
 	s.ask("POST", "/v1/completions", object{"prompt": "x"}).json(t) // still
 
+	until(t, "that text is forgotten", func() bool { return s.load() == 0 })
 	result := make(chan answer)
 	go func() {
 		result <- s.ask("POST", "/v1/completions", object{"prompt": "x", "max_tokens": 500, "ignore_eos": true})

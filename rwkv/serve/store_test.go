@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -169,7 +170,7 @@ func saveForever(folder string) {
 	}
 	for {
 		key := newID("s/")
-		if err := s.Put(nil, key, bytes.Repeat([]byte(key), saveTimes), time.Hour); err != nil {
+		if err := s.Put(context.Background(), key, bytes.Repeat([]byte(key), saveTimes), time.Hour); err != nil {
 			panic(err)
 		}
 		os.Stdout.WriteString(key + "\n")
