@@ -68,8 +68,7 @@ func TestManifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
-	newSettings(fs)
+	fs := flags()
 	for line := range strings.Lines(string(b)) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "- --"); ok {
 			if name, _, _ = strings.Cut(name, "="); fs.Lookup(name) == nil {
@@ -77,4 +76,11 @@ func TestManifests(t *testing.T) {
 			}
 		}
 	}
+}
+
+// flags returns the program's.
+func flags() *flag.FlagSet {
+	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
+	newSettings(fs)
+	return fs
 }

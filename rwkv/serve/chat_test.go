@@ -203,9 +203,12 @@ func TestCompletions(t *testing.T) {
 	}
 	text := ""
 	list := s.stream("/v1/completions", object{"prompt": "Once upon", "seed": 3, "logprobs": 0, "stream_options": object{"include_usage": true}})
-	for _, e := range list {
+	for i, e := range list {
 		if piece, ok := at(e, "choices", 0, "text").(string); ok {
 			text += piece
+		}
+		if _, ok := e["usage"]; !ok || (e["usage"] != nil) != (i == len(list)-1) {
+			t.Errorf("event %d of %d: usage %v", i, len(list), e["usage"])
 		}
 	}
 	if text != want || at(list[len(list)-1], "usage", "completion_tokens") != 16.0 || at(list[len(list)-2], "choices", 0, "finish_reason") != "length" {

@@ -71,7 +71,7 @@ type completionChoice struct {
 type completionAnswer struct {
 	head
 	Choices []completionChoice `json:"choices"`
-	Usage   *usage             `json:"usage,omitempty"`
+	Usage   json.RawMessage    `json:"usage,omitempty"`
 	State   *answerState       `json:"state,omitempty"`
 }
 
@@ -188,6 +188,9 @@ func echo(e *engine, parts [][]int) string {
 }
 
 func (c *completionWriter) send(a completionAnswer) error {
+	if c.usage && a.Usage == nil {
+		a.Usage = json.RawMessage("null")
+	}
 	b, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -247,11 +250,15 @@ func (c *completionWriter) ping() error {
 }
 
 func (c *completionWriter) finish(u *usage, st *answerState) error {
+	cost, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
 	if c.stream == nil {
 		if st != nil && st.ID != "" {
 			c.w.Header().Set("X-State-Id", st.ID)
 		}
-		return reply(c.w, completionAnswer{c.head, c.choices, u, st})
+		return reply(c.w, completionAnswer{c.head, c.choices, cost, st})
 	}
 	if len(c.choices) == 1 {
 		last := completionChoice{FinishReason: c.choices[0].FinishReason}
@@ -260,7 +267,7 @@ func (c *completionWriter) finish(u *usage, st *answerState) error {
 		}
 	}
 	if c.usage {
-		if err := c.send(completionAnswer{head: c.head, Choices: []completionChoice{}, Usage: u}); err != nil {
+		if err := c.send(completionAnswer{head: c.head, Choices: []completionChoice{}, Usage: cost}); err != nil {
 			return err
 		}
 	}
