@@ -251,11 +251,10 @@ func (k *keeping) tail() string { return k.before }
 func (s *states) ttlOf(seconds *int) (time.Duration, error) {
 	ttl := s.server.config.StateTTL
 	if seconds != nil {
-		asked := time.Duration(*seconds) * time.Second
-		if *seconds < 1 || *seconds > 1<<31 || asked > ttl {
-			return 0, bad("state.ttl_seconds", "ttl_seconds = %d, want 1 to %d", *seconds, int(ttl.Seconds()))
+		if *seconds < 1 || float64(*seconds) > ttl.Seconds() {
+			return 0, bad("state.ttl_seconds", "ttl_seconds = %d, want 1 to %.0f", *seconds, ttl.Seconds())
 		}
-		ttl = asked
+		ttl = time.Duration(*seconds) * time.Second
 	}
 	return ttl, nil
 }
