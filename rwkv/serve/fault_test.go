@@ -99,6 +99,7 @@ func TestSlowReader(t *testing.T) {
 	}()
 	until(t, "its text pauses", func() bool { return s.load() == 1 && s.running() == 0 })
 	s.ask("POST", "/v1/completions", object{"prompt": "x", "max_tokens": 200}).json(t)
+	until(t, "the other text is forgotten", func() bool { return s.load() <= 1 })
 	if s.load() != 1 {
 		t.Error("the slow reader's text is gone")
 	}
@@ -178,8 +179,8 @@ func TestFair(t *testing.T) {
 	requests.Go(func() { s.do(ctx, "POST", "/v1/completions", endless(false)) })
 	until(t, "the long text begins", func() bool { return s.running() == 1 })
 	s.ask("POST", "/v1/completions", object{"prompt": "x", "max_tokens": 300, "ignore_eos": true}).json(t)
-	if s.load() != 1 {
-		t.Error("the short text came after the long one")
+	if n := testutil.ToFloat64(s.server.metrics.generated); n >= 4096 {
+		t.Errorf("the short text came after the long one: %v tokens", n)
 	}
 	cancel()
 	requests.Wait()

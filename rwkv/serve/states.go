@@ -64,6 +64,7 @@ type states struct {
 	mu     sync.Mutex
 	ram    *lru[string, []byte] // data by its key; nil if the store is memory itself
 	busy   map[string]bool      // sessions
+	owners map[string]*possession
 }
 
 func newStates(s *Server) (*states, error) {
@@ -71,7 +72,7 @@ func newStates(s *Server) (*states, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &states{server: s, store: s.config.Store, sealer: sealer, busy: map[string]bool{}}
+	st := &states{server: s, store: s.config.Store, sealer: sealer, busy: map[string]bool{}, owners: map[string]*possession{}}
 	if _, ok := st.store.(*memory); !ok {
 		st.ram = newLRU[string, []byte](s.config.StateRAM / 2)
 	}
@@ -187,24 +188,50 @@ func sum(b []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// put keeps a new state of an owner, whole or not at all.
-func (s *states) put(ctx context.Context, owner string, m *stateMeta, data []byte) error {
-	c := &s.server.config
-	err := s.timed("list", func() error {
-		list, err := s.store.List(ctx, "data/"+owner+"/")
+// possession is what an owner has in the store, as it was read last and with what was put since.
+type possession struct {
+	states int
+	bytes  int64
+	read   time.Time
+}
+
+// recent is how old that may be, since reading it takes long where there is much.
+const recent = time.Minute
+
+// room counts a state of an owner, or returns an error if that is too many.
+func (s *states) room(ctx context.Context, owner string, size int64) error {
+	s.mu.Lock()
+	has := s.owners[owner]
+	s.mu.Unlock()
+	if has == nil || time.Since(has.read) > recent {
+		has = &possession{read: time.Now()}
+		err := s.timed("list", func() error {
+			list, err := s.store.List(ctx, "data/"+owner+"/")
+			for _, i := range list {
+				has.states++
+				has.bytes += i.Size
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		all := int64(len(data))
-		for _, i := range list {
-			all += i.Size
-		}
-		if len(list) >= c.KeyStates || all > c.KeyStateBytes {
-			return &Error{Status: 429, Code: "too_many_states", Param: "state", Message: "the key has too many states: delete some"}
-		}
-		return nil
-	})
-	if err != nil {
+	}
+	c := &s.server.config
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owners[owner] = has
+	if has.states >= c.KeyStates || has.bytes+size > c.KeyStateBytes {
+		return &Error{Status: 429, Code: "too_many_states", Param: "state", Message: "the key has too many states: delete some"}
+	}
+	has.states++
+	has.bytes += size
+	return nil
+}
+
+// put keeps a new state of an owner, whole or not at all.
+func (s *states) put(ctx context.Context, owner string, m *stateMeta, data []byte) error {
+	if err := s.room(ctx, owner, int64(len(data))); err != nil {
 		return err
 	}
 	ttl := time.Until(time.Unix(m.Expires, 0))

@@ -153,10 +153,11 @@ func (s *states) remove(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.owners, owner) // to be counted again
 	if s.ram != nil {
-		s.mu.Lock()
 		s.ram.remove(m.Data)
-		s.mu.Unlock()
 	}
 	return reply(w, map[string]any{"id": id, "object": "state.deleted", "deleted": true})
 }

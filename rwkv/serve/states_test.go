@@ -189,6 +189,12 @@ func TestStatesArePrivate(t *testing.T) {
 	}
 	s.ask("POST", "/v1/states/"+id+"/fork", object{}).refused(t, 429, "too_many_states")
 	o := s.ask("POST", chats, say("Hi", object{"save": true})).json(t)
+	defer func() { // one fewer, one more
+		s.ask("DELETE", "/v1/states/"+id, nil).json(t)
+		if o := s.ask("POST", chats, say("Hi", object{"save": true})).json(t); at(o, "state", "id") == nil {
+			t.Errorf("after a state was deleted: %v", o["state"])
+		}
+	}()
 	if at(o, "state", "error", "code") != "too_many_states" || at(o, "state", "id") != nil || at(o, "usage", "completion_tokens") != 12.0 {
 		t.Errorf("beyond the limit: %v", o["state"])
 	}
