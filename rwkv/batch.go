@@ -25,6 +25,8 @@ type Batch struct {
 type Sequence struct {
 	g      *generation
 	prompt []int // of it, what isn't read yet
+	chunks []int // tokens of the next passes that read it, see PromptChunks
+	paused bool
 	last   Token // sampled, and not appended to the state if unfed
 	unfed  bool
 	tokens []Token
@@ -74,6 +76,9 @@ func (b *Batch) AddState(s *State, prompt []int, tok tokenizer.Tokenizer, opts .
 	if q.prompt, err = s.newest(prompt); err != nil {
 		return nil, err
 	}
+	if len(q.prompt) == len(prompt) {
+		q.chunks = slices.Clone(g.promptChunks)
+	}
 	q.prompt = slices.Clone(q.prompt)
 	told := g.onToken
 	g.onToken = func(t Token) {
@@ -113,13 +118,16 @@ func (b *Batch) StepContext(ctx context.Context) error {
 	left := b.budget
 	for _, q := range b.active {
 		q.piece = ""
+		if q.paused {
+			continue
+		}
 		var feed []int
 		switch {
 		case len(q.prompt) > 0:
 			if b.budget > 0 && left <= 0 {
 				continue
 			}
-			feed = q.prompt[:min(len(q.prompt), prefillChunk)]
+			feed = q.prompt[:q.chunk()]
 			left -= len(feed)
 		case q.unfed:
 			q.g.next[0] = q.last.ID
@@ -138,6 +146,11 @@ func (b *Batch) StepContext(ctx context.Context) error {
 	for i, q := range b.fed {
 		if n := len(b.feed[i]); len(q.prompt) > 0 {
 			q.prompt = q.prompt[n:]
+			if len(q.chunks) > 0 {
+				if q.chunks[0] -= n; q.chunks[0] == 0 {
+					q.chunks = q.chunks[1:]
+				}
+			}
 		} else {
 			q.unfed = false
 		}
@@ -147,6 +160,15 @@ func (b *Batch) StepContext(ctx context.Context) error {
 	}
 	b.active = slices.DeleteFunc(b.active, func(q *Sequence) bool { return q.done })
 	return nil
+}
+
+// chunk returns how many tokens of the prompt the next pass reads.
+func (q *Sequence) chunk() int {
+	n := min(len(q.prompt), prefillChunk)
+	if len(q.chunks) > 0 {
+		n = min(n, q.chunks[0])
+	}
+	return n
 }
 
 // step samples a token after the state's logits.
@@ -239,6 +261,13 @@ func (q *Sequence) Tokens() []Token { return q.tokens }
 
 // PromptLeft returns how many tokens of the prompt aren't read yet.
 func (q *Sequence) PromptLeft() int { return len(q.prompt) }
+
+// Pause says whether steps pass the sequence over, though it stays in the batch.
+func (q *Sequence) Pause(on bool) { q.paused = on }
+
+// Fork returns a copy of the sequence's state between steps: it has what of the prompt was read, and of
+// the text all tokens but the newest.
+func (q *Sequence) Fork() *State { return q.g.state.Clone() }
 
 // Done reports whether the sequence has ended.
 func (q *Sequence) Done() bool { return q.done }

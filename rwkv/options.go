@@ -8,18 +8,19 @@ type Option func(*options)
 
 type options struct {
 	sampling
-	maxTokens   int
-	stopAtEnd   bool
-	stopTokens  []int
-	stopStrings []string
-	full        FullRule
-	fullSet     bool
-	onToken     func(Token)
-	onEnd       func(Reason)
-	topLogProbs int
-	onPrompt    func(done, total int)
-	seen        []int
-	discard     bool
+	maxTokens    int
+	stopAtEnd    bool
+	stopTokens   []int
+	stopStrings  []string
+	full         FullRule
+	fullSet      bool
+	onToken      func(Token)
+	onEnd        func(Reason)
+	topLogProbs  int
+	onPrompt     func(done, total int)
+	promptChunks []int
+	seen         []int
+	discard      bool
 }
 
 // defaultMaxTokens is how many tokens are generated unless MaxTokens says otherwise.
@@ -44,6 +45,11 @@ func newOptions(opts []Option) (*options, error) {
 	}
 	if o.topLogProbs < 0 {
 		return nil, fmt.Errorf("rwkv: top log-probabilities = %d, want 0 or more", o.topLogProbs)
+	}
+	for _, n := range o.promptChunks {
+		if n < 1 {
+			return nil, fmt.Errorf("rwkv: a chunk of %d tokens of a prompt, want 1 or more", n)
+		}
 	}
 	return o, nil
 }
@@ -146,3 +152,11 @@ func OnEnd(f func(Reason)) Option { return func(o *options) { o.onEnd = f } }
 // Discard says that the state won't be used after a State's Generate, which then saves computing
 // the last token.
 func Discard() Option { return func(o *options) { o.discard = true } }
+
+// PromptChunks says in which pieces a Batch reads the prompt: so many tokens in each pass of the model,
+// at most 256, and what is left in pieces of 256. Where a prompt is cut decides how its numbers are
+// rounded, so that states made with the same cuts have the same bits. Of a prompt that is longer than
+// block_size it says nothing.
+func PromptChunks(tokens ...int) Option {
+	return func(o *options) { o.promptChunks = tokens }
+}

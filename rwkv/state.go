@@ -341,3 +341,26 @@ func (m *Model) pass(b *batch, states []*State) {
 		copy(s.hidden, hidden.Row(i))
 	}
 }
+
+// Finite reports whether no number of the state is NaN or infinite, as one may be that comes from
+// elsewhere.
+func (s *State) Finite() bool {
+	ok := finite(s.logits) && finite(s.hidden)
+	for _, l := range s.layers.states() {
+		l.Parts(func(p []float32) bool {
+			ok = ok && finite(p)
+			return ok
+		})
+	}
+	return ok
+}
+
+// finite reports whether all numbers of x are.
+func finite(x []float32) bool {
+	for _, v := range x {
+		if v-v != 0 {
+			return false
+		}
+	}
+	return true
+}

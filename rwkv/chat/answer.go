@@ -5,6 +5,7 @@ import "strings"
 // Answer splits an answer, which comes in pieces, into the model's thoughts and what it says.
 type Answer struct {
 	thinking bool
+	opened   bool // the ">" that ends "<think>" has been dropped
 	started  bool // what is before the first character of a part has been dropped
 	held     string
 }
@@ -32,7 +33,10 @@ func (a *Answer) Push(piece string) (thoughts, text string) {
 	a.held += piece
 	if a.thinking {
 		if !a.started && a.held != "" && !strings.HasPrefix(endOfThoughts, a.held) && !strings.HasPrefix(a.held, endOfThoughts) {
-			a.held = strings.TrimLeft(strings.TrimPrefix(a.held, ">"), "\n")
+			if !a.opened {
+				a.held, a.opened = strings.TrimPrefix(a.held, ">"), true
+			}
+			a.held = strings.TrimLeft(a.held, "\n")
 			a.started = a.held != ""
 		}
 		before, after, ended := strings.Cut(a.held, endOfThoughts)

@@ -237,7 +237,9 @@ func spoken(content string) string {
 	}
 	content = strings.TrimSpace(strings.ReplaceAll(content, "\r\n", "\n"))
 	for _, role := range []string{"User:", "System:", "Assistant:"} {
-		content = strings.ReplaceAll(content, "\n\n"+role, "\n"+role)
+		for strings.Contains(content, "\n\n"+role) {
+			content = strings.ReplaceAll(content, "\n\n"+role, "\n"+role)
+		}
 	}
 	return content
 }

@@ -22,7 +22,7 @@ func TestPrompt(t *testing.T) {
 		{G1, []Message{hi}, Options{}, []string{"User: Hi\n\n", "Assistant:"}},
 		{G1, []Message{{Role: System, Content: " be\r\n\r\n\r\nkind "}, hi}, Options{Think: ThinkFast},
 			[]string{"System: be\nkind\n\n", "User: Hi\n\n", "Assistant: <think>\n</think"}},
-		{G1, []Message{hi, {Role: Assistant, Content: "<think>\nhm</think>\n Hello\n\nUser: no "}, {Role: User, Content: "a\n\n\nb"}}, Options{Think: ThinkOn, Footer: " (think)"},
+		{G1, []Message{hi, {Role: Assistant, Content: "<think>\nhm</think>\n Hello\n\n\nUser: no "}, {Role: User, Content: "a\n\n\nb"}}, Options{Think: ThinkOn, Footer: " (think)"},
 			[]string{"User: Hi\n\n", "Assistant: Hello\nUser: no\n\n", "User: a\nb (think)\n\n", "Assistant: <think"}},
 		{G1, []Message{hi, {Role: Assistant, Content: "I think"}}, Options{Think: ThinkOn}, []string{"User: Hi\n\n", "Assistant: I think"}},
 		{G1, []Message{hi}, Options{Functions: []Function{weather}, MustCall: true},
@@ -99,6 +99,7 @@ func TestAnswer(t *testing.T) {
 	}{
 		{G1, ThinkOff, " Hello </think> a", "", "Hello </think> a"},
 		{G1, ThinkOn, ">\nI < think</thin</think>\n\n Hello\n\nthere", "I < think</thin", "Hello\n\nthere"},
+		{G1, ThinkOn, ">>\n>a", ">\n>a", ""},
 		{G1, ThinkOn, ">\nendless", "endless", ""},
 		{G1, ThinkOn, "</think>x", "", "x"},
 		{G1, ThinkFast, ">\nHello", "", "Hello"},

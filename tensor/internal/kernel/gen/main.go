@@ -24,10 +24,11 @@ func main() {
 // files returns the generated files by name.
 func files() map[string][]byte {
 	list := map[string][]byte{
-		"gemm_nt_neon_arm64.s": ntNEON(),
-		"gemm_nn_neon_arm64.s": nnNEON(),
-		"vec_neon_arm64.s":     vecNEON(),
-		"wkv_neon_arm64.s":     wkvNEON(),
+		"gemm_nt_neon_arm64.s":     ntNEON(),
+		"gemm_nn_neon_arm64.s":     nnNEON(),
+		"vec_neon_arm64.s":         vecNEON(),
+		"wkv_neon_arm64.s":         wkvNEON(),
+		"../../wasmsimd/simd.wasm": moduleWASM(),
 	}
 	for _, s := range []isa{avx512, avx2} {
 		list["gemm_nt_"+s.file+"_amd64.s"] = ntAVX(s)

@@ -1,0 +1,203 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func writeFile(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func dirStore(t *testing.T, folder string, limit int64) Store {
+	t.Helper()
+	s, err := Dir(folder, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStoreFull(t *testing.T) {
+	for name, s := range map[string]Store{"mem": Memory(1000), "dir": dirStore(t, t.TempDir(), 1000)} {
+		ctx := t.Context()
+		if err := s.Put(ctx, "a", make([]byte, 600), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Put(ctx, "b", make([]byte, 600), time.Hour); !errors.Is(err, ErrFull) {
+			t.Errorf("%s: %v, want that it is full", name, err)
+		}
+		if err := s.Delete(ctx, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Put(ctx, "b", make([]byte, 600), time.Nanosecond); err != nil {
+			t.Errorf("%s: %v though there is room", name, err)
+		}
+		until(t, "the value expires", func() bool { _, err := s.Get(ctx, "b"); return errors.Is(err, ErrNotFound) })
+		if err := s.Put(ctx, "c", make([]byte, 600), time.Hour); err != nil {
+			t.Errorf("%s: %v though what was there has expired", name, err)
+		}
+	}
+}
+
+// A file that was damaged is told from one that isn't there, and no path leads out of the folder.
+func TestDirDamaged(t *testing.T) {
+	folder := t.TempDir()
+	s := dirStore(t, folder, 1<<30)
+	ctx := t.Context()
+	if err := s.Put(ctx, "x/y", []byte("hello"), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(folder, "x", "y.v")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		bad := append([]byte{}, b...)
+		bad[i] ^= 1
+		writeFile(t, path, bad)
+		if v, err := s.Get(ctx, "x/y"); err == nil {
+			t.Fatalf("byte %d changed: %q", i, v)
+		}
+		writeFile(t, path, b[:i])
+		if v, err := s.Get(ctx, "x/y"); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("cut at %d: %q, %v", i, v, err)
+		}
+	}
+	for _, key := range []string{"", "../x", "/x", "x//y", "x/../../y", "x\\y", ".x", "x/"} {
+		if err := s.Put(ctx, key, nil, time.Hour); err == nil {
+			t.Errorf("key %q is taken", key)
+		}
+	}
+	// a server's answer for it
+	site := newSite(t, Config{Store: s, StateRAM: 2})
+	o := site.ask("POST", chats, say("Hi", object{"save": true})).json(t)
+	id := at(o, "state", "id").(string)
+	files, err := filepath.Glob(filepath.Join(folder, "data", "public", "*.v"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if b, err = os.ReadFile(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	writeFile(t, files[0], b)
+	site.ask("POST", chats, say("More", object{"id": id})).refused(t, 500, "state_damaged")
+}
+
+// A server is killed while it saves: what it had acknowledged is there and whole, and nothing is there
+// in part.
+func TestKillWhileSaving(t *testing.T) {
+	if folder := os.Getenv("MICRORWKV_SAVE_IN"); folder != "" {
+		saveForever(folder)
+	}
+	folder := t.TempDir()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	acknowledged := 0
+	for round := range 5 {
+		c := exec.Command(exe, "-test.run", "^TestKillWhileSaving$")
+		c.Env = append(os.Environ(), "MICRORWKV_SAVE_IN="+folder)
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		keys := make([]byte, (round+1)*7*keyLen)
+		n := 0
+		for n < len(keys) {
+			m, err := out.Read(keys[n:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += m
+		}
+		if err := c.Process.Kill(); err != nil { // SIGKILL
+			t.Fatal(err)
+		}
+		more := new(bytes.Buffer)
+		more.ReadFrom(out)
+		c.Wait()
+		all := string(keys) + more.String()
+		s := dirStore(t, folder, 1<<40)
+		for key := range strings.SplitSeq(all[:len(all)/keyLen*keyLen], "\n") {
+			if key == "" {
+				continue
+			}
+			if v, err := s.Get(t.Context(), key); err != nil || !bytes.Equal(v, bytes.Repeat([]byte(key), saveTimes)) {
+				t.Errorf("%s was acknowledged: %d bytes, %v", key, len(v), err)
+			}
+			acknowledged++
+		}
+		list, err := s.List(t.Context(), "s/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range list {
+			if v, err := s.Get(t.Context(), i.Key); err != nil || !bytes.Equal(v, bytes.Repeat([]byte(i.Key), saveTimes)) {
+				t.Errorf("%s is there in part: %d bytes, %v", i.Key, len(v), err)
+			}
+		}
+	}
+	t.Logf("%d values were acknowledged before the kills", acknowledged)
+}
+
+const (
+	saveTimes = 30000
+	keyLen    = len("s/0123456789abcdef01234567\n")
+)
+
+// saveForever saves values, and prints the key of each that was saved.
+func saveForever(folder string) {
+	s, err := Dir(folder, 1<<40)
+	if err != nil {
+		panic(err)
+	}
+	for {
+		key := newID("s/")
+		if err := s.Put(context.Background(), key, bytes.Repeat([]byte(key), saveTimes), time.Hour); err != nil {
+			panic(err)
+		}
+		os.Stdout.WriteString(key + "\n")
+	}
+}
+
+// What a killed server left is cleared away in time, and its locks don't last.
+func TestDirLeftovers(t *testing.T) {
+	folder := t.TempDir()
+	s := dirStore(t, folder, 1<<30)
+	if err := s.Put(t.Context(), "x/y", []byte("1"), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	for _, name := range []string{"x/y.v.0123.tmp", "x/y.v.lock"} {
+		path := filepath.Join(folder, name)
+		writeFile(t, path, []byte("x"))
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.CompareAndSet(t.Context(), "x/y", []byte("1"), []byte("2"), time.Hour); err != nil {
+		t.Error(err)
+	}
+	dirStore(t, folder, 1<<30)
+	files, err := os.ReadDir(filepath.Join(folder, "x"))
+	if err != nil || len(files) != 1 {
+		t.Errorf("%v, %v", files, err)
+	}
+}
