@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -155,6 +156,13 @@ func TestQueueFull(t *testing.T) {
 	requests.Wait()
 	until(t, "all are gone", func() bool { return s.load() == 0 })
 	s.ask("POST", "/v1/completions", object{"prompt": "x"}).json(t)
+}
+
+// Prompts are cut at the ends of parts and each 64 tokens after one.
+func TestChunks(t *testing.T) {
+	if got := fmt.Sprint(chunks([][]int{ids(150), ids(3), ids(64)})); got != "[64 64 22 3 64]" {
+		t.Error(got)
+	}
 }
 
 // Keys come in turn: who asks for much doesn't keep another from a short answer.

@@ -9,7 +9,6 @@ import (
 	"math"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"microrwkv/rwkv"
@@ -274,33 +273,21 @@ func TestSessions(t *testing.T) {
 	if !same(logsOf(byID), logsOf(second)) {
 		t.Error("a session has other bits than its state")
 	}
-	// on one server the second is told at once, on two when it would move the session
-	var mu sync.Mutex
-	codes := map[string]int{}
-	var all sync.WaitGroup
-	for _, site := range []*site{s, s, other, other} {
-		all.Go(func() {
-			body := say("Again", object{"session": "s"})
-			body["max_tokens"] = 400
-			a := site.ask("POST", chats, body)
-			mu.Lock()
-			defer mu.Unlock()
-			switch a.code {
-			case 200:
-				codes["ok"]++
-			case 409:
-				codes["refused"]++
-				if a.header.Get("Retry-After") == "" || !bytes.Contains(a.body, []byte(`"session_`)) {
-					t.Errorf("%s", a.body)
-				}
-			default:
-				t.Errorf("%d: %s", a.code, a.body)
-			}
-		})
+	// on one server a second writer is told at once, on two the one that comes last
+	long := say("Again", object{"session": "s"})
+	long["max_tokens"] = 600
+	last := make(chan answer)
+	go func() { last <- s.ask("POST", chats, long) }()
+	until(t, "a long answer begins", func() bool { return s.load() == 1 && s.running() == 1 })
+	s.ask("POST", chats, say("Again", object{"session": "s"})).refused(t, 409, "session_busy")
+	third := other.ask("POST", chats, say("Again", object{"session": "s"})).json(t)
+	if at(third, "state", "parent") != at(second, "state", "id") {
+		t.Errorf("%v after %v", third["state"], second["state"])
 	}
-	all.Wait()
-	if codes["ok"] < 1 || codes["refused"] < 1 {
-		t.Errorf("of four at once: %v", codes)
+	(<-last).refused(t, 409, "session_changed")
+	fourth := s.ask("POST", chats, say("Again", object{"session": "s"})).json(t)
+	if at(fourth, "state", "parent") != at(third, "state", "id") {
+		t.Errorf("%v after %v", fourth["state"], third["state"])
 	}
 	s.ask("POST", chats, say("Hi", object{"session": "a/b"})).refused(t, 400, "")
 	s.ask("POST", chats, object{"messages": user("Hi"), "n": 2, "state": object{"session": "s"}}).refused(t, 400, "")
@@ -341,6 +328,19 @@ func TestSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.ask("POST", chats, say("More", object{"sealed": expired})).refused(t, 400, "bad_state")
+}
+
+// A state of one model isn't another's.
+func TestOtherModel(t *testing.T) {
+	m, err := rwkv.Random(tiny().Model.Config(), tensor.BF16, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, Config{}, tiny(), Model{Name: "other", Model: m, Tokenizer: tiny().Tokenizer})
+	id := at(s.ask("POST", chats, say("Hi", object{"save": true})).json(t), "state", "id")
+	body := say("More", object{"id": id})
+	body["model"] = "other"
+	s.ask("POST", chats, body).refused(t, 422, "state_mismatch")
 }
 
 // Named initial states are everybody's.

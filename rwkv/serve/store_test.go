@@ -96,6 +96,35 @@ func TestDirDamaged(t *testing.T) {
 	site.ask("POST", chats, say("More", object{"id": id})).refused(t, 500, "state_damaged")
 }
 
+// Who reads while a value is written finds the old one or the new one.
+func TestDirWhole(t *testing.T) {
+	s := dirStore(t, t.TempDir(), 1<<40)
+	put := func(i int) {
+		if err := s.Put(t.Context(), "x", bytes.Repeat([]byte{byte(i)}, 4<<20), time.Hour); err != nil {
+			t.Error(err)
+		}
+	}
+	put(0)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 50 {
+			put(i)
+		}
+	}()
+	for reading := true; reading; {
+		select {
+		case <-done:
+			reading = false
+		default:
+		}
+		v, err := s.Get(t.Context(), "x")
+		if err != nil || len(v) != 4<<20 || v[0] != v[len(v)-1] {
+			t.Fatalf("%d bytes, %v", len(v), err)
+		}
+	}
+}
+
 // A server is killed while it saves: what it had acknowledged is there and whole, and nothing is there
 // in part.
 func TestKillWhileSaving(t *testing.T) {
