@@ -108,7 +108,7 @@ func Convert(path string, f *File, opts ...WriteOption) error {
 // tensors too, and nothing named "model", where the tensors go.
 func (f *File) beside() *pickle.Dict {
 	out := &pickle.Dict{}
-	if f.root == nil || f.bare && f.format != Safetensors {
+	if f.root == nil || f.bare && !f.format.Metadata() {
 		return out
 	}
 	for i, k := range f.root.Keys {
@@ -138,11 +138,11 @@ type item struct {
 
 // size returns the bytes to write.
 func (it *item) size() int64 {
-	n := store.Size(it.dtype)
+	n := int64(1)
 	for _, d := range it.shape {
 		n *= d
 	}
-	return n
+	return store.Bytes(it.dtype, n)
 }
 
 func writeNamed(path string, tensors []Named, values map[string]any, opts []WriteOption, write writeFunc) error {
@@ -196,6 +196,9 @@ func writeItems(path string, items []*item, values *pickle.Dict, opts []WriteOpt
 		}
 		names[it.name] = true
 		if o.dtype != 0 && store.IsWeight(it.from) {
+			if store.Blocked(o.dtype) {
+				return fmt.Errorf("%s: conversion to %v, which quantizes: see rwkv.Quantize", path, o.dtype)
+			}
 			it.dtype = o.dtype
 		}
 		if it.twin = first[it.same]; it.twin == nil {
@@ -222,8 +225,8 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 		if err != nil {
 			return err
 		}
-		const chunk = 1 << 18 // bytes, a multiple of every element's size
-		var out []byte        // a part in another form
+		chunk := (1 << 18) / int(store.Size(it.from)) * int(store.Size(it.from)) // bytes of whole elements
+		var out []byte                                                           // a part in another form
 		for len(b) > 0 {
 			part := b[:min(len(b), chunk)]
 			b = b[len(part):]
@@ -233,7 +236,7 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 				}
 				part = out
 			}
-			if store.BigEndianHost && store.Size(it.dtype) > 1 {
+			if store.BigEndianHost && store.Size(it.dtype) > 1 && !store.Blocked(it.dtype) {
 				out = append(out[:0], part...)
 				store.SwapBytes(out, it.dtype)
 				part = out
@@ -249,6 +252,11 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 
 // convertFloats appends the floats of b to dst in another type.
 func convertFloats(dst, b []byte, from, to DType) ([]byte, error) {
+	if store.Blocked(from) {
+		numbers, size := from.Block()
+		wide := tensor.NewWeight(from, b, len(b)/size*numbers).Float32().Weight()
+		return convertFloats(dst, wide.Bytes(), F32, to)
+	}
 	for i := range len(b) / int(store.Size(from)) {
 		wide := store.Float(b, i, from)
 		x := float32(wide)

@@ -115,12 +115,15 @@ func (w *Weight) Float32() *Tensor {
 	return t
 }
 
-// Transpose returns a copy of a weight with two dimensions, of the same type, with rows and columns
-// exchanged. It is for types whose blocks are one number.
+// Transpose returns a copy of a weight with two dimensions, with rows and columns exchanged: of the same
+// type, but of F32 if that has blocks of several numbers, which lie along the rows.
 func (w *Weight) Transpose() *Weight {
-	block, size := w.dtype.Block()
-	if w.ndim != 2 || block != 1 {
+	if w.ndim != 2 {
 		panic(fmt.Sprintf("tensor: Transpose of %s, %v", task.FormatShape(w.Shape()...), w.dtype))
+	}
+	block, size := w.dtype.Block()
+	if block != 1 {
+		return w.Float32().Weight().Transpose()
 	}
 	rows, cols := w.shape[0], w.shape[1]
 	data := make([]byte, rows*cols*size)

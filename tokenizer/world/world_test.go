@@ -42,7 +42,7 @@ func TestWorldVocabulary(t *testing.T) {
 	for id := 1; id < tok.VocabSize(); id++ {
 		token := tok.Token(id)
 		fmt.Fprintf(sum, "%d %x\n", id, token)
-		if got, n := tok.trie.longest(token); got != id || n != len(token) {
+		if got, n := tok.trie.Longest(token); got != id || n != len(token) {
 			t.Fatalf("longest(%q) = %d, %d, want %d", token, got, n, id)
 		}
 	}
