@@ -68,7 +68,7 @@ func New(v *vocab.Vocab) *Trie {
 			s.base, s.id = nodes[c].base, nodes[c].id
 		}
 	}
-	return &Trie{nodes[0].base, slices.Clip(p.slots[:p.end])}
+	return &Trie{nodes[0].base, slices.Clip(p.slots[:max(p.end, 256)])}
 }
 
 // node is a node of the tree that becomes a trie.
@@ -83,7 +83,7 @@ type node struct {
 // newTree returns the nodes of v's tree, the root first. It is fast when tokens start mostly like
 // the one before, as in a sorted vocabulary.
 func newTree(v *vocab.Vocab) []node {
-	nodes := make([]node, 1, 2*v.VocabSize())
+	nodes := make([]node, 1, 2*v.VocabSize()+1)
 	path := []uint32{0} // the nodes of the token before, from the root on
 	prev := ""
 	for id := range v.VocabSize() {
