@@ -359,3 +359,46 @@ func TestRefusedGGUF(t *testing.T) {
 		t.Errorf("an infinite scale: %v", err)
 	}
 }
+
+// Rounding to blocks gives the reference's bytes, or for the types that a search decides its error, within
+// 2%.
+func TestQuantizeAsReference(t *testing.T) {
+	var info struct {
+		Types map[string]struct {
+			Exactly bool      `json:"quantize_exactly"`
+			Error   []float64 `json:"fit_rms_error_per_row"`
+		}
+	}
+	readJSON(t, "testdata/gguf/blocks/blocks.json", &info)
+	f, want := open(t, "testdata/gguf/blocks/blocks.gguf"), open(t, "testdata/gguf/blocks/blocks.safetensors")
+	for name, c := range info.Types {
+		fit, err := f.Tensor(name + ".fit")
+		if err != nil {
+			continue
+		}
+		d := fit.DType()
+		if !d.Quantizes() && d != F16 && d != BF16 {
+			continue
+		}
+		source, err := want.Tensor(name + ".fit.source")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		got := source.Convert(d)
+		if c.Exactly && !bytes.Equal(got.Bytes(), fit.Bytes()) {
+			t.Errorf("%s: other bytes than the reference's", name)
+		}
+		x, y := source.Float32(), got.Float32()
+		for r := range x.Dim(0) {
+			sum := 0.0
+			for i, v := range x.Row(r) {
+				e := float64(v) - float64(y.Row(r)[i])
+				sum += e * e
+			}
+			if e := math.Sqrt(sum / float64(x.Dim(1))); !(e <= 1.02*c.Error[r]+1e-12) {
+				t.Errorf("%s: row %d has the error %g, the reference %g", name, r, e, c.Error[r])
+			}
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"microrwkv/checkpoint/internal/safetensors"
 	"microrwkv/checkpoint/internal/store"
 	"microrwkv/checkpoint/pickle"
 	"microrwkv/tensor"
@@ -54,13 +55,15 @@ func WritePT(path string, tensors []Named, values map[string]any, opts ...WriteO
 }
 
 // WriteSafetensors writes a safetensors file. Its metadata has the values, strings as they are and
-// others as JSON, and "format": "pt". Of tensors that share all their elements the first is
+// others as JSON, and "format": "pt". Blocks of quantized weights are tensors of bytes there, and the
+// metadata "quantization" has the format of each, by which Open reads them. Of tensors that share all their elements the first is
 // stored, and the metadata maps the other names to its name. The file appears whole or not at all.
 func WriteSafetensors(path string, tensors []Named, values map[string]any, opts ...WriteOption) error {
 	return writeNamed(path, tensors, values, opts, writeSafe)
 }
 
-// Write is WritePT for a name that ends in .pt, .pth or .bin, and WriteSafetensors for .safetensors.
+// Write is WritePT for a name that ends in .pt, .pth or .bin, WriteSafetensors for .safetensors, and
+// WriteGGUF for .gguf.
 func Write(path string, tensors []Named, values map[string]any, opts ...WriteOption) error {
 	write, err := writerFor(path)
 	if err != nil {
@@ -76,13 +79,15 @@ func writerFor(path string) (writeFunc, error) {
 		return writeZip, nil
 	case ".safetensors":
 		return writeSafe, nil
+	case ".gguf":
+		return writeGGUF, nil
 	default:
-		return nil, fmt.Errorf("%s: can't tell the format from %q, want .pt, .pth, .bin or .safetensors", path, ext)
+		return nil, fmt.Errorf("%s: can't tell the format from %q, want .pt, .pth, .bin, .safetensors or .gguf", path, ext)
 	}
 }
 
 // Convert writes the tensors of f to another file, of the format that its name ends in: .pt, .pth,
-// .bin or .safetensors. What lies beside the tensors goes along (model_args, config …), except
+// .bin, .safetensors or .gguf. What lies beside the tensors goes along (model_args, config …), except
 // what holds tensors itself, as an optimizer's state does. A bare state_dict stays one.
 func Convert(path string, f *File, opts ...WriteOption) error {
 	write, err := writerFor(path)
@@ -113,7 +118,7 @@ func (f *File) beside() *pickle.Dict {
 	}
 	for i, k := range f.root.Keys {
 		name, ok := k.(string)
-		if _, alias := f.tensors[name]; !ok || alias || name == "model" || f.format == Safetensors && name == "format" || hasTensors(f.root.Values[i]) {
+		if _, alias := f.tensors[name]; !ok || alias || name == "model" || f.format == Safetensors && (name == "format" || name == safetensors.BlocksKey) || hasTensors(f.root.Values[i]) {
 			continue
 		}
 		if v, ok := portable(f.root.Values[i]); ok {

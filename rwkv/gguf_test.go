@@ -99,7 +99,7 @@ func TestGGUFErrors(t *testing.T) {
 	const file = "rwkv7-q8_0.gguf"
 	for _, c := range []struct{ from, to, want string }{
 		{"general.architecture\x08\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00rwkv7", "general.architecture\x08\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00rwkv9", `"rwkv9": want rwkv6 or rwkv7`},
-		{"rwkv7.wkv.head_size\x04\x00\x00\x00\x40", "rwkv7.wkv.head_size\x04\x00\x00\x00\x30", "blk.0.time_mix_r_k.weight"},
+		{"rwkv7.wkv.head_size\x04\x00\x00\x00\x40", "rwkv7.wkv.head_size\x04\x00\x00\x00\x30", "rwkv7.wkv.head_size = 48"},
 		{"rwkv7.block_count\x04\x00\x00\x00\x02", "rwkv7.block_count\x04\x00\x00\x00\x03", "rwkv7.block_count = 3, but by the tensors it is 2"},
 		{"blk.1.time_mix_k_k.weight", "blk.1.time_mix_k_q.weight", `"blk.1.time_mix_k_k.weight": no such tensor`},
 		{"blk.1.time_mix_lerp_fused.weight", "blk.1.time_mix_lerp_fusad.weight", `"blk.1.time_mix_lerp_fused.weight": no such tensor`},
