@@ -11,8 +11,9 @@ import (
 // A new format of weights is a constant here, a row in dtypes, and a function that widens it, which is
 // the reference that everything else is tested against. With these alone its products work: rows of
 // it are widened, a few at a time, for the float32 product. An instruction set that can do better gets
-// an entry in its impl's products, beside those of gemm_amd64.go and gemm_nt_arm64.go, and may get
-// one in widen.
+// an entry in its impl's widen, and where the memory is what one row of x waits for in its row, beside
+// those of blocks_amd64.go; a type without blocks gets one in products. A format of blocks says where its
+// scales are, and one that weights are rounded to has a row in grids.
 type DType uint8
 
 // Weights come in the first three and in blocks; tensors of the others can be listed, and copied from file
@@ -201,12 +202,20 @@ func Product(d DType, dst []float32, ldd int, x []float32, ldx int, w []byte, ld
 
 // product is Product of an instruction set, by its own entry or through widened rows.
 func (im *impl) product(d DType, dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
+	if f := im.row[d]; f != nil && m == 1 {
+		f(dst, x, w, ldw, n, k, acc)
+		return
+	}
 	if f := im.products[d]; f != nil {
 		f(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
 		return
 	}
 	// Rows of w are widened some at a time, so that they stay in a cache for all rows of x.
-	rows := min(max(wideNumbers/k/16, 1)*16, n) // whole tiles of every kernel
+	numbers := wideNumbers
+	if m == 1 {
+		numbers = wideNumbers / 8 // each is read once: let them stay in the first cache
+	}
+	rows := min(max(numbers/k/16, 1)*16, n) // whole tiles of every kernel
 	b := getBuffer(rows * k)
 	defer b.put()
 	wide, row := b.data[:rows*k], d.Bytes(k)

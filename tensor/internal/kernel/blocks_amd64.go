@@ -1,0 +1,92 @@
+//go:build !purego
+
+package kernel
+
+import "unsafe"
+
+//go:noescape
+func rowQ8_0AVX2(a *ntArgs)
+
+//go:noescape
+func rowQ8_0AVX512(a *ntArgs)
+
+//go:noescape
+func widenQ8_0Blocks(dst *float32, src *byte, blocks int)
+
+//go:noescape
+func widenQ4_KBlock(dst *float32, src *byte, scales *[16]float32)
+
+//go:noescape
+func widenQ6_KBlock(dst *float32, src *byte, scales *[16]float32)
+
+// putBlocks puts what the assembly does with blocks into im.
+func (kn *ntKernel) putBlocks(im *impl) {
+	im.row[Q8_0] = kn.rowQ8
+	im.widen[Q8_0] = func(dst []float32, src []byte) { widenQ8_0Blocks(&dst[0], &src[0], len(dst)/32) }
+	im.widen[Q4_K] = widenQ4_KVec
+	im.widen[Q6_K] = widenQ6_KVec
+}
+
+func widenQ4_KVec(dst []float32, src []byte) {
+	for ; len(dst) > 0; dst, src = dst[256:], src[144:] {
+		d, dmin := half(src), half(src[2:])
+		var scales [16]float32
+		for j := range 8 {
+			scale, least := scaleK(src[4:16], j)
+			scales[2*j], scales[2*j+1] = d*scale, dmin*least
+		}
+		widenQ4_KBlock(&dst[0], &src[16], &scales)
+	}
+}
+
+func widenQ6_KVec(dst []float32, src []byte) {
+	for ; len(dst) > 0; dst, src = dst[256:], src[210:] {
+		d := half(src[208:])
+		var scales [16]float32
+		for j, s := range src[192:208] {
+			scales[j] = d * float32(int8(s))
+		}
+		widenQ6_KBlock(&dst[0], &src[0], &scales)
+	}
+}
+
+// rowQ8 computes dst = x·wᵀ for one row of x, as row does for weights without blocks: with the bits of the
+// product with widened weights.
+func (kn *ntKernel) rowQ8(dst, x []float32, w []byte, ldw, n, k int, acc bool) {
+	const numbers = 32
+	quarter := n / ntTile
+	var out [ntTile * rowTiles]float32
+	a := ntArgs{
+		dst: unsafe.Pointer(&out), x: unsafe.Pointer(&x[0]), w1: quarter * ldw, w2: 2 * quarter * ldw, w3: 3 * quarter * ldw,
+		tileW: ldw, steps: k / numbers,
+	}
+	most := min(max(ntCall/(ntTile*k), 1), rowTiles)
+	for r := 0; r < quarter; r += a.tiles {
+		a.tiles, a.w = min(most, quarter-r), unsafe.Pointer(&w[r*ldw])
+		kn.runQ8(&a)
+		for c := range ntTile {
+			d := dst[c*quarter+r:][:a.tiles]
+			for i := range d {
+				if acc {
+					d[i] += out[ntTile*i+c]
+				} else {
+					d[i] = out[ntTile*i+c]
+				}
+			}
+		}
+	}
+	if rest := n % ntTile; rest > 0 { // the columns that don't exist read the last row
+		a.w, a.tiles = unsafe.Pointer(&w[(n-rest)*ldw]), 1
+		a.w1, a.w2, a.w3 = min(1, rest-1)*ldw, min(2, rest-1)*ldw, min(3, rest-1)*ldw
+		kn.runQ8(&a)
+		putRest(unsafe.Pointer(&dst[n-rest]), 0, out[:], 1, rest, acc)
+	}
+}
+
+func (kn *ntKernel) runQ8(a *ntArgs) {
+	if kn.avx512 {
+		rowQ8_0AVX512(a)
+	} else {
+		rowQ8_0AVX2(a)
+	}
+}

@@ -1,0 +1,205 @@
+package main
+
+import "fmt"
+
+// blocksAVX returns the file of what reads blocks of quantized weights.
+func blocksAVX(s isa) []byte {
+	f := avxFile{newFile(true)}
+	if s.regs == 32 {
+		f.ntConstants(s)
+	}
+	f.rowQ8(s)
+	if s.regs == 16 { // AVX-512 uses these too
+		f.line(`
+// The low four bits of each number, and the lower two, and what is taken from those of Q6_K.
+DATA ·blockConst<>+0(SB)/4, $15
+DATA ·blockConst<>+4(SB)/4, $3
+DATA ·blockConst<>+8(SB)/4, $32
+GLOBL ·blockConst<>(SB), RODATA|NOPTR, $12`)
+		f.widenQ8()
+		f.widenQ4K()
+		f.widenQ6K()
+	}
+	return f.Bytes()
+}
+
+// rowQ8 writes the product of one row of x with rows of Q8_0: the widened numbers, which are exact, take
+// the way of float32 weights, with the same bits.
+func (f avxFile) rowQ8(s isa) {
+	name := "rowQ8_0" + s.name
+	f.line(`
+// func %s(a *ntArgs)
+//
+//	for a.tiles {
+//		accumulators = 0
+//		for a.steps blocks of 32 { accumulators += x·(d·q), a vector of %d numbers after another }
+//		dst = sums; w += a.tileW; dst += 4 columns
+//	}
+//
+// Register map:
+//	DI	a                 CX	blocks left
+//	SI	x, at the block   R12, R13, BX	offsets of rows 1, 2, 3 of w
+//	R8	w, at the block   R9	w of the tile
+//	DX	dst of the tile   R10	tiles left
+TEXT ·%s(SB), NOSPLIT, $0-8`, name, s.lanes, name)
+	f.op("MOVQ a+0(FP), DI")
+	f.op("MOVQ ntArgs_dst(DI), DX")
+	f.op("MOVQ ntArgs_w(DI), R9")
+	f.op("MOVQ ntArgs_w1(DI), R12")
+	f.op("MOVQ ntArgs_w2(DI), R13")
+	f.op("MOVQ ntArgs_w3(DI), BX")
+	f.op("MOVQ ntArgs_tiles(DI), R10")
+	if s.regs == 32 {
+		f.op("MOVL $0xff00, AX")
+		f.op("KMOVW AX, K2")
+		f.op("MOVL $0xcccc, AX")
+		f.op("KMOVW AX, K3")
+	}
+	f.label("tile")
+	f.op("MOVQ R9, R8")
+	f.op("MOVQ ntArgs_x(DI), SI")
+	f.op("MOVQ ntArgs_steps(DI), CX")
+	f.zero(s, tileCols)
+	f.op("PCALIGN $32")
+	f.label("tile_block")
+	for c, row := range []string{"", "(R12*1)", "(R13*1)", "(BX*1)"} {
+		f.op("PREFETCHT1 1024(R8)%s", row)
+		f.rowQ8Body(s, row, s.v(c))
+	}
+	f.op("ADDQ $128, SI")
+	f.op("ADDQ $34, R8")
+	f.pair("DECQ CX", "JNZ tile_block")
+	sums := f.ntReduce(s, 1)
+	f.op("VMOVUPS %s, (DX)", sums[0])
+	f.op("ADDQ $%d, DX", 4*tileCols)
+	f.op("ADDQ ntArgs_tileW(DI), R9")
+	f.pair("DECQ R10", "JNZ tile")
+	f.op("VZEROUPPER")
+	f.op("RET")
+}
+
+// rowQ8Body adds a block of a row to acc.
+func (f avxFile) rowQ8Body(s isa, row, acc string) {
+	d, q := s.v(12), s.v(13)
+	if s.regs == 32 {
+		f.op("VPBROADCASTW (R8)%s, Y12", row)
+		f.op("VCVTPH2PS Y12, Z12")
+	} else {
+		f.op("VPBROADCASTW (R8)%s, X12", row)
+		f.op("VCVTPH2PS X12, Y12")
+	}
+	for i := 0; i < 32; i += s.lanes {
+		f.op("VPMOVSXBD %d(R8)%s, %s", 2+i, row, q)
+		f.op("VCVTDQ2PS %s, %s", q, q)
+		f.op("VMULPS %s, %s, %s", d, q, q)
+		f.op("VFMADD231PS %d(SI), %s, %s", 4*i, q, acc)
+	}
+}
+
+// widenQ8 writes the widening of Q8_0.
+func (f avxFile) widenQ8() {
+	f.line(`
+// func widenQ8_0Blocks(dst *float32, src *byte, blocks int)
+TEXT ·widenQ8_0Blocks(SB), NOSPLIT, $0-24`)
+	f.op("MOVQ dst+0(FP), DI")
+	f.op("MOVQ src+8(FP), SI")
+	f.op("MOVQ blocks+16(FP), CX")
+	f.label("loop")
+	f.op("VPBROADCASTW (SI), X0")
+	f.op("VCVTPH2PS X0, Y0")
+	for i := range 4 {
+		q := fmt.Sprintf("Y%d", 1+i)
+		f.op("VPMOVSXBD %d(SI), %s", 2+8*i, q)
+		f.op("VCVTDQ2PS %s, %s", q, q)
+		f.op("VMULPS Y0, %s, %s", q, q)
+		f.op("VMOVUPS %s, %d(DI)", q, 32*i)
+	}
+	f.op("ADDQ $34, SI")
+	f.op("ADDQ $128, DI")
+	f.pair("DECQ CX", "JNZ loop")
+	f.op("VZEROUPPER")
+	f.op("RET")
+}
+
+// widenQ4K writes the widening of a block of Q4_K whose scales are widened.
+func (f avxFile) widenQ4K() {
+	f.line(`
+// func widenQ4_KBlock(dst *float32, src *byte, scales *[16]float32)
+//
+// scales are step and minimum of each sub-block; src is the nibbles.
+TEXT ·widenQ4_KBlock(SB), NOSPLIT, $0-24`)
+	f.op("MOVQ dst+0(FP), DI")
+	f.op("MOVQ src+8(FP), SI")
+	f.op("MOVQ scales+16(FP), DX")
+	f.op("VPBROADCASTD ·blockConst<>+0(SB), Y15")
+	f.op("MOVQ $4, CX")
+	f.label("loop")
+	for i := range 4 {
+		f.op("VBROADCASTSS %d(DX), Y%d", 4*i, i)
+	}
+	for i := range 4 {
+		f.op("VPMOVZXBD %d(SI), Y4", 8*i)
+		f.op("VPSRLD $4, Y4, Y5")
+		f.op("VPAND Y15, Y4, Y4")
+		for half := range 2 {
+			q := fmt.Sprintf("Y%d", 4+half)
+			f.op("VCVTDQ2PS %s, %s", q, q)
+			f.op("VMULPS Y%d, %s, %s", 2*half, q, q)
+			f.op("VSUBPS Y%d, %s, %s", 2*half+1, q, q)
+			f.op("VMOVUPS %s, %d(DI)", q, 32*i+128*half)
+		}
+	}
+	f.op("ADDQ $32, SI")
+	f.op("ADDQ $16, DX")
+	f.op("ADDQ $256, DI")
+	f.pair("DECQ CX", "JNZ loop")
+	f.op("VZEROUPPER")
+	f.op("RET")
+}
+
+// widenQ6K writes the widening of a block of Q6_K whose scales are widened.
+func (f avxFile) widenQ6K() {
+	f.line(`
+// func widenQ6_KBlock(dst *float32, src *byte, scales *[16]float32)
+TEXT ·widenQ6_KBlock(SB), NOSPLIT, $0-24`)
+	f.op("MOVQ dst+0(FP), DI")
+	f.op("MOVQ src+8(FP), SI")
+	f.op("MOVQ scales+16(FP), DX")
+	f.op("LEAQ 128(SI), R8")
+	f.op("VPBROADCASTD ·blockConst<>+0(SB), Y15")
+	f.op("VPBROADCASTD ·blockConst<>+4(SB), Y14")
+	f.op("VPBROADCASTD ·blockConst<>+8(SB), Y13")
+	f.op("MOVQ $2, CX")
+	f.label("loop")
+	for k := range 4 {
+		for g := range 4 {
+			f.op("VPMOVZXBD %d(SI), Y0", 32*(k&1)+8*g)
+			f.op("VPMOVZXBD %d(R8), Y1", 8*g)
+			if k >= 2 {
+				f.op("VPSRLD $4, Y0, Y0")
+			} else {
+				f.op("VPAND Y15, Y0, Y0")
+			}
+			if k > 0 {
+				f.op("VPSRLD $%d, Y1, Y1", 2*k)
+			}
+			f.op("VPAND Y14, Y1, Y1")
+			f.op("VPSLLD $4, Y1, Y1")
+			f.op("VPOR Y1, Y0, Y0")
+			f.op("VPSUBD Y13, Y0, Y0")
+			f.op("VCVTDQ2PS Y0, Y0")
+			if g%2 == 0 {
+				f.op("VBROADCASTSS %d(DX), Y2", 4*(2*k+g/2))
+			}
+			f.op("VMULPS Y2, Y0, Y0")
+			f.op("VMOVUPS Y0, %d(DI)", 128*k+32*g)
+		}
+	}
+	f.op("ADDQ $64, SI")
+	f.op("ADDQ $32, R8")
+	f.op("ADDQ $32, DX")
+	f.op("ADDQ $512, DI")
+	f.pair("DECQ CX", "JNZ loop")
+	f.op("VZEROUPPER")
+	f.op("RET")
+}
