@@ -2,7 +2,10 @@
 
 package kernel
 
-import "unsafe"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 //go:noescape
 func rowQ8_0AVX2(a *ntArgs)
@@ -12,6 +15,23 @@ func rowQ8_0AVX512(a *ntArgs)
 
 //go:noescape
 func widenQ8_0Blocks(dst *float32, src *byte, blocks int)
+
+// nibbles says what the numbers of a block are, see widenSymmetric and widenAffine.
+type nibbles struct {
+	step float32
+	bias int32
+	add  float32
+	high uint32 // the fifth bit of each
+}
+
+//go:noescape
+func widenSymmetric(dst *float32, src *byte, p *nibbles)
+
+//go:noescape
+func widenAffine(dst *float32, src *byte, p *nibbles)
+
+//go:noescape
+func widenQ5_KBlock(dst *float32, src *byte, scales *[16]float32)
 
 //go:noescape
 func widenQ4_KBlock(dst *float32, src *byte, scales *[16]float32)
@@ -23,20 +43,27 @@ func widenQ6_KBlock(dst *float32, src *byte, scales *[16]float32)
 func (kn *ntKernel) putBlocks(im *impl) {
 	im.row[Q8_0] = kn.rowQ8
 	im.widen[Q8_0] = func(dst []float32, src []byte) { widenQ8_0Blocks(&dst[0], &src[0], len(dst)/32) }
-	im.widen[Q4_K] = widenQ4_KVec
+	im.widen[Q4_0] = blocks(32, 18, func(dst []float32, b []byte) { widenSymmetric(&dst[0], &b[2], &nibbles{step: half(b), bias: 8}) })
+	im.widen[Q5_0] = blocks(32, 22, func(dst []float32, b []byte) {
+		widenSymmetric(&dst[0], &b[6], &nibbles{step: half(b), bias: 16, high: binary.LittleEndian.Uint32(b[2:])})
+	})
+	im.widen[Q4_1] = blocks(32, 20, func(dst []float32, b []byte) { widenAffine(&dst[0], &b[4], &nibbles{step: half(b), add: half(b[2:])}) })
+	im.widen[Q5_1] = blocks(32, 24, func(dst []float32, b []byte) {
+		widenAffine(&dst[0], &b[8], &nibbles{step: half(b), add: half(b[2:]), high: binary.LittleEndian.Uint32(b[4:])})
+	})
+	im.widen[Q4_K] = blocks(256, 144, func(dst []float32, b []byte) { s := scalesK(b); widenQ4_KBlock(&dst[0], &b[16], &s) })
+	im.widen[Q5_K] = blocks(256, 176, func(dst []float32, b []byte) { s := scalesK(b); widenQ5_KBlock(&dst[0], &b[16], &s) })
 	im.widen[Q6_K] = widenQ6_KVec
 }
 
-func widenQ4_KVec(dst []float32, src []byte) {
-	for ; len(dst) > 0; dst, src = dst[256:], src[144:] {
-		d, dmin := half(src), half(src[2:])
-		var scales [16]float32
-		for j := range 8 {
-			scale, least := scaleK(src[4:16], j)
-			scales[2*j], scales[2*j+1] = d*scale, dmin*least
-		}
-		widenQ4_KBlock(&dst[0], &src[16], &scales)
+// scalesK returns step and minimum of each sub-block of Q4_K and Q5_K.
+func scalesK(b []byte) (scales [16]float32) {
+	d, dmin := half(b), half(b[2:])
+	for j := range 8 {
+		scale, least := scaleK(b[4:16], j)
+		scales[2*j], scales[2*j+1] = d*scale, dmin*least
 	}
+	return scales
 }
 
 func widenQ6_KVec(dst []float32, src []byte) {

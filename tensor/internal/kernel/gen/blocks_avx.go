@@ -11,13 +11,22 @@ func blocksAVX(s isa) []byte {
 	f.rowQ8(s)
 	if s.regs == 16 { // AVX-512 uses these too
 		f.line(`
-// The low four bits of each number, and the lower two, and what is taken from those of Q6_K.
+// The low four bits of each number, and the lower two, what is taken from those of Q6_K, one bit, and where
+// the fifth bits of eight numbers are.
 DATA ·blockConst<>+0(SB)/4, $15
 DATA ·blockConst<>+4(SB)/4, $3
 DATA ·blockConst<>+8(SB)/4, $32
-GLOBL ·blockConst<>(SB), RODATA|NOPTR, $12`)
+DATA ·blockConst<>+12(SB)/4, $1
+DATA ·blockConst<>+16(SB)/8, $0x0000000100000000
+DATA ·blockConst<>+24(SB)/8, $0x0000000300000002
+DATA ·blockConst<>+32(SB)/8, $0x0000000500000004
+DATA ·blockConst<>+40(SB)/8, $0x0000000700000006
+GLOBL ·blockConst<>(SB), RODATA|NOPTR, $48`)
 		f.widenQ8()
+		f.widenNibbles("widenSymmetric", false)
+		f.widenNibbles("widenAffine", true)
 		f.widenQ4K()
+		f.widenQ5K()
 		f.widenQ6K()
 	}
 	return f.Bytes()
@@ -117,6 +126,90 @@ TEXT ·widenQ8_0Blocks(SB), NOSPLIT, $0-24`)
 	f.op("ADDQ $34, SI")
 	f.op("ADDQ $128, DI")
 	f.pair("DECQ CX", "JNZ loop")
+	f.op("VZEROUPPER")
+	f.op("RET")
+}
+
+// widenNibbles writes the widening of a block of 32 numbers of four bits, and fifth ones elsewhere.
+func (f avxFile) widenNibbles(name string, affine bool) {
+	add := ""
+	if affine {
+		add = " + add"
+	}
+	f.line(`
+// func %s(dst *float32, src *byte, p *nibbles)
+//
+// Each number q, of src and with a bit of p.high, becomes p.step·(q − p.bias)%s.
+TEXT ·%s(SB), NOSPLIT, $0-24`, name, add, name)
+	f.op("MOVQ dst+0(FP), DI")
+	f.op("MOVQ src+8(FP), SI")
+	f.op("MOVQ p+16(FP), DX")
+	f.op("VBROADCASTSS nibbles_step(DX), Y0")
+	f.op("VPBROADCASTD nibbles_bias(DX), Y1")
+	if affine {
+		f.op("VBROADCASTSS nibbles_add(DX), Y2")
+	}
+	f.op("VPBROADCASTD nibbles_high(DX), Y3")
+	f.op("VPBROADCASTD ·blockConst<>+0(SB), Y15")
+	f.op("VPBROADCASTD ·blockConst<>+12(SB), Y14")
+	f.op("VMOVUPS ·blockConst<>+16(SB), Y13")
+	f.op("VPSRLVD Y13, Y3, Y3")
+	for i := range 4 { // eight numbers in the order of the block
+		f.op("VPMOVZXBD %d(SI), Y4", i%2*8)
+		if i < 2 {
+			f.op("VPAND Y15, Y4, Y4")
+		} else {
+			f.op("VPSRLD $4, Y4, Y4")
+		}
+		f.op("VPSRLD $%d, Y3, Y5", 8*i)
+		f.op("VPAND Y14, Y5, Y5")
+		f.op("VPSLLD $4, Y5, Y5")
+		f.op("VPOR Y5, Y4, Y4")
+		f.op("VPSUBD Y1, Y4, Y4")
+		f.op("VCVTDQ2PS Y4, Y4")
+		f.op("VMULPS Y0, Y4, Y4")
+		if affine {
+			f.op("VADDPS Y2, Y4, Y4")
+		}
+		f.op("VMOVUPS Y4, %d(DI)", 32*i)
+	}
+	f.op("VZEROUPPER")
+	f.op("RET")
+}
+
+// widenQ5K writes the widening of a block of Q5_K whose scales are widened.
+func (f avxFile) widenQ5K() {
+	f.line(`
+// func widenQ5_KBlock(dst *float32, src *byte, scales *[16]float32)
+//
+// scales are step and minimum of each sub-block; src is the fifth bits and the nibbles.
+TEXT ·widenQ5_KBlock(SB), NOSPLIT, $0-24`)
+	f.op("MOVQ dst+0(FP), DI")
+	f.op("MOVQ src+8(FP), SI")
+	f.op("MOVQ scales+16(FP), DX")
+	f.op("VPBROADCASTD ·blockConst<>+0(SB), Y15")
+	f.op("VPBROADCASTD ·blockConst<>+12(SB), Y14")
+	for j := range 8 {
+		f.op("VBROADCASTSS %d(DX), Y0", 8*j)
+		f.op("VBROADCASTSS %d(DX), Y1", 8*j+4)
+		for g := range 4 {
+			f.op("VPMOVZXBD %d(SI), Y4", 32+j/2*32+8*g)
+			if j%2 == 0 {
+				f.op("VPAND Y15, Y4, Y4")
+			} else {
+				f.op("VPSRLD $4, Y4, Y4")
+			}
+			f.op("VPMOVZXBD %d(SI), Y5", 8*g)
+			f.op("VPSRLD $%d, Y5, Y5", j)
+			f.op("VPAND Y14, Y5, Y5")
+			f.op("VPSLLD $4, Y5, Y5")
+			f.op("VPOR Y5, Y4, Y4")
+			f.op("VCVTDQ2PS Y4, Y4")
+			f.op("VMULPS Y0, Y4, Y4")
+			f.op("VSUBPS Y1, Y4, Y4")
+			f.op("VMOVUPS Y4, %d(DI)", 128*j+32*g)
+		}
+	}
 	f.op("VZEROUPPER")
 	f.op("RET")
 }
