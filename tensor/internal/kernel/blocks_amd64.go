@@ -31,13 +31,13 @@ func widenSymmetric(dst *float32, src *byte, p *nibbles)
 func widenAffine(dst *float32, src *byte, p *nibbles)
 
 //go:noescape
-func widenQ5_KBlock(dst *float32, src *byte, scales *[16]float32)
+func widenQ5_KBlocks(dst *float32, src *byte, blocks int)
 
 //go:noescape
-func widenQ4_KBlock(dst *float32, src *byte, scales *[16]float32)
+func widenQ4_KBlocks(dst *float32, src *byte, blocks int)
 
 //go:noescape
-func widenQ6_KBlock(dst *float32, src *byte, scales *[16]float32)
+func widenQ6_KBlocks(dst *float32, src *byte, blocks int)
 
 // putBlocks puts what the assembly does with blocks into im.
 func (kn *ntKernel) putBlocks(im *impl) {
@@ -51,30 +51,9 @@ func (kn *ntKernel) putBlocks(im *impl) {
 	im.widen[Q5_1] = blocks(32, 24, func(dst []float32, b []byte) {
 		widenAffine(&dst[0], &b[8], &nibbles{step: half(b), add: half(b[2:]), high: binary.LittleEndian.Uint32(b[4:])})
 	})
-	im.widen[Q4_K] = blocks(256, 144, func(dst []float32, b []byte) { s := scalesK(b); widenQ4_KBlock(&dst[0], &b[16], &s) })
-	im.widen[Q5_K] = blocks(256, 176, func(dst []float32, b []byte) { s := scalesK(b); widenQ5_KBlock(&dst[0], &b[16], &s) })
-	im.widen[Q6_K] = widenQ6_KVec
-}
-
-// scalesK returns step and minimum of each sub-block of Q4_K and Q5_K.
-func scalesK(b []byte) (scales [16]float32) {
-	d, dmin := half(b), half(b[2:])
-	for j := range 8 {
-		scale, least := scaleK(b[4:16], j)
-		scales[2*j], scales[2*j+1] = d*scale, dmin*least
-	}
-	return scales
-}
-
-func widenQ6_KVec(dst []float32, src []byte) {
-	for ; len(dst) > 0; dst, src = dst[256:], src[210:] {
-		d := half(src[208:])
-		var scales [16]float32
-		for j, s := range src[192:208] {
-			scales[j] = d * float32(int8(s))
-		}
-		widenQ6_KBlock(&dst[0], &src[0], &scales)
-	}
+	im.widen[Q4_K] = func(dst []float32, src []byte) { widenQ4_KBlocks(&dst[0], &src[0], len(dst)/256) }
+	im.widen[Q5_K] = func(dst []float32, src []byte) { widenQ5_KBlocks(&dst[0], &src[0], len(dst)/256) }
+	im.widen[Q6_K] = func(dst []float32, src []byte) { widenQ6_KBlocks(&dst[0], &src[0], len(dst)/256) }
 }
 
 // rowQ8 computes dst = x·wᵀ for one row of x, as row does for weights without blocks: with the bits of the

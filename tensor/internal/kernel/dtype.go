@@ -211,11 +211,11 @@ func (im *impl) product(d DType, dst []float32, ldd int, x []float32, ldx int, w
 		return
 	}
 	// Rows of w are widened some at a time, so that they stay in a cache for all rows of x.
-	numbers := wideNumbers
-	if m == 1 {
-		numbers = wideNumbers / 8 // each is read once: let them stay in the first cache
+	rows := max(wideNumbers/k/16, 1) * 16 // whole tiles of every kernel
+	if m == 1 {                           // each number is read once: let them stay in the first cache
+		rows = max(wideNumbers/8/k/4, 1) * 4
 	}
-	rows := min(max(numbers/k/16, 1)*16, n) // whole tiles of every kernel
+	rows = min(rows, n)
 	b := getBuffer(rows * k)
 	defer b.put()
 	wide, row := b.data[:rows*k], d.Bytes(k)

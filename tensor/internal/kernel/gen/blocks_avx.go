@@ -25,8 +25,8 @@ GLOBL ·blockConst<>(SB), RODATA|NOPTR, $48`)
 		f.widenQ8()
 		f.widenNibbles("widenSymmetric", false)
 		f.widenNibbles("widenAffine", true)
-		f.widenQ4K()
-		f.widenQ5K()
+		f.widenK("widenQ4_KBlocks", 144)
+		f.widenK("widenQ5_KBlocks", 176)
 		f.widenQ6K()
 	}
 	return f.Bytes()
@@ -177,97 +177,120 @@ TEXT ·%s(SB), NOSPLIT, $0-24`, name, add, name)
 	f.op("RET")
 }
 
-// widenQ5K writes the widening of a block of Q5_K whose scales are widened.
-func (f avxFile) widenQ5K() {
+// widenK writes the widening of Q4_K or Q5_K.
+func (f avxFile) widenK(name string, size int) {
 	f.line(`
-// func widenQ5_KBlock(dst *float32, src *byte, scales *[16]float32)
+// func %s(dst *float32, src *byte, blocks int)
 //
-// scales are step and minimum of each sub-block; src is the fifth bits and the nibbles.
-TEXT ·widenQ5_KBlock(SB), NOSPLIT, $0-24`)
+// On the stack are step and minimum of the block's eight sub-blocks, of which kernel's scaleK tells how they
+// are packed.
+TEXT ·%s(SB), NOSPLIT, $64-24`, name, name)
 	f.op("MOVQ dst+0(FP), DI")
 	f.op("MOVQ src+8(FP), SI")
-	f.op("MOVQ scales+16(FP), DX")
+	f.op("MOVQ blocks+16(FP), CX")
 	f.op("VPBROADCASTD ·blockConst<>+0(SB), Y15")
 	f.op("VPBROADCASTD ·blockConst<>+12(SB), Y14")
-	for j := range 8 {
-		f.op("VBROADCASTSS %d(DX), Y0", 8*j)
-		f.op("VBROADCASTSS %d(DX), Y1", 8*j+4)
-		for g := range 4 {
-			f.op("VPMOVZXBD %d(SI), Y4", 32+j/2*32+8*g)
-			if j%2 == 0 {
-				f.op("VPAND Y15, Y4, Y4")
-			} else {
-				f.op("VPSRLD $4, Y4, Y4")
-			}
-			f.op("VPMOVZXBD %d(SI), Y5", 8*g)
-			f.op("VPSRLD $%d, Y5, Y5", j)
-			f.op("VPAND Y14, Y5, Y5")
-			f.op("VPSLLD $4, Y5, Y5")
-			f.op("VPOR Y5, Y4, Y4")
-			f.op("VCVTDQ2PS Y4, Y4")
-			f.op("VMULPS Y0, Y4, Y4")
-			f.op("VSUBPS Y1, Y4, Y4")
-			f.op("VMOVUPS Y4, %d(DI)", 128*j+32*g)
-		}
-	}
-	f.op("VZEROUPPER")
-	f.op("RET")
-}
-
-// widenQ4K writes the widening of a block of Q4_K whose scales are widened.
-func (f avxFile) widenQ4K() {
-	f.line(`
-// func widenQ4_KBlock(dst *float32, src *byte, scales *[16]float32)
-//
-// scales are step and minimum of each sub-block; src is the nibbles.
-TEXT ·widenQ4_KBlock(SB), NOSPLIT, $0-24`)
-	f.op("MOVQ dst+0(FP), DI")
-	f.op("MOVQ src+8(FP), SI")
-	f.op("MOVQ scales+16(FP), DX")
-	f.op("VPBROADCASTD ·blockConst<>+0(SB), Y15")
-	f.op("MOVQ $4, CX")
 	f.label("loop")
-	for i := range 4 {
-		f.op("VBROADCASTSS %d(DX), Y%d", 4*i, i)
+	f.op("MOVL 4(SI), AX")
+	f.op("MOVL 8(SI), BX")
+	f.op("MOVL 12(SI), R8")
+	f.op("MOVL R8, R10")
+	f.op("SHRL $4, R8")
+	for _, r := range [][2]string{{"AX", "R10"}, {"BX", "R8"}} { // six bits each: of four bytes, then of parts
+		f.op("MOVL %s, R9", r[0])
+		f.op("ANDL $0x3f3f3f3f, R9")
+		f.op("SHRL $6, %s", r[0])
+		f.op("ANDL $0x03030303, %s", r[0])
+		f.op("SHLL $4, %s", r[0])
+		f.op("ANDL $0x0f0f0f0f, %s", r[1])
+		f.op("ORL %s, %s", r[1], r[0])
+		f.op("SHLQ $32, %s", r[0])
+		f.op("ORQ R9, %s", r[0])
 	}
-	for i := range 4 {
-		f.op("VPMOVZXBD %d(SI), Y4", 8*i)
-		f.op("VPSRLD $4, Y4, Y5")
-		f.op("VPAND Y15, Y4, Y4")
-		for half := range 2 {
-			q := fmt.Sprintf("Y%d", 4+half)
-			f.op("VCVTDQ2PS %s, %s", q, q)
-			f.op("VMULPS Y%d, %s, %s", 2*half, q, q)
-			f.op("VSUBPS Y%d, %s, %s", 2*half+1, q, q)
-			f.op("VMOVUPS %s, %d(DI)", q, 32*i+128*half)
+	for i, r := range []string{"AX", "BX"} {
+		f.op("VPBROADCASTW %d(SI), X%d", 2*i, i)
+		f.op("VCVTPH2PS X%d, Y%d", i, i)
+		f.op("VMOVQ %s, X%d", r, 2+i)
+		f.op("VPMOVZXBD X%d, Y%d", 2+i, 2+i)
+		f.op("VCVTDQ2PS Y%d, Y%d", 2+i, 2+i)
+		f.op("VMULPS Y%d, Y%d, Y%d", i, 2+i, 2+i)
+		f.op("VMOVUPS Y%d, scales-%d(SP)", 2+i, 64-32*i)
+	}
+	for j := range 8 {
+		f.op("VBROADCASTSS scales-%d(SP), Y%d", 64-4*j, j%2)
+		f.op("VBROADCASTSS scales-%d(SP), Y%d", 32-4*j, 2+j%2)
+		if j%2 == 0 && name == "widenQ4_KBlocks" {
+			continue // two sub-blocks share their bytes
+		}
+		for g := range 4 {
+			f.widenKGroup(name, j, g)
 		}
 	}
-	f.op("ADDQ $32, SI")
-	f.op("ADDQ $16, DX")
-	f.op("ADDQ $256, DI")
+	f.op("ADDQ $%d, SI", size)
+	f.op("ADDQ $1024, DI")
 	f.pair("DECQ CX", "JNZ loop")
 	f.op("VZEROUPPER")
 	f.op("RET")
 }
 
-// widenQ6K writes the widening of a block of Q6_K whose scales are widened.
+// widenKGroup widens eight numbers of sub-block j, of Q4_K also those of the one before that are in the same
+// bytes.
+func (f avxFile) widenKGroup(name string, j, g int) {
+	finish := func(j int, q string) {
+		f.op("VCVTDQ2PS %s, %s", q, q)
+		f.op("VMULPS Y%d, %s, %s", j%2, q, q)
+		f.op("VSUBPS Y%d, %s, %s", 2+j%2, q, q)
+		f.op("VMOVUPS %s, %d(DI)", q, 128*j+32*g)
+	}
+	if name == "widenQ4_KBlocks" {
+		f.op("VPMOVZXBD %d(SI), Y4", 16+j/2*32+8*g)
+		f.op("VPSRLD $4, Y4, Y5")
+		f.op("VPAND Y15, Y4, Y4")
+		finish(j-1, "Y4")
+		finish(j, "Y5")
+		return
+	}
+	f.op("VPMOVZXBD %d(SI), Y4", 48+j/2*32+8*g)
+	if j%2 == 0 {
+		f.op("VPAND Y15, Y4, Y4")
+	} else {
+		f.op("VPSRLD $4, Y4, Y4")
+	}
+	f.op("VPMOVZXBD %d(SI), Y5", 16+8*g)
+	f.op("VPSRLD $%d, Y5, Y5", j)
+	f.op("VPAND Y14, Y5, Y5")
+	f.op("VPSLLD $4, Y5, Y5")
+	f.op("VPOR Y5, Y4, Y4")
+	finish(j, "Y4")
+}
+
+// widenQ6K writes the widening of Q6_K.
 func (f avxFile) widenQ6K() {
 	f.line(`
-// func widenQ6_KBlock(dst *float32, src *byte, scales *[16]float32)
-TEXT ·widenQ6_KBlock(SB), NOSPLIT, $0-24`)
+// func widenQ6_KBlocks(dst *float32, src *byte, blocks int)
+//
+// On the stack are the steps of the block's sixteen sub-blocks.
+TEXT ·widenQ6_KBlocks(SB), NOSPLIT, $64-24`)
 	f.op("MOVQ dst+0(FP), DI")
 	f.op("MOVQ src+8(FP), SI")
-	f.op("MOVQ scales+16(FP), DX")
-	f.op("LEAQ 128(SI), R8")
+	f.op("MOVQ blocks+16(FP), CX")
 	f.op("VPBROADCASTD ·blockConst<>+0(SB), Y15")
 	f.op("VPBROADCASTD ·blockConst<>+4(SB), Y14")
 	f.op("VPBROADCASTD ·blockConst<>+8(SB), Y13")
-	f.op("MOVQ $2, CX")
 	f.label("loop")
-	for k := range 4 {
+	f.op("VPBROADCASTW 208(SI), X0")
+	f.op("VCVTPH2PS X0, Y0")
+	for i := range 2 {
+		f.op("VPMOVSXBD %d(SI), Y1", 192+8*i)
+		f.op("VCVTDQ2PS Y1, Y1")
+		f.op("VMULPS Y0, Y1, Y1")
+		f.op("VMOVUPS Y1, scales-%d(SP)", 64-32*i)
+	}
+	for i := range 8 { // two halves of four times 32 numbers
+		n, k := i/4, i%4
 		for g := range 4 {
-			f.op("VPMOVZXBD %d(SI), Y0", 32*(k&1)+8*g)
-			f.op("VPMOVZXBD %d(R8), Y1", 8*g)
+			f.op("VPMOVZXBD %d(SI), Y0", 64*n+32*(k&1)+8*g)
+			f.op("VPMOVZXBD %d(SI), Y1", 128+32*n+8*g)
 			if k >= 2 {
 				f.op("VPSRLD $4, Y0, Y0")
 			} else {
@@ -282,16 +305,14 @@ TEXT ·widenQ6_KBlock(SB), NOSPLIT, $0-24`)
 			f.op("VPSUBD Y13, Y0, Y0")
 			f.op("VCVTDQ2PS Y0, Y0")
 			if g%2 == 0 {
-				f.op("VBROADCASTSS %d(DX), Y2", 4*(2*k+g/2))
+				f.op("VBROADCASTSS scales-%d(SP), Y2", 64-4*(8*n+2*k+g/2))
 			}
 			f.op("VMULPS Y2, Y0, Y0")
-			f.op("VMOVUPS Y0, %d(DI)", 128*k+32*g)
+			f.op("VMOVUPS Y0, %d(DI)", 128*i+32*g)
 		}
 	}
-	f.op("ADDQ $64, SI")
-	f.op("ADDQ $32, R8")
-	f.op("ADDQ $32, DX")
-	f.op("ADDQ $512, DI")
+	f.op("ADDQ $210, SI")
+	f.op("ADDQ $1024, DI")
 	f.pair("DECQ CX", "JNZ loop")
 	f.op("VZEROUPPER")
 	f.op("RET")
