@@ -15,7 +15,7 @@
 // the file says so, and what is wrong with it is an error that names file, tensor, got and want.
 //
 // The way of a file is one line: Open finds its row in the table of formats, which leads to
-// internal/torch or internal/safetensors, and those make tensors of internal/store of its bytes.
+// internal/torch, internal/safetensors or internal/gguf, and those make tensors of internal/store of its bytes.
 // Package pickle decodes what torch.save wrote beside them. Another format is another row, and a
 // package beside those two.
 //
@@ -43,6 +43,9 @@
 //	archives written again: other roots, descriptors, comments        TestArchives
 //	safetensors, with metadata and tied names, all but F4 and F6      TestTorch: plain, types and tied.safetensors
 //	shards with their index, of safetensors or torch.save             TestTorch: *.index.json; TestShards
+//	GGUF, version 2 and 3: metadata of all types, any alignment,      TestGGUFMetadata
+//	   f32, f16, bf16 and twelve formats of blocks                    TestGGUFBlocks
+//	safetensors whose bytes are blocks, by the metadata "quantization" TestSafetensorsBlocks, TestWriteGGUF
 //	links, embedded files, files that can't be mapped                 TestNotFiles, TestOpenBytes, TestTorch: …/read
 //
 // Tensors are views of the mapping where the file has their elements as the kernels take them,
@@ -57,6 +60,8 @@
 //	   "model", "model_args", "config" …; tied tensors once           TestWrite, TestConvert
 //	   records at multiples of 64 bytes, with checksums               TestAlignment
 //	.safetensors with metadata; tied names in it                      TestWrite, TestConvert, TestWithPyTorch
+//	.gguf, version 3, with metadata                                   TestWriteGGUF
+//	blocks of quantized weights, in .gguf and .safetensors            TestWriteGGUF, TestQuantizeAsReference
 //	bf16 and f16, rounded to nearest even                             TestHalf, TestConvertDType, TestWithPyTorch
 //	values beside the tensors, except what holds tensors itself       TestBeside
 //	whole or not at all: a temporary file, fsync, rename              TestWriteErrors
@@ -80,10 +85,12 @@
 //	legacy files of big-endian machines, and contradictory ones       TestLegacy
 //	safetensors headers that don't fit the data, or are no UTF-8      TestHostileSafetensors
 //	indexes that lead out of their folder or to what isn't there      TestShards
-//	Git LFS pointers, HTML pages, GGUF, HDF5, gzip …, named as such   TestNotCheckpoints; TestHostile: lfs_pointer.pt
+//	GGUF whose counts, lengths, types or offsets don't fit the file,  TestHostileGGUF, TestRefusedGGUF, TestBrokenGGUF
+//	   of another byte order, split, or with scales that are NaN
+//	Git LFS pointers, HTML pages, HDF5, gzip …, named as such   TestNotCheckpoints; TestHostile: lfs_pointer.pt
 //	folders, pipes, devices, unreadable files                         TestNotFiles
 //
-// The fuzz targets FuzzPickle, FuzzZip, FuzzLegacy and FuzzSafetensors, FuzzDecode of
+// The fuzz targets FuzzPickle, FuzzZip, FuzzLegacy, FuzzSafetensors and FuzzGGUF, FuzzDecode of
 // package pickle, and FuzzReadMeta of package tokenizer assert that no input makes a panic, or
 // allocates more than its length accounts for.
 //

@@ -6,8 +6,8 @@ import "microrwkv/tensor"
 // (Bytes), and may be a floating-point number (Float).
 type DType = tensor.DType
 
-// The types of elements. Weights come in the first four; tensors of the others can be listed and
-// copied from file to file.
+// The types of elements. Weights come in the first four and in blocks; tensors of the others
+// can be listed and copied from file to file.
 const (
 	F32        = tensor.F32  // IEEE 754 binary32
 	BF16       = tensor.BF16 // the upper half of a binary32
@@ -38,4 +38,18 @@ const (
 	QInt32     = tensor.QInt32
 	QUint4x2   = tensor.QUint4x2
 	QUint2x4   = tensor.QUint2x4
+
+	// Blocks of quantized weights, named as in GGUF.
+	Q8_0   = tensor.Q8_0
+	Q4_0   = tensor.Q4_0
+	Q4_1   = tensor.Q4_1
+	Q5_0   = tensor.Q5_0
+	Q5_1   = tensor.Q5_1
+	IQ4_NL = tensor.IQ4_NL
+	IQ4_XS = tensor.IQ4_XS
+	Q2_K   = tensor.Q2_K
+	Q3_K   = tensor.Q3_K
+	Q4_K   = tensor.Q4_K
+	Q5_K   = tensor.Q5_K
+	Q6_K   = tensor.Q6_K
 )

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"errors"
 
+	"microrwkv/checkpoint/internal/gguf"
 	"microrwkv/checkpoint/internal/safetensors"
 	"microrwkv/checkpoint/internal/store"
 	"microrwkv/checkpoint/internal/torch"
@@ -17,7 +18,12 @@ const (
 	Zip         Format = "zip"         // torch.save since PyTorch 1.6
 	Legacy      Format = "legacy"      // torch.save before
 	Safetensors Format = "safetensors" // one file, or several with an index
+	GGUF        Format = "gguf"        // of llama.cpp
 )
+
+// Metadata reports whether files of the format have values beside the tensors whatever they hold, so that
+// the tensors alone make no bare file.
+func (f Format) Metadata() bool { return f == Safetensors || f == GGUF }
 
 // formats has a row for each format: whether a file's first 512 bytes and its size are those of one,
 // and what opens it. That returns the file's values and its tensors, which are nil if they are
@@ -30,6 +36,7 @@ var formats = []struct {
 	{Zip, torch.IsZip, torch.OpenZip},
 	{Legacy, torch.IsLegacy, torch.OpenLegacy},
 	{Safetensors, safetensors.Is, safetensors.Open},
+	{GGUF, gguf.Is, gguf.Open},
 }
 
 // open finds out what the file is, and what is in it.

@@ -59,8 +59,8 @@ func (f *File) Shape(name string) ([]int, bool) {
 	return store.Ints(t.Shape), true
 }
 
-// Tensor returns a tensor in its own format: a view of the mapped file if its elements are float32, bfloat16 or half
-// precision and follow each other, else a copy. The copy of a float64 tensor is float32. A scalar
+// Tensor returns a tensor in its own format: a view of the mapped file if its elements are float32, bfloat16, half
+// precision or blocks of quantized weights and follow each other, else a copy. The copy of a float64 tensor is float32. A scalar
 // has shape [1]. Tensors of integers and the like are an error, as are elements that the file
 // doesn't have. Errors are of type *Error and name file and tensor.
 func (f *File) Tensor(name string) (*tensor.Weight, error) {

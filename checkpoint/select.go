@@ -164,7 +164,7 @@ func (f *File) limitSharing() {
 			continue
 		}
 		seen[id] = true
-		if room -= t.Numel() * store.Size(t.DType); room < 0 {
+		if room -= store.Bytes(t.DType, t.Numel()); room < 0 {
 			t.Err = errors.New("it shares its elements with too many others")
 		}
 	}

@@ -16,7 +16,6 @@ var signatures = []struct {
 	{"BZh", "bzip2-compressed: unpack it first"},
 	{"\xfd7zXZ", "xz-compressed: unpack it first"},
 	{"\x28\xb5\x2f\xfd", "zstd-compressed: unpack it first"},
-	{"GGUF", "a GGUF file, not a PyTorch or safetensors checkpoint"},
 	{"\x89HDF", "an HDF5 file, not a PyTorch or safetensors checkpoint"},
 	{"fmgg", "a model of rwkv.cpp (ggmf), not a PyTorch or safetensors checkpoint: convert the one that it was made of"},
 	{"tjgg", "an old model of llama.cpp (ggjt), not a PyTorch or safetensors checkpoint"},

@@ -68,6 +68,7 @@ type namedTensor struct {
 	tensor   *store.Tensor
 	from, to int64 // bytes in its record
 	alone    bool
+	bad      atomic.Bool // a scale of a block is not finite
 }
 
 // run is bytes of a record that tensors fill with floats of one type.
@@ -80,6 +81,7 @@ type run struct {
 type block struct {
 	job      *recordJob
 	from, to int64
+	tensor   *namedTensor // whose quantized blocks these are, nil for floats
 }
 
 // collect finds out which bytes to read, and reports the tensors that are not there.
@@ -114,9 +116,9 @@ func (v *verifier) collect(f *File, names []string, all bool) (errs []error) {
 			v.jobs = append(v.jobs, job)
 		}
 		n, last, _ := store.Extent(t.Shape, t.Stride)
-		size := store.Size(t.DType)
-		from := t.Offset * size
-		job.tensors = append(job.tensors, &namedTensor{name, t, from, from + last*size, n != last || t.Rec.Swap})
+		from := store.Bytes(t.DType, t.Offset)
+		alone := n != last || t.Rec.Swap && !store.Blocked(t.DType)
+		job.tensors = append(job.tensors, &namedTensor{name: name, tensor: t, from: from, to: from + store.Bytes(t.DType, last), alone: alone})
 	}
 	return errs
 }
@@ -126,7 +128,15 @@ func (v *verifier) collect(f *File, names []string, all bool) (errs []error) {
 func (job *recordJob) plan(v *verifier) {
 	slices.SortStableFunc(job.tensors, func(a, b *namedTensor) int { return cmp.Compare(a.from, b.from) })
 	for _, t := range job.tensors {
-		if d := t.tensor.DType; store.IsWeight(d) && !t.alone && t.from < t.to {
+		d := t.tensor.DType
+		if store.Blocked(d) {
+			step := checkBlock / store.Size(d) * store.Size(d)
+			for from := t.from; from < t.to; from += step {
+				v.addBlock(block{job, from, min(t.to, from+step), t})
+			}
+			continue
+		}
+		if store.IsWeight(d) && !t.alone && t.from < t.to {
 			runs := &job.runs[d]
 			if n := len(*runs); n > 0 && (*runs)[n-1].to >= t.from {
 				(*runs)[n-1].to = max((*runs)[n-1].to, t.to)
@@ -158,10 +168,13 @@ func (job *recordJob) plan(v *verifier) {
 // add adds the blocks from a multiple of checkBlock to that of byte to-1 of a record.
 func (v *verifier) add(job *recordJob, from, to int64) {
 	for ; from < to; from += checkBlock {
-		b := block{job, from, min(job.rec.Size, from+checkBlock)}
-		v.blocks = append(v.blocks, b)
-		v.total += b.to - b.from
+		v.addBlock(block{job, from, min(job.rec.Size, from+checkBlock), nil})
 	}
+}
+
+func (v *verifier) addBlock(b block) {
+	v.blocks = append(v.blocks, b)
+	v.total += b.to - b.from
 }
 
 // run checks all blocks.
@@ -206,6 +219,12 @@ func (b block) check() error {
 	data, err := rec.Src.Bytes(rec.Off+b.from, b.to-b.from)
 	if err != nil {
 		return err
+	}
+	if b.tensor != nil {
+		if !store.Finite(data, b.tensor.tensor.DType) {
+			b.tensor.bad.Store(true)
+		}
+		return nil
 	}
 	if rec.Sum {
 		b.job.sums[b.from/checkBlock] = crc32.ChecksumIEEE(data)
@@ -256,6 +275,9 @@ func (job *recordJob) suspect(t *namedTensor) bool {
 	if !store.IsWeight(t.tensor.DType) || t.from == t.to {
 		return false
 	}
+	if store.Blocked(t.tensor.DType) {
+		return t.bad.Load()
+	}
 	return t.alone || slices.ContainsFunc(job.runs[t.tensor.DType], func(r *run) bool {
 		return r.bad.Load() && r.from <= t.from && t.to <= r.to
 	})
@@ -298,13 +320,17 @@ func (t *namedTensor) locate() error {
 	}
 	x := store.Float(b, at, d)
 	index := make([]int, len(t.tensor.Shape))
-	for i, rest := len(index)-1, at; i >= 0; i-- {
+	numbers, _ := d.Block()
+	for i, rest := len(index)-1, at*numbers; i >= 0; i-- {
 		index[i] = rest % int(t.tensor.Shape[i])
 		rest /= int(t.tensor.Shape[i])
 	}
 	more := ""
 	if count > 1 {
 		more = fmt.Sprintf(", and %d more that are not finite", count-1)
+	}
+	if numbers > 1 {
+		return fmt.Errorf("the block from element %v on has the scale %v%s", index, x, more)
 	}
 	return fmt.Errorf("element %v is %v%s", index, x, more)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"microrwkv/checkpoint/internal/safetensors"
 	"microrwkv/checkpoint/internal/store"
 	"microrwkv/checkpoint/pickle"
 	"microrwkv/tensor"
@@ -54,13 +55,15 @@ func WritePT(path string, tensors []Named, values map[string]any, opts ...WriteO
 }
 
 // WriteSafetensors writes a safetensors file. Its metadata has the values, strings as they are and
-// others as JSON, and "format": "pt". Of tensors that share all their elements the first is
+// others as JSON, and "format": "pt". Blocks of quantized weights are tensors of bytes there, and the
+// metadata "quantization" has the format of each, by which Open reads them. Of tensors that share all their elements the first is
 // stored, and the metadata maps the other names to its name. The file appears whole or not at all.
 func WriteSafetensors(path string, tensors []Named, values map[string]any, opts ...WriteOption) error {
 	return writeNamed(path, tensors, values, opts, writeSafe)
 }
 
-// Write is WritePT for a name that ends in .pt, .pth or .bin, and WriteSafetensors for .safetensors.
+// Write is WritePT for a name that ends in .pt, .pth or .bin, WriteSafetensors for .safetensors, and
+// WriteGGUF for .gguf.
 func Write(path string, tensors []Named, values map[string]any, opts ...WriteOption) error {
 	write, err := writerFor(path)
 	if err != nil {
@@ -76,13 +79,15 @@ func writerFor(path string) (writeFunc, error) {
 		return writeZip, nil
 	case ".safetensors":
 		return writeSafe, nil
+	case ".gguf":
+		return writeGGUF, nil
 	default:
-		return nil, fmt.Errorf("%s: can't tell the format from %q, want .pt, .pth, .bin or .safetensors", path, ext)
+		return nil, fmt.Errorf("%s: can't tell the format from %q, want .pt, .pth, .bin, .safetensors or .gguf", path, ext)
 	}
 }
 
 // Convert writes the tensors of f to another file, of the format that its name ends in: .pt, .pth,
-// .bin or .safetensors. What lies beside the tensors goes along (model_args, config …), except
+// .bin, .safetensors or .gguf. What lies beside the tensors goes along (model_args, config …), except
 // what holds tensors itself, as an optimizer's state does. A bare state_dict stays one.
 func Convert(path string, f *File, opts ...WriteOption) error {
 	write, err := writerFor(path)
@@ -108,12 +113,12 @@ func Convert(path string, f *File, opts ...WriteOption) error {
 // tensors too, and nothing named "model", where the tensors go.
 func (f *File) beside() *pickle.Dict {
 	out := &pickle.Dict{}
-	if f.root == nil || f.bare && f.format != Safetensors {
+	if f.root == nil || f.bare && !f.format.Metadata() {
 		return out
 	}
 	for i, k := range f.root.Keys {
 		name, ok := k.(string)
-		if _, alias := f.tensors[name]; !ok || alias || name == "model" || f.format == Safetensors && name == "format" || hasTensors(f.root.Values[i]) {
+		if _, alias := f.tensors[name]; !ok || alias || name == "model" || f.format == Safetensors && (name == "format" || name == safetensors.BlocksKey) || hasTensors(f.root.Values[i]) {
 			continue
 		}
 		if v, ok := portable(f.root.Values[i]); ok {
@@ -138,11 +143,11 @@ type item struct {
 
 // size returns the bytes to write.
 func (it *item) size() int64 {
-	n := store.Size(it.dtype)
+	n := int64(1)
 	for _, d := range it.shape {
 		n *= d
 	}
-	return n
+	return store.Bytes(it.dtype, n)
 }
 
 func writeNamed(path string, tensors []Named, values map[string]any, opts []WriteOption, write writeFunc) error {
@@ -196,6 +201,9 @@ func writeItems(path string, items []*item, values *pickle.Dict, opts []WriteOpt
 		}
 		names[it.name] = true
 		if o.dtype != 0 && store.IsWeight(it.from) {
+			if store.Blocked(o.dtype) {
+				return fmt.Errorf("%s: conversion to %v, which quantizes: see rwkv.Quantize", path, o.dtype)
+			}
 			it.dtype = o.dtype
 		}
 		if it.twin = first[it.same]; it.twin == nil {
@@ -222,8 +230,8 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 		if err != nil {
 			return err
 		}
-		const chunk = 1 << 18 // bytes, a multiple of every element's size
-		var out []byte        // a part in another form
+		chunk := (1 << 18) / int(store.Size(it.from)) * int(store.Size(it.from)) // bytes of whole elements
+		var out []byte                                                           // a part in another form
 		for len(b) > 0 {
 			part := b[:min(len(b), chunk)]
 			b = b[len(part):]
@@ -233,7 +241,7 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 				}
 				part = out
 			}
-			if store.BigEndianHost && store.Size(it.dtype) > 1 {
+			if store.BigEndianHost && store.Size(it.dtype) > 1 && !store.Blocked(it.dtype) {
 				out = append(out[:0], part...)
 				store.SwapBytes(out, it.dtype)
 				part = out
@@ -249,6 +257,11 @@ func (it *item) writeTo(w io.Writer, count func(n int)) error {
 
 // convertFloats appends the floats of b to dst in another type.
 func convertFloats(dst, b []byte, from, to DType) ([]byte, error) {
+	if store.Blocked(from) {
+		numbers, size := from.Block()
+		wide := tensor.NewWeight(from, b, len(b)/size*numbers).Float32().Weight()
+		return convertFloats(dst, wide.Bytes(), F32, to)
+	}
 	for i := range len(b) / int(store.Size(from)) {
 		wide := store.Float(b, i, from)
 		x := float32(wide)

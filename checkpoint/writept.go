@@ -23,6 +23,11 @@ func writeZip(w io.Writer, items []*item, values *pickle.Dict, count func(n int)
 	at := &counter{w: w}
 	z := &zipWriter{at: at, zip: zip.NewWriter(at)}
 	setKeys(items)
+	for _, it := range items {
+		if store.Blocked(it.dtype) {
+			return fmt.Errorf("tensor %q: PyTorch's files have no dtype %v: convert it to f16, bf16 or f32", it.name, it.dtype)
+		}
+	}
 	p := &pickler{}
 	if err := p.file(items, values); err != nil {
 		return err

@@ -17,7 +17,8 @@ import (
 	"microrwkv/checkpoint/pickle"
 )
 
-// writeSafe writes a safetensors file. As its own writer does, it orders tensors by falling
+// writeSafe writes a safetensors file, blocks of quantized weights as bytes whose format the metadata
+// tells. As its own writer does, it orders tensors by falling
 // alignment and then by name, so that all are aligned.
 func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int)) error {
 	metadata := map[string]string{"format": "pt"}
@@ -39,8 +40,21 @@ func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int
 		}
 		metadata[it.name] = it.twin.name
 	}
+	blocks := map[string]string{}
+	for _, it := range stored {
+		if store.Blocked(it.dtype) {
+			blocks[it.name] = it.dtype.String()
+		}
+	}
+	if len(blocks) > 0 {
+		text, err := json.Marshal(blocks)
+		if err != nil {
+			return err
+		}
+		metadata[safetensors.BlocksKey] = string(text)
+	}
 	slices.SortStableFunc(stored, func(a, b *item) int {
-		if c := int(store.Size(b.dtype) - store.Size(a.dtype)); c != 0 {
+		if c := safeAlignment(b) - safeAlignment(a); c != 0 {
 			return c
 		}
 		return strings.Compare(a.name, b.name)
@@ -56,16 +70,20 @@ func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int
 		if it.name == "__metadata__" {
 			return errors.New(`a tensor named "__metadata__"`)
 		}
-		if store.DTypes[it.dtype].Safe == "" {
+		dtype, shape := it.dtype, append([]int64{}, it.shape...)
+		if store.Blocked(dtype) { // as bytes
+			shape[len(shape)-1] = store.Bytes(dtype, shape[len(shape)-1])
+			dtype = Uint8
+		}
+		if store.DTypes[dtype].Safe == "" {
 			return fmt.Errorf("tensor %q: safetensors has no dtype %v", it.name, it.dtype)
 		}
 		name, err := json.Marshal(it.name)
 		if err != nil {
 			return err
 		}
-		shape := append([]int64{}, it.shape...)
 		entry, err := json.Marshal(map[string]any{
-			"dtype": store.DTypes[it.dtype].Safe, "shape": shape, "data_offsets": []int64{off, off + it.size()},
+			"dtype": store.DTypes[dtype].Safe, "shape": shape, "data_offsets": []int64{off, off + it.size()},
 		})
 		if err != nil {
 			return err
@@ -92,6 +110,14 @@ func writeSafe(w io.Writer, items []*item, values *pickle.Dict, count func(n int
 		}
 	}
 	return nil
+}
+
+// safeAlignment returns where an item's elements must begin.
+func safeAlignment(it *item) int {
+	if store.Blocked(it.dtype) {
+		return 1
+	}
+	return int(store.Size(it.dtype))
 }
 
 // metadataText turns a value into text, so that parseText gives it back.

@@ -42,12 +42,15 @@ type Config struct {
 	FFNDim int `json:"ffn_dim,omitempty"`
 
 	// Of the official models.
-	Version      string  `json:"version,omitempty"`       // of RWKV-5: "5.0", "5.1" or "5.2"
-	AttDim       int     `json:"att_dim,omitempty"`       // width of the time mix if it isn't EmbedDim
-	DeepEmbed    int     `json:"deep_embed,omitempty"`    // side of RWKV-7a's matrices by token, 0 in others
-	NormEps      float64 `json:"norm_eps,omitempty"`      // of the LayerNorms if it isn't 1e-5
-	HeadNormEps  float64 `json:"head_norm_eps,omitempty"` // of the norm after the WKV if it isn't 64e-5
-	InitialState bool    `json:"initial_state,omitempty"` // sequences begin with a tuned state
+	Version     string  `json:"version,omitempty"`       // of RWKV-5: "5.0", "5.1" or "5.2"
+	AttDim      int     `json:"att_dim,omitempty"`       // width of the time mix if it isn't EmbedDim
+	DeepEmbed   int     `json:"deep_embed,omitempty"`    // side of RWKV-7a's matrices by token, 0 in others
+	NormEps     float64 `json:"norm_eps,omitempty"`      // of the LayerNorms if it isn't 1e-5
+	HeadNormEps float64 `json:"head_norm_eps,omitempty"` // of the norm after the WKV if it isn't 64e-5
+	// RescaleEvery is after how many blocks RWKV-6 halves its activations, for which the weights that add to
+	// them are stored halved as often; 0 is never.
+	RescaleEvery int  `json:"rescale_every_n_layers,omitempty"`
+	InitialState bool `json:"initial_state,omitempty"` // sequences begin with a tuned state
 }
 
 // attDim returns the width of the time mix.

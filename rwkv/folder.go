@@ -39,7 +39,7 @@ func ModelFile(path string) (string, error) {
 	for _, e := range entries {
 		switch ext := strings.ToLower(filepath.Ext(e.Name())); {
 		case e.IsDir():
-		case slices.Contains([]string{".safetensors", ".st", ".pth", ".pt", ".bin"}, ext):
+		case slices.Contains([]string{".safetensors", ".st", ".pth", ".pt", ".bin", ".gguf"}, ext):
 			weights = append(weights, e.Name())
 		default:
 			others = append(others, e.Name())

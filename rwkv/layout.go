@@ -23,8 +23,12 @@ type layout struct {
 	// joined is the end of a name whose tensor has several official ones as its rows, and their ends.
 	joined string
 	rows   []string
+	// heads is the end of an official name whose rows, one for each head, are joined in the file.
+	heads string
 	// config says that a config.json lies beside the file.
 	config bool
+	// stored returns the name that a file has for an official one, for errors; nil is itself.
+	stored func(official string) string
 }
 
 // The ends of the narrow matrices of RWKV-7 and RWKV-6, which layouts turn.
@@ -35,6 +39,8 @@ var (
 
 // layouts lists the layouts, each before those that its signs also fit.
 var layouts = []*layout{
+	ggufModels["rwkv7"].layout("rwkv7", narrow7),
+	ggufModels["rwkv6"].layout("rwkv6", narrow6),
 	{
 		name:   "Hugging Face (RWKV-4 to 6)",
 		is:     func(src source) bool { return hasAny(src, "rwkv.", "embeddings.", "blocks.0.") },
@@ -121,10 +127,12 @@ type storedTensor struct {
 	name     string
 	row      int  // of the file's tensor, −1 for all of it
 	turned   bool // the last two axes are exchanged
+	headSize int  // of rows that are joined in the file, 0 for no such
 }
 
-// official returns the tensors that a stored one is.
-func (l *layout) official(stored string, renamed *strings.Replacer) []storedTensor {
+// official returns the tensors that a stored one is, in a model whose heads have so many channels if that
+// is known.
+func (l *layout) official(stored string, renamed *strings.Replacer, headSize int) []storedTensor {
 	name := renamed.Replace(stored)
 	if base, ok := strings.CutSuffix(name, l.joined); ok && l.joined != "" {
 		all := make([]storedTensor, len(l.rows))
@@ -134,7 +142,11 @@ func (l *layout) official(stored string, renamed *strings.Replacer) []storedTens
 		return all
 	}
 	turned := slices.ContainsFunc(l.turned, func(end string) bool { return strings.HasSuffix(name, end) })
-	return []storedTensor{{official: name, row: -1, turned: turned}}
+	t := storedTensor{official: name, row: -1, turned: turned}
+	if l.heads != "" && strings.HasSuffix(name, l.heads) {
+		t.headSize = headSize
+	}
+	return []storedTensor{t}
 }
 
 // shape returns the tensor's shape, from that of the file's.
@@ -143,6 +155,8 @@ func (t storedTensor) shape(stored []int) []int {
 	switch {
 	case t.row >= 0 && n > 0:
 		return []int{stored[n-1]}
+	case t.headSize > 0 && n == 1 && stored[0]%t.headSize == 0:
+		return []int{stored[0] / t.headSize, t.headSize}
 	case t.turned && n >= 2:
 		shape := append([]int(nil), stored...)
 		shape[n-2], shape[n-1] = shape[n-1], shape[n-2]
@@ -157,13 +171,18 @@ func (t storedTensor) of(w *tensor.Weight) *tensor.Weight {
 	n := len(shape)
 	switch {
 	case t.row >= 0:
-		return w.Rows(t.row, t.row+1).Packed().Reshape(w.Dim(-1))
+		return w.Reshape(w.Len()/w.Dim(-1), w.Dim(-1)).Rows(t.row, t.row+1).Packed().Reshape(w.Dim(-1))
+	case t.headSize > 0 && len(t.shape(shape)) == 2:
+		return w.Float32().Reshape(t.shape(shape)...).Weight()
 	case !t.turned || n < 2 || w.Len() == 0:
 		return w
 	case n == 2:
 		return w.Transpose()
 	}
 	// some matrices, one after another
+	if block, _ := w.DType().Block(); block != 1 {
+		w = w.Float32().Weight() // what is stored along the rows
+	}
 	var data []byte
 	rows := shape[n-2]
 	all := w.Reshape(w.Len()/shape[n-1], shape[n-1])

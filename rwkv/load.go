@@ -7,9 +7,11 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"microrwkv/checkpoint"
 	"microrwkv/tensor"
+	"microrwkv/tokenizer"
 )
 
 // load builds the model that a checkpoint holds.
@@ -35,6 +37,9 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 		return nil, err
 	}
 	m.file, m.warnings = f, warnings
+	if f.Format() == checkpoint.GGUF {
+		m.ownTokenizer = sync.OnceValues(func() (tokenizer.Tokenizer, error) { return ggufTokenizer(f, c.VocabSize) })
+	}
 	return m, nil
 }
 
@@ -123,6 +128,7 @@ type fileSource struct {
 	names  []string
 	stored map[string]storedTensor
 	made   map[string]*tensor.Weight // in place of what the file has
+	gguf   *ggufInfo                 // nil for other files
 	o      *openOptions
 	cache  map[string]*tensor.Weight
 }
@@ -130,6 +136,12 @@ type fileSource struct {
 // newFileSource returns the tensors whose names begin with a prefix, without it.
 func newFileSource(f *checkpoint.File, o *openOptions, prefix string) (*fileSource, error) {
 	s := &fileSource{file: f, prefix: prefix, made: map[string]*tensor.Weight{}, cache: map[string]*tensor.Weight{}, o: o}
+	if f.Format() == checkpoint.GGUF {
+		var err error
+		if s.gguf, err = readGGUF(f); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+	}
 	if err := s.name(&layout{}); err != nil {
 		return nil, err
 	}
@@ -146,12 +158,16 @@ func newFileSource(f *checkpoint.File, o *openOptions, prefix string) (*fileSour
 func (s *fileSource) name(l *layout) error {
 	s.names, s.stored = nil, map[string]storedTensor{}
 	renamed := strings.NewReplacer(l.names...)
+	headSize := 0
+	if s.gguf != nil {
+		headSize = s.gguf.headSize
+	}
 	for _, stored := range s.file.Names() {
 		trimmed, ok := strings.CutPrefix(checkpoint.TrimPrefixes(stored), s.prefix)
 		if !ok {
 			continue
 		}
-		for _, t := range l.official(checkpoint.TrimPrefixes(trimmed), renamed) {
+		for _, t := range l.official(checkpoint.TrimPrefixes(trimmed), renamed, headSize) {
 			t.name = stored
 			if other, ok := s.stored[t.official]; ok {
 				return fmt.Errorf("%s: tensors %q and %q are both %q", s.file.Name(), other.name, stored, t.official)
@@ -161,6 +177,14 @@ func (s *fileSource) name(l *layout) error {
 		}
 	}
 	return nil
+}
+
+// StoredName implements namer.
+func (s *fileSource) StoredName(official string) string {
+	if s.layout == nil || s.layout.stored == nil {
+		return official
+	}
+	return s.layout.stored(official)
 }
 
 // put sets a tensor in place of what the file has.
@@ -246,7 +270,8 @@ func (s *fileSource) identify(o *openOptions) (*family, Config, error) {
 		}
 		c := Config{Kind: kind}
 		missing := f.configure(s, &c)
-		args, invalid := s.readArgs(f, &c), c.validate(f)
+		args := errors.Join(s.readArgs(f, &c), s.gguf.configure(&c))
+		invalid := c.validate(f)
 		if missing != nil && (invalid != nil || c.NumActiveExperts > len(s.names)) {
 			invalid = missing // is why, or else building would run into it, once for each expert
 		}

@@ -10,18 +10,21 @@ import (
 	"microrwkv/checkpoint"
 	"microrwkv/nn"
 	"microrwkv/tensor"
+	"microrwkv/tokenizer"
 )
 
 // Model is a language model. It is read-only once loaded, and goroutines share it.
 type Model struct {
-	family     *family
-	config     Config
-	net        *stack
-	tensors    []namedTensor // by name
-	path       string        // of the file, "" without one
-	warnings   []string
-	file       *checkpoint.File // what the weights are views of; nil for weights in memory
-	workspaces chan *batch
+	family   *family
+	config   Config
+	net      *stack
+	tensors  []namedTensor // by name
+	path     string        // of the file, "" without one
+	warnings []string
+	// ownTokenizer returns what the file itself has, nil if it has none; it is nil for most files.
+	ownTokenizer func() (tokenizer.Tokenizer, error)
+	file         *checkpoint.File // what the weights are views of; nil for weights in memory
+	workspaces   chan *batch
 
 	use    sync.RWMutex // held for reading by calls that read weights
 	closed bool

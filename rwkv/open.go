@@ -46,7 +46,7 @@ func WeightsAs(dtype tensor.DType) OpenOption {
 	return func(o *openOptions) { o.convert, o.dtype = true, dtype }
 }
 
-// Open opens a checkpoint: a .pt or .pth of torch.save, a .safetensors file or .st, or a folder of
+// Open opens a checkpoint: a .pt or .pth of torch.save, a .safetensors file or .st, a .gguf of llama.cpp's, or a folder of
 // Hugging Face's with one or several such files. What it holds is found out from its tensors: see Kind.
 // Of a config.json beside them only what the tensors can't tell is used. The weights are mapped, not read: they take no memory of
 // their own, and the file must not be changed while the model is in use. Close gives it back.

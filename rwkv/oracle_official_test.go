@@ -17,6 +17,9 @@ func (o *oracle[F]) official(ids []int, timeMix func(x rows[F], p string) rows[F
 		r := each(o.linear(mix(h, p+"ffn."+prefix+"r"), p+"ffn.receptance"), sigmoid)
 		k := each(o.linear(mix(h, p+"ffn."+prefix+"k"), p+"ffn.key"), squareReLU)
 		x = plus(x, times(r, o.linear(k, p+"ffn.value")))
+		if every := o.config.RescaleEvery; every > 0 && (i+1)%every == 0 {
+			x = each(x, func(v F) F { return v / 2 })
+		}
 	}
 	return o.linear(o.layerNorm(x, "ln_out"), "head")
 }

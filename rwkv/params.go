@@ -20,6 +20,17 @@ type source interface {
 	Tensor(name string) (*tensor.Weight, error)
 }
 
+// namer is a source whose tensors have other names where they are stored, which errors tell.
+type namer interface{ StoredName(official string) string }
+
+// storedName returns the name for errors.
+func storedName(src source, official string) string {
+	if n, ok := src.(namer); ok {
+		return n.StoredName(official)
+	}
+	return official
+}
+
 // params is the description of a model's parameters, in one list that loads them, makes random ones,
 // lists and saves them. A family's describe writes it while it puts the layers together.
 type params struct {
@@ -167,7 +178,7 @@ type loading struct {
 
 // fail notes an error about a tensor.
 func (l *loading) fail(name string, err error) {
-	l.errs = append(l.errs, &checkpoint.Error{File: l.file, Tensor: name, Err: err})
+	l.errs = append(l.errs, &checkpoint.Error{File: l.file, Tensor: storedName(l.src, name), Err: err})
 }
 
 // take sets one parameter. When a file has it under both names they must be equal.
@@ -211,6 +222,9 @@ func (l *loading) tensor(name string, q *param) *tensor.Weight {
 		return nil
 	}
 	if q.matrix != nil {
+		if block, _ := t.DType().Block(); q.shape[len(q.shape)-1]%block != 0 {
+			t = t.Float32().Weight() // by dimensions of 1 its rows are others
+		}
 		t = t.Reshape(q.shape...)
 	}
 	return t

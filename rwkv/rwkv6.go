@@ -17,7 +17,7 @@ var finch = family{
 	configure:    func(src source, c *Config) error { return configureOfficial(src, c, "time_faaaa") },
 	fill: func(c Config) Config {
 		f := officialConfig(c)
-		f.InitialState = c.InitialState
+		f.InitialState, f.RescaleEvery = c.InitialState, c.RescaleEvery
 		if f.FFNDim == 0 {
 			f.FFNDim = ffnDim(3.5, f.EmbedDim)
 		}
@@ -87,6 +87,9 @@ func (m *finchBlock) forward(b *batch, x *tensor.Tensor) *tensor.Tensor {
 	b.residual("ffn", x, func(dst *tensor.Tensor, add bool) {
 		m.ffn.Forward(dst, h, b.cmix(), b.context(add))
 	})
+	if every := m.config.RescaleEvery; every > 0 && (b.block+1)%every == 0 {
+		tensor.Scale(x, x, 0.5)
+	}
 	return x
 }
 

@@ -1,6 +1,11 @@
 package rwkv
 
-import "microrwkv/checkpoint"
+import (
+	"path/filepath"
+	"strings"
+
+	"microrwkv/checkpoint"
+)
 
 // Tensors returns the model's weights by their names in a checkpoint, in the order of the names, a
 // tied head under the embedding's name alone: what checkpoint.Write takes. They are the model's
@@ -14,15 +19,20 @@ func (m *Model) Tensors() []checkpoint.Named {
 }
 
 // Save writes the model as a checkpoint that Open reads and the published programs do: for PyTorch
-// if path ends in .pt, .pth or .bin, and as .safetensors. The file appears whole or not at all.
+// if path ends in .pt, .pth or .bin, as .safetensors, and for llama.cpp as .gguf, which has RWKV-6 and 7. A
+// file for PyTorch can't have quantized weights: checkpoint.As(F16) among the options widens them. The
+// file appears whole or not at all.
 func (m *Model) Save(path string, opts ...checkpoint.WriteOption) error {
 	if err := m.enter(); err != nil {
 		return err
 	}
 	defer m.leave()
+	if strings.EqualFold(filepath.Ext(path), ".gguf") {
+		return m.saveGGUF(path, opts)
+	}
 	var beside map[string]any
 	if m.family.writeArgs != nil {
 		beside = m.family.writeArgs(m.config)
 	}
-	return checkpoint.Write(path, m.Tensors(), beside, opts...)
+	return checkpoint.Write(path, m.unscaled(), beside, opts...)
 }

@@ -42,10 +42,10 @@ func configureTransformer(src source, c *Config) error {
 func sizes(src source, name string, to ...*int) error {
 	shape, ok := src.Shape(name)
 	if !ok {
-		return fmt.Errorf("tensor %q: %w", name, checkpoint.ErrNotFound)
+		return fmt.Errorf("tensor %q: %w", storedName(src, name), checkpoint.ErrNotFound)
 	}
 	if len(shape) < len(to) {
-		return fmt.Errorf("tensor %q: shape %v, want %d dimensions", name, shape, len(to))
+		return fmt.Errorf("tensor %q: shape %v, want %d dimensions", storedName(src, name), shape, len(to))
 	}
 	for i, p := range to {
 		*p = shape[i]

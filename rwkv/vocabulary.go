@@ -28,11 +28,16 @@ func (m *Model) Vocabulary() (tokenizer.Entry, error) {
 	return tokenizer.Entry{}, fmt.Errorf("no tokenizer for a model of %d ids: %s", ids, strings.Join(reasons, ", "))
 }
 
-// Tokenizer returns the tokenizer of the model: that of a tokenizer.json beside its file, which a
-// Hugging Face folder has, or else the one that fits of Vocabulary, or the character vocabulary in a
-// meta.pkl beside the file. The program must import the packages of the first two. If there is none that
+// Tokenizer returns the tokenizer of the model: that in its file, which GGUF files have, or that of a
+// tokenizer.json beside it, which a Hugging Face folder has, or else the one that fits of Vocabulary, or the character vocabulary in a
+// meta.pkl beside the file. The program must import the packages of tokenizer.json and of Vocabulary. If there is none that
 // fits, the error tells the numbers.
 func (m *Model) Tokenizer() (tokenizer.Tokenizer, error) {
+	if m.ownTokenizer != nil {
+		if tok, err := m.ownTokenizer(); tok != nil || err != nil {
+			return tok, err
+		}
+	}
 	tok, problem := m.beside("tokenizer.json", tokenizer.OpenJSON)
 	if tok != nil {
 		return tok, nil

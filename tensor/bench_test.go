@@ -49,17 +49,17 @@ var coldBits = sync.OnceValue(func() []uint16 {
 })
 
 // report gives the rates of b.N products of rows by in by out with weights of that size.
-func report(b *testing.B, rows, in, out, size int) {
+func report(b *testing.B, rows, in, out int, size float64) {
 	perSec := float64(b.N) * float64(in) * float64(out) / b.Elapsed().Seconds()
 	b.ReportMetric(2*perSec*float64(rows)/1e9, "GFLOP/s")
-	b.ReportMetric(float64(size)*perSec/1e9, "GB/s")
+	b.ReportMetric(size*perSec/1e9, "GB/s")
 }
 
 // BenchmarkLinear takes other weights each time, so that they come from memory.
 func BenchmarkLinear(b *testing.B) {
 	shapes := [][2]int{{768, 768}, {768, 2304}, {2304, 768}, {768, 50304}}
 	run := func(b *testing.B, f func(b *testing.B, dtype tensor.DType, rows, in, out int)) {
-		for _, dtype := range []tensor.DType{tensor.F32, tensor.BF16} {
+		for _, dtype := range []tensor.DType{tensor.F32, tensor.BF16, tensor.Q8_0, tensor.Q6_K, tensor.Q4_K} {
 			for _, rows := range []int{1, 8, 50, 256} {
 				for _, s := range shapes {
 					b.Run(fmt.Sprintf("weights=%v/rows=%d/shape=%dx%d", dtype, rows, s[0], s[1]), func(b *testing.B) {
@@ -74,9 +74,13 @@ func BenchmarkLinear(b *testing.B) {
 			x, y := tensor.FromSlice(cold()[:rows*in], rows, in), tensor.New(rows, out)
 			var weights []*tensor.Weight
 			for at := 0; at+in*out <= coldSize; at += in * out {
-				if dtype == tensor.F32 {
+				switch dtype {
+				case tensor.F32:
 					weights = append(weights, tensor.FromSlice(cold()[at:][:in*out], out, in).Weight())
-				} else {
+				case tensor.Q8_0, tensor.Q6_K, tensor.Q4_K: // whatever the bits of those numbers are
+					size := dtype.Bytes(in * out)
+					weights = append(weights, tensor.NewWeight(dtype, kernel.BytesOf(coldBits())[at*2:][:size], out, in))
+				default:
 					weights = append(weights, tensor.FromBits(dtype, coldBits()[at:][:in*out], out, in))
 				}
 			}
@@ -85,7 +89,8 @@ func BenchmarkLinear(b *testing.B) {
 				tensor.Linear(tensor.Product{Dst: y, X: x, W: weights[i%len(weights)]})
 				i++
 			}
-			report(b, rows, in, out, dtype.Bytes(1))
+			numbers, size := dtype.Block()
+			report(b, rows, in, out, float64(size)/float64(numbers))
 		})
 	})
 	b.Run("impl=gonum", func(b *testing.B) {

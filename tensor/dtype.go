@@ -7,7 +7,8 @@ import "microrwkv/tensor/internal/kernel"
 // the rows of one table, in tensor/internal/kernel/dtype.go, which says how another one is added.
 type DType = kernel.DType
 
-// Weights come in the first three; tensors of the others can be listed, and copied from file to file.
+// Weights come in the first three and in blocks; tensors of the others can be listed, and copied from file
+// to file.
 const (
 	F32        = kernel.F32  // IEEE 754 binary32
 	BF16       = kernel.BF16 // bfloat16: the upper half of a binary32
@@ -38,4 +39,18 @@ const (
 	QInt32     = kernel.QInt32
 	QUint4x2   = kernel.QUint4x2
 	QUint2x4   = kernel.QUint2x4
+
+	// Blocks of quantized weights, named as in GGUF.
+	Q8_0   = kernel.Q8_0
+	Q4_0   = kernel.Q4_0
+	Q4_1   = kernel.Q4_1
+	Q5_0   = kernel.Q5_0
+	Q5_1   = kernel.Q5_1
+	IQ4_NL = kernel.IQ4_NL
+	IQ4_XS = kernel.IQ4_XS
+	Q2_K   = kernel.Q2_K
+	Q3_K   = kernel.Q3_K
+	Q4_K   = kernel.Q4_K
+	Q5_K   = kernel.Q5_K
+	Q6_K   = kernel.Q6_K
 )

@@ -150,6 +150,9 @@ func (l *product) set(p *Product, parts int) bool {
 		}
 		l.gate = p.Gate.Matrix()
 	}
+	if p.W.observe != nil {
+		p.W.observe(p.X)
+	}
 	l.act, l.add = p.Act, p.Add
 	if l.m == 0 || l.n == 0 {
 		return false

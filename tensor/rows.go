@@ -40,6 +40,12 @@ func Mul(dst, a, b *Tensor) {
 	}, dst, a, b)
 }
 
+// Scale computes dst = a·x, both of one shape; dst may be x.
+func Scale(dst, x *Tensor, a float32) {
+	SameShape("Scale", dst, x)
+	task.OverRows(task.Rows{Op: func(t *task.Rows, r int) { kernel.Scale(t.Dst.Row(r), t.X, t.A.Row(r)) }, Dst: dst.Matrix(), A: x.Matrix(), X: a})
+}
+
 // Apply computes dst = act(x), both of one shape; dst may be x.
 func Apply(act Act, dst, x *Tensor) {
 	switch act {

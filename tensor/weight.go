@@ -2,7 +2,6 @@ package tensor
 
 import (
 	"fmt"
-	"math"
 
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
@@ -16,6 +15,8 @@ type Weight struct {
 	stride int // bytes from the start of one row to the start of the next
 	dtype  DType
 	data   []byte
+
+	observe func(x *Tensor) // see Observed
 }
 
 // NewWeight returns a weight over data, which it aliases and which must lie where the machine can read
@@ -88,7 +89,11 @@ func (w *Weight) slice(i, j int) {
 
 // Reshape returns a view with another shape of as many elements, whose rows are whole blocks. It
 // panics if the weight has gaps between its rows.
-func (w *Weight) Reshape(shape ...int) *Weight { return NewWeight(w.dtype, w.Bytes(), shape...) }
+func (w *Weight) Reshape(shape ...int) *Weight {
+	v := NewWeight(w.dtype, w.Bytes(), shape...)
+	v.observe = w.observe
+	return v
+}
 
 // Packed returns the weight itself if it is contiguous, else a copy that is.
 func (w *Weight) Packed() *Weight {
@@ -115,12 +120,15 @@ func (w *Weight) Float32() *Tensor {
 	return t
 }
 
-// Transpose returns a copy of a weight with two dimensions, of the same type, with rows and columns
-// exchanged. It is for types whose blocks are one number.
+// Transpose returns a copy of a weight with two dimensions, with rows and columns exchanged: of the same
+// type, but of F32 if that has blocks of several numbers, which lie along the rows.
 func (w *Weight) Transpose() *Weight {
-	block, size := w.dtype.Block()
-	if w.ndim != 2 || block != 1 {
+	if w.ndim != 2 {
 		panic(fmt.Sprintf("tensor: Transpose of %s, %v", task.FormatShape(w.Shape()...), w.dtype))
+	}
+	block, size := w.dtype.Block()
+	if block != 1 {
+		return w.Float32().Weight().Transpose()
 	}
 	rows, cols := w.shape[0], w.shape[1]
 	data := make([]byte, rows*cols*size)
@@ -150,6 +158,9 @@ func (w *Weight) Convert(dtype DType) *Weight {
 	case F16:
 		return w.round(dtype, RoundF16)
 	}
+	if dtype.Quantizes() {
+		return w.quantize(dtype)
+	}
 	panic(fmt.Sprintf("tensor: Convert to %v", dtype))
 }
 
@@ -166,28 +177,7 @@ func (w *Weight) round(dtype DType, round func(float32) uint16) *Weight {
 }
 
 // RoundBF16 returns the bits of the bfloat16 nearest to x, ties to even.
-func RoundBF16(x float32) uint16 {
-	b := math.Float32bits(x)
-	if x != x {
-		return uint16(b>>16) | 0x40 // stays a NaN if only lower bits made it one
-	}
-	return uint16((b + 0x7fff + b>>16&1) >> 16)
-}
+func RoundBF16(x float32) uint16 { return kernel.RoundBF16(x) }
 
 // RoundF16 returns the bits of the IEEE binary16 nearest to x, ties to even.
-func RoundF16(x float32) uint16 {
-	b := math.Float32bits(x)
-	sign := uint16(b >> 16 & 0x8000)
-	b &= 0x7fffffff
-	switch {
-	case b > 0x7f800000: // NaN
-		return sign | 0x7e00 | uint16(b>>13&0x3ff)
-	case b >= 0x477ff000: // 65520, halfway from the largest to the next, rounds to Inf
-		return sign | 0x7c00
-	case b < 0x38800000: // below 2⁻¹⁴ the result is denormal: a multiple of 2⁻²⁴
-		// adding 0.5 leaves the multiples of 2⁻²⁴ in the sum's low bits, rounded by the addition
-		return sign | uint16(math.Float32bits(math.Float32frombits(b)+0.5)-0x3f000000)
-	}
-	b += 0xfff + b>>13&1
-	return sign | uint16(b>>13-112<<10)
-}
+func RoundF16(x float32) uint16 { return kernel.RoundF16(x) }

@@ -1,10 +1,11 @@
 // Convert copies a checkpoint to another format, another precision, or both. The formats are told
-// by the names: .pt, .pth and .bin are written for PyTorch, .safetensors for anyone.
+// by the names: .pt, .pth and .bin are written for PyTorch, .safetensors for anyone, .gguf for
+// llama.cpp.
 //
 // A file needn't be a model for that: all its tensors are copied, by the names that they have, and what lies
 // beside them, so that nothing is lost which only others know. An optimizer's state alone is left out.
-// A folder, and a model that something is merged into, is opened as a model and written with the
-// official names.
+// A folder, a .gguf, and a model that something is merged into, is opened as a model and written with the
+// official names, and what is written to .gguf must be a model too.
 //
 //	go run ./examples/convert out/ckpt-500.pt model.safetensors --dtype bf16
 package main
@@ -21,6 +22,7 @@ import (
 	"microrwkv/examples/internal/cli"
 	"microrwkv/rwkv"
 	"microrwkv/tensor"
+	_ "microrwkv/tokenizer/world" // for the vocabulary of .gguf files
 )
 
 func main() {
@@ -45,22 +47,29 @@ func convert(in, out, dtype, key string, skip, opaque bool) error {
 	return convertWith(&cli.CompanionFlags{}, in, out, dtype, key, skip, opaque)
 }
 
+// weightTypes are the values of --dtype.
+var weightTypes = map[string]tensor.DType{"f32": tensor.F32, "bf16": tensor.BF16, "f16": tensor.F16}
+
+// isGGUF reports whether a name is that of a GGUF file, which has models alone, by other names.
+func isGGUF(path string) bool { return strings.EqualFold(filepath.Ext(path), ".gguf") }
+
 // convertWith is convert of a model that something may be merged into.
 func convertWith(companions *cli.CompanionFlags, in, out, dtype, key string, skip, opaque bool) error {
 	var write []checkpoint.WriteOption
-	switch dtype {
-	case "":
-	case "f32":
-		write = append(write, checkpoint.As(tensor.F32))
-	case "bf16":
-		write = append(write, checkpoint.As(tensor.BF16))
-	case "f16":
-		write = append(write, checkpoint.As(tensor.F16))
-	default:
-		return fmt.Errorf("--dtype %q: want f32, bf16 or f16", dtype)
+	if dtype != "" {
+		d, ok := weightTypes[dtype]
+		if !ok {
+			return fmt.Errorf("--dtype %q: want f32, bf16 or f16", dtype)
+		}
+		write = append(write, checkpoint.As(d))
 	}
-	if info, err := os.Stat(in); companions.Given() || err == nil && info.IsDir() {
-		return merge(in, out, key, skip, companions, write)
+	info, err := os.Stat(in)
+	if toGGUF := isGGUF(out); companions.Given() || err == nil && info.IsDir() || isGGUF(in) || toGGUF {
+		var open []rwkv.OpenOption
+		if toGGUF && dtype != "" { // of its matrices alone
+			open, write = append(open, rwkv.WeightsAs(weightTypes[dtype])), nil
+		}
+		return merge(in, out, key, skip, opaque, companions, open, write)
 	}
 	var open []checkpoint.Option
 	if key != "" {
@@ -88,10 +97,14 @@ func convertWith(companions *cli.CompanionFlags, in, out, dtype, key string, ski
 }
 
 // merge writes a model with the official names and what is merged into it.
-func merge(in, out, key string, skip bool, companions *cli.CompanionFlags, write []checkpoint.WriteOption) error {
-	opts, err := companions.Options()
+func merge(in, out, key string, skip, opaque bool, companions *cli.CompanionFlags, opts []rwkv.OpenOption, write []checkpoint.WriteOption) error {
+	merged, err := companions.Options()
 	if err != nil {
 		return err
+	}
+	opts = append(opts, merged...)
+	if opaque {
+		opts = append(opts, rwkv.Opaque())
 	}
 	if key != "" {
 		opts = append(opts, rwkv.Key(strings.Split(key, ".")...))

@@ -111,3 +111,49 @@ func TestMerge(t *testing.T) {
 		}
 	}
 }
+
+// Models go to GGUF and back: what is official has the same weights again.
+func TestGGUF(t *testing.T) {
+	dir := t.TempDir()
+	there, back := filepath.Join(dir, "a.gguf"), filepath.Join(dir, "b.safetensors")
+	const in = "../../rwkv/testdata/golden/rwkv7/base.pth"
+	if err := convert(in, there, "", "", false, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := convert(there, back, "", "", false, false); err != nil {
+		t.Fatal(err)
+	}
+	f, err := rwkv.Open(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	g, err := rwkv.Open(back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	weights := map[string][]float32{}
+	for _, n := range g.Tensors() {
+		weights[n.Name] = n.Tensor.Float32().Data()
+	}
+	for _, n := range f.Tensors() {
+		if !slices.Equal(weights[n.Name], n.Tensor.Float32().Data()) {
+			t.Errorf("%s differs", n.Name)
+		}
+	}
+	half := filepath.Join(dir, "half.gguf")
+	if err := convert(in, half, "bf16", "", false, false); err != nil {
+		t.Fatal(err)
+	}
+	h, err := checkpoint.Open(half)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	for name, want := range map[string]checkpoint.DType{"blk.0.time_mix_key.weight": checkpoint.BF16, "blk.0.time_mix_k_k.weight": checkpoint.F32, "blk.0.attn_norm.bias": checkpoint.F32} {
+		if info, _ := h.Info(name); info.DType != want {
+			t.Errorf("%s is %v, want %v", name, info.DType, want)
+		}
+	}
+}

@@ -118,7 +118,7 @@ func describe(f *checkpoint.File, kind string) *report {
 		r.DTypes[e.DType]++
 		r.Tensors = append(r.Tensors, e)
 	}
-	if top, ok := f.Value(); ok && (!f.Bare() || f.Format() == checkpoint.Safetensors) {
+	if top, ok := f.Value(); ok && (!f.Bare() || f.Format().Metadata()) {
 		r.Values = slices.AppendSeq(r.Values, maps.Keys(top.(map[string]any)))
 		slices.Sort(r.Values)
 	}

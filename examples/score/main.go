@@ -25,13 +25,24 @@ type result struct {
 	Perplexity      *float64  `json:"perplexity"`
 	LastLogits      []float32 `json:"last_logits"`
 	Hidden          []float32 `json:"hidden,omitempty"`
+
+	Against *against `json:"against,omitempty"`
+}
+
+// against is how far the model is from another.
+type against struct {
+	KL        float64 `json:"kl"`    // nats a token
+	Top1      float64 `json:"top1"`  // the same likeliest token
+	Loss      float64 `json:"loss"`  // of the model, in the pieces that are compared
+	DLoss     float64 `json:"dloss"` // its loss minus the other's
+	Positions int     `json:"positions"`
 }
 
 // settings are the flags.
 type settings struct {
 	cli.ModelFlags
 	tokens, targets, text, tokenizer string
-	allLogits                        string
+	allLogits, against               string
 	hidden, binary                   bool
 }
 
@@ -45,6 +56,7 @@ func main() {
 	fs.BoolVar(&s.binary, "binary", false, "read the text as it is (default: with the ends of lines as \\n)")
 	fs.StringVar(&s.tokenizer, "tokenizer", "", cli.TokenizerUsage)
 	fs.StringVar(&s.allLogits, "all_logits", "", "write all logits [T, V] to this .safetensors `file`, as \"logits\"")
+	fs.StringVar(&s.against, "against", "", "compare with the model in this `file`, which the model was quantized from")
 	fs.BoolVar(&s.hidden, "hidden", false, "print the last hidden row too, which the head makes the logits of: an embedding of the sequence")
 	fs.Bool("json", true, "print JSON, which this program always does")
 	cli.Parse(fs, os.Args[1:])
@@ -103,9 +115,14 @@ func run(f *settings) (*result, error) {
 			return nil, fmt.Errorf("the logit of token %d after the last position is %v: the weights make no finite logits", i, l)
 		}
 	}
-	r := &result{m.Config().Kind, finite(s.Loss), append([]float64{}, s.AuxLoss...), finite(s.Perplexity), s.LastLogits, nil}
+	r := &result{m.Config().Kind, finite(s.Loss), append([]float64{}, s.AuxLoss...), finite(s.Perplexity), s.LastLogits, nil, nil}
 	if f.hidden {
 		if r.Hidden, err = m.Hidden(ids); err != nil {
+			return nil, err
+		}
+	}
+	if f.against != "" {
+		if r.Against, err = compare(f, m, ids); err != nil {
 			return nil, err
 		}
 	}
@@ -119,6 +136,22 @@ func run(f *settings) (*result, error) {
 		}
 	}
 	return r, nil
+}
+
+// compare compares the model with that of --against, which the same flags open.
+func compare(f *settings, m *rwkv.Model, ids []int) (*against, error) {
+	flags := f.ModelFlags
+	flags.Model, flags.ModelName = f.against, ""
+	other, err := flags.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer other.Close()
+	c, err := m.Compare(other, ids)
+	if err != nil {
+		return nil, err
+	}
+	return &against{c.KL, c.Top1, c.Loss, c.Loss - c.OtherLoss, c.Positions}, nil
 }
 
 // encodeFile returns the ids of --text's file.

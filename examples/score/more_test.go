@@ -79,3 +79,27 @@ func TestNotFinite(t *testing.T) {
 		t.Error("the model has changed", err)
 	}
 }
+
+// A quantized file beside what it was made of.
+func TestAgainst(t *testing.T) {
+	m, err := rwkv.Open(golden + "rwkv7/bf16.pth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	q, err := rwkv.Quantize(m, tensor.Q8_0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "q.gguf")
+	if err := q.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	r := score(t, "--model", path, "--tokens", "1,2,3,4,5,6", "--against", golden+"rwkv7/bf16.pth")
+	if r.Against == nil || !(r.Against.KL > 0 && r.Against.KL < 1e-3) || r.Against.Positions != 5 {
+		t.Errorf("%+v", r.Against)
+	}
+	if same := score(t, "--model", path, "--tokens", "1,2,3", "--against", path); same.Against.KL != 0 || same.Against.Top1 != 1 || same.Against.DLoss != 0 {
+		t.Errorf("a model beside itself: %+v", same.Against)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"microrwkv/tokenizer"
+	"microrwkv/tokenizer/internal/greedy"
 	"microrwkv/tokenizer/internal/vocab"
 )
 
@@ -31,12 +32,12 @@ var once = sync.OnceValue(newWorld)
 
 type world struct {
 	vocab.Vocab
-	trie *trie
+	trie *greedy.Trie
 }
 
 func newWorld() *world {
 	w := &world{Vocab: vocab.Unpack(packed, 1)}
-	w.trie = newTrie(&w.Vocab)
+	w.trie = greedy.New(&w.Vocab)
 	return w
 }
 
@@ -47,7 +48,7 @@ func (w *world) EndOfText() int { return 0 }
 func (w *world) Encode(text string) ([]int, error) {
 	ids := make([]int, 0, len(text)/3+1)
 	for len(text) > 0 {
-		id, n := w.trie.longest(text)
+		id, n := w.trie.Longest(text)
 		ids, text = append(ids, id), text[n:]
 	}
 	return ids, nil

@@ -42,7 +42,7 @@ func TestWorldVocabulary(t *testing.T) {
 	for id := 1; id < tok.VocabSize(); id++ {
 		token := tok.Token(id)
 		fmt.Fprintf(sum, "%d %x\n", id, token)
-		if got, n := tok.trie.longest(token); got != id || n != len(token) {
+		if got, n := tok.trie.Longest(token); got != id || n != len(token) {
 			t.Fatalf("longest(%q) = %d, %d, want %d", token, got, n, id)
 		}
 	}
@@ -51,8 +51,8 @@ func TestWorldVocabulary(t *testing.T) {
 	}
 }
 
-// greedy is the definition of the encoding, with a map in place of the trie.
-func greedy(ids map[string]int, text string) []int {
+// byDefinition is the definition of the encoding, with a map in place of the trie.
+func byDefinition(ids map[string]int, text string) []int {
 	var out []int
 	for len(text) > 0 {
 		n := min(128, len(text)) // no token is longer
@@ -82,7 +82,7 @@ func TestWorldGreedy(t *testing.T) {
 			}
 		}
 		got, err := tok.Encode(string(text))
-		if want := greedy(ids, string(text)); err != nil || !slices.Equal(got, want) {
+		if want := byDefinition(ids, string(text)); err != nil || !slices.Equal(got, want) {
 			t.Fatalf("Encode(%q) = %v, %v, want %v", text, got, err, want)
 		}
 		if tok.Decode(got) != string(text) {

@@ -16,6 +16,7 @@ import (
 
 	"microrwkv/checkpoint/internal/store"
 	"microrwkv/checkpoint/pickle"
+	"microrwkv/tensor"
 )
 
 // maxWrong is how many tensors that are wrong are told.
@@ -61,7 +62,52 @@ func Open(src *store.Source, _ bool) (metadata any, tensors *pickle.Dict, err er
 	if err := addAliases(tensors, texts); err != nil {
 		return nil, nil, fmt.Errorf("safetensors: %w", err)
 	}
+	if err := findBlocks(tensors, texts); err != nil {
+		return nil, nil, fmt.Errorf("safetensors: %w", err)
+	}
 	return metadataValues(texts), tensors, nil
+}
+
+// BlocksKey is the metadata that has, as a JSON object, the formats of tensors of bytes that are blocks of
+// quantized weights.
+const BlocksKey = "quantization"
+
+// findBlocks makes tensors of bytes the quantized weights that they are.
+func findBlocks(d *pickle.Dict, metadata map[string]string) error {
+	formats := map[string]string{}
+	if json.Unmarshal([]byte(metadata[BlocksKey]), &formats) != nil {
+		return nil // another program's
+	}
+	for i, k := range d.Keys {
+		t := d.Values[i].(*store.Tensor)
+		format, ok := formats[k.(string)]
+		if !ok || t.DType != tensor.Uint8 {
+			continue // as it is, or named already by the tensor that it is tied to
+		}
+		dtype, ok := blocksOf(format)
+		n := len(t.Shape)
+		if !ok || n == 0 || t.Shape[n-1]%store.Size(dtype) != 0 {
+			return fmt.Errorf("tensor %q: %v bytes of blocks of %q", store.Clip(k.(string)), t.Shape, store.Clip(format))
+		}
+		numbers, size := dtype.Block()
+		if rows := t.Shape[n-1] / int64(size); rows > math.MaxInt64/int64(numbers) {
+			return fmt.Errorf("tensor %q: shape %v", store.Clip(k.(string)), t.Shape)
+		}
+		t.DType, t.Shape = dtype, slices.Clone(t.Shape)
+		t.Shape[n-1] = t.Shape[n-1] / int64(size) * int64(numbers)
+		t.Stride = store.RowMajor(t.Shape)
+	}
+	return nil
+}
+
+// blocksOf returns the format of blocks of that name.
+func blocksOf(name string) (store.DType, bool) {
+	for d := tensor.F32; int(d) < len(store.DTypes); d++ {
+		if store.Blocked(d) && d.String() == name {
+			return d, true
+		}
+	}
+	return 0, false
 }
 
 // parseSafeHeader reads the header's JSON; names may occur once.

@@ -38,10 +38,26 @@ var DTypes = [...]struct {
 	tensor.QInt32:     {"qint32", "QInt32Storage", ""},
 	tensor.QUint4x2:   {"quint4x2", "QUInt4x2Storage", ""},
 	tensor.QUint2x4:   {"quint2x4", "QUInt2x4Storage", ""},
+	tensor.Q6_K:       {}, // the last of the types that are blocks: there they have no names
 }
 
-// Size returns the bytes of one element.
-func Size(d DType) int64 { return int64(d.Bytes(1)) }
+// Size returns the bytes of one element, or of a block of quantized ones.
+func Size(d DType) int64 {
+	_, n := d.Block()
+	return int64(n)
+}
+
+// Bytes returns the bytes of n elements, which are whole blocks.
+func Bytes(d DType, n int64) int64 {
+	numbers, size := d.Block()
+	return n / int64(numbers) * int64(size)
+}
+
+// Blocked reports whether a type has blocks of several elements.
+func Blocked(d DType) bool {
+	numbers, _ := d.Block()
+	return numbers > 1
+}
 
 // IsWeight reports whether weights of files may have the type: what products read, and float64, which
 // is converted.

@@ -20,9 +20,12 @@ var exponentsOf = map[DType]exponents{
 	tensor.F16:  {0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000},
 }
 
-// Finite reports whether all floats of b are. Its length is a multiple of their size, and they are
+// Finite reports whether all floats of b are, or the scales if it has blocks of quantized weights. Its length is a multiple of their size, and they are
 // in this machine's byte order.
 func Finite(b []byte, d DType) bool {
+	if scales := d.Scales(); scales != nil {
+		return finiteBlocks(b, int(Size(d)), scales)
+	}
 	e, ok := exponentsOf[d]
 	if !ok {
 		return true
@@ -47,8 +50,31 @@ func Finite(b []byte, d DType) bool {
 	return bad&e.top == 0
 }
 
-// Float returns float i of b as text would show it.
+// finiteBlocks reports whether the half-precision scales of all blocks are finite.
+func finiteBlocks(b []byte, size int, scales []int) bool {
+	const exponent = 0x7c
+	for _, at := range scales {
+		for i := at + 1; i < len(b); i += size {
+			if b[i]&exponent == exponent {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Float returns float i of b as text would show it; of block i the first scale that isn't finite, or else
+// 0.
 func Float(b []byte, i int, d DType) float64 {
+	for _, at := range d.Scales() {
+		x := float64(HalfToFloat(binary.LittleEndian.Uint16(b[i*int(Size(d))+at:])))
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return x
+		}
+	}
+	if Blocked(d) {
+		return 0
+	}
 	switch d {
 	case tensor.F32:
 		return float64(math.Float32frombits(binary.NativeEndian.Uint32(b[4*i:])))

@@ -118,14 +118,18 @@ func (t *Tensor) Check() error {
 	if !ok {
 		return errors.New("a shape that makes no sense") // t.err has said so
 	}
+	numbers, _ := t.DType.Block()
+	if numbers > 1 && (len(t.Shape) == 0 || t.Shape[len(t.Shape)-1]%int64(numbers) != 0) {
+		return fmt.Errorf("shape %v: its rows aren't whole blocks of the %d of %v", t.Shape, numbers, t.DType)
+	}
 	if n == 0 {
 		return nil
 	}
-	if t.Offset+last > t.Rec.Size/Size(t.DType) {
-		return fmt.Errorf("needs %d bytes, its storage %q has %d", (t.Offset+last)*Size(t.DType), Clip(t.Rec.Key), t.Rec.Size)
+	if t.Offset+last > t.Rec.Size/Size(t.DType)*int64(numbers) {
+		return fmt.Errorf("needs %d bytes, its storage %q has %d", Bytes(t.DType, t.Offset+last), Clip(t.Rec.Key), t.Rec.Size)
 	}
 	// An expanded tensor, with strides of 0, may claim any number of elements.
-	if n > max(t.Rec.Src.Size, 1<<20)/Size(t.DType) {
+	if n/int64(numbers) > max(t.Rec.Src.Size, 1<<20)/Size(t.DType) {
 		return fmt.Errorf("%d elements, in a file of %d bytes", n, t.Rec.Src.Size)
 	}
 	return nil
@@ -134,6 +138,5 @@ func (t *Tensor) Check() error {
 // bytes returns the bytes from the first element to the last, in their order in the file.
 func (t *Tensor) bytes() ([]byte, error) {
 	_, last, _ := Extent(t.Shape, t.Stride)
-	size := Size(t.DType)
-	return t.Rec.Src.Bytes(t.Rec.Off+t.Offset*size, last*size)
+	return t.Rec.Src.Bytes(t.Rec.Off+Bytes(t.DType, t.Offset), Bytes(t.DType, last))
 }

@@ -13,7 +13,7 @@ import (
 // Load returns the elements as a tensor, see File.Tensor.
 func (t *Tensor) Load() (*tensor.Weight, error) {
 	if !IsWeight(t.DType) {
-		return nil, fmt.Errorf("dtype %v, want f32, bf16, f16 or f64", t.DType)
+		return nil, fmt.Errorf("dtype %v, want f32, bf16, f16, f64 or blocks of quantized weights", t.DType)
 	}
 	shape := Ints(t.Shape)
 	if len(shape) == 0 {
@@ -27,7 +27,7 @@ func (t *Tensor) Load() (*tensor.Weight, error) {
 		return nil, err
 	}
 	if t.DType.Weight() {
-		return tensor.NewWeight(t.DType, aligned(b, uintptr(Size(t.DType))), shape...), nil
+		return tensor.NewWeight(t.DType, aligned(b, uintptr(Size(t.DType)), Blocked(t.DType)), shape...), nil
 	}
 	out := tensor.New(shape...)
 	x := out.Data()
@@ -47,7 +47,7 @@ func (t *Tensor) Packed() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	swapped := t.Rec.Swap && Size(t.DType) > 1
+	swapped := t.Rec.Swap && Size(t.DType) > 1 && !Blocked(t.DType) // blocks are bytes
 	if t.Contiguous() && !swapped {
 		return b, nil
 	}
@@ -106,9 +106,10 @@ func SwapBytes(b []byte, d DType) {
 	}
 }
 
-// aligned returns b where the machine can read its numbers: the same memory, or else a copy.
-func aligned(b []byte, size uintptr) []byte {
-	if len(b) == 0 || Unaligned || uintptr(unsafe.Pointer(&b[0]))%size == 0 {
+// aligned returns b where the machine can read its numbers: the same memory, or else a copy. Blocks are
+// read by bytes.
+func aligned(b []byte, size uintptr, blocked bool) []byte {
+	if len(b) == 0 || Unaligned || blocked || uintptr(unsafe.Pointer(&b[0]))%size == 0 {
 		return b
 	}
 	words := make([]uint64, (len(b)+7)/8)

@@ -27,7 +27,7 @@ type ModelFlags struct {
 // Register adds the flags to fs.
 func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.Model, "model", "", "checkpoint `file`, or folder of one (default: the embedded model)")
-	fs.StringVar(&m.ModelName, "model_name", "", "`name` of a checkpoint in out_dir: name.pt, else .pth, else .safetensors")
+	fs.StringVar(&m.ModelName, "model_name", "", "`name` of a checkpoint in out_dir: name.pt, else .pth, .safetensors or .gguf")
 	fs.StringVar(&m.OutDir, "out_dir", "out", "folder of model_name")
 	fs.StringVar(&m.Kind, "kind", "", "kind of a checkpoint that doesn't say so itself: reference or causal")
 	fs.StringVar(&m.Key, "key", "", "`keys` of the file under which the weights are, one in the other, separated by dots (default: found out)")
@@ -51,7 +51,7 @@ func (m *ModelFlags) Path() (string, error) {
 		return m.Model, nil
 	}
 	var tried []string
-	for _, ext := range []string{".pt", ".pth", ".safetensors"} {
+	for _, ext := range []string{".pt", ".pth", ".safetensors", ".gguf"} {
 		path := filepath.Join(m.OutDir, m.ModelName+ext)
 		if _, err := os.Stat(path); err == nil {
 			return path, nil

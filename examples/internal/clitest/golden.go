@@ -26,9 +26,11 @@ func GoldenModel(t *testing.T, expect string) []string {
 	}
 	beside := func(name string) string { return filepath.Join(filepath.Dir(expect), name) }
 	if c.File == "" {
-		c.File = strings.TrimSuffix(filepath.Base(expect), ".expect.json") + ".pt"
-		if _, err := os.Stat(beside(c.File)); err != nil {
-			c.File += "h"
+		for _, ext := range []string{".pt", ".pth", ".gguf"} {
+			c.File = strings.TrimSuffix(filepath.Base(expect), ".expect.json") + ext
+			if _, err := os.Stat(beside(c.File)); err == nil {
+				break
+			}
 		}
 	}
 	args := []string{"--model", beside(c.File)}

@@ -11,11 +11,13 @@ import (
 // A new format of weights is a constant here, a row in dtypes, and a function that widens it, which is
 // the reference that everything else is tested against. With these alone its products work: rows of
 // it are widened, a few at a time, for the float32 product. An instruction set that can do better gets
-// an entry in its impl's products, beside those of gemm_amd64.go and gemm_nt_arm64.go, and may get
-// one in widen.
+// an entry in its impl's widen, and where the memory is what one row of x waits for in its row, beside
+// those of blocks_amd64.go; a type without blocks gets one in products. A format of blocks says where its
+// scales are, and one that weights are rounded to has a row in grids.
 type DType uint8
 
-// Weights come in the first three; tensors of the others can be listed, and copied from file to file.
+// Weights come in the first three and in blocks; tensors of the others can be listed, and copied from file
+// to file.
 const (
 	F32  DType = iota + 1 // IEEE 754 binary32
 	BF16                  // bfloat16: the upper half of a binary32
@@ -47,6 +49,20 @@ const (
 	QUint4x2
 	QUint2x4
 
+	// Blocks of quantized weights, named as in GGUF: see blocks.go.
+	Q8_0
+	Q4_0
+	Q4_1
+	Q5_0
+	Q5_1
+	IQ4_NL
+	IQ4_XS
+	Q2_K
+	Q3_K
+	Q4_K
+	Q5_K
+	Q6_K
+
 	numDTypes
 )
 
@@ -54,41 +70,54 @@ const (
 type widening func(dst []float32, src []byte)
 
 // dtypes has for each DType its name, the numbers and the bytes of a block, and how to widen it: nil
-// for what can't be a weight.
+// for what can't be a weight. Formats of quantized weights have scales.
 var dtypes = [numDTypes]struct {
 	name         string
 	block, bytes int
 	widen        widening
+	scales       []int // where in a block its half-precision scales begin
 }{
-	F32:        {"f32", 1, 4, func(dst []float32, src []byte) { copy(dst, View[float32](src)) }},
-	BF16:       {"bf16", 1, 2, halves(widenBF16Generic)},
-	F16:        {"f16", 1, 2, halves(widenF16Generic)},
-	F64:        {"f64", 1, 8, nil},
-	Int64:      {"int64", 1, 8, nil},
-	Int32:      {"int32", 1, 4, nil},
-	Int16:      {"int16", 1, 2, nil},
-	Int8:       {"int8", 1, 1, nil},
-	Uint64:     {"uint64", 1, 8, nil},
-	Uint32:     {"uint32", 1, 4, nil},
-	Uint16:     {"uint16", 1, 2, nil},
-	Uint8:      {"uint8", 1, 1, nil},
-	Bool:       {"bool", 1, 1, nil},
-	Complex64:  {"complex64", 1, 8, nil},
-	Complex128: {"complex128", 1, 16, nil},
-	F8E4M3:     {"f8_e4m3", 1, 1, nil},
-	F8E5M2:     {"f8_e5m2", 1, 1, nil},
-	F8E8M0:     {"f8_e8m0", 1, 1, nil},
-	F8E4M3FNUZ: {"f8_e4m3fnuz", 1, 1, nil},
-	F8E5M2FNUZ: {"f8_e5m2fnuz", 1, 1, nil},
-	F4x2:       {"f4_x2", 1, 1, nil}, // an element is the pair
-	Complex32:  {"complex32", 1, 4, nil},
-	Bits8:      {"bits8", 1, 1, nil},
-	Bits16:     {"bits16", 1, 2, nil},
-	QUint8:     {"quint8", 1, 1, nil},
-	QInt8:      {"qint8", 1, 1, nil},
-	QInt32:     {"qint32", 1, 4, nil},
-	QUint4x2:   {"quint4x2", 1, 1, nil},
-	QUint2x4:   {"quint2x4", 1, 1, nil},
+	F32:        {"f32", 1, 4, func(dst []float32, src []byte) { copy(dst, View[float32](src)) }, nil},
+	BF16:       {"bf16", 1, 2, halves(widenBF16Generic), nil},
+	F16:        {"f16", 1, 2, halves(widenF16Generic), nil},
+	F64:        {"f64", 1, 8, nil, nil},
+	Int64:      {"int64", 1, 8, nil, nil},
+	Int32:      {"int32", 1, 4, nil, nil},
+	Int16:      {"int16", 1, 2, nil, nil},
+	Int8:       {"int8", 1, 1, nil, nil},
+	Uint64:     {"uint64", 1, 8, nil, nil},
+	Uint32:     {"uint32", 1, 4, nil, nil},
+	Uint16:     {"uint16", 1, 2, nil, nil},
+	Uint8:      {"uint8", 1, 1, nil, nil},
+	Bool:       {"bool", 1, 1, nil, nil},
+	Complex64:  {"complex64", 1, 8, nil, nil},
+	Complex128: {"complex128", 1, 16, nil, nil},
+	F8E4M3:     {"f8_e4m3", 1, 1, nil, nil},
+	F8E5M2:     {"f8_e5m2", 1, 1, nil, nil},
+	F8E8M0:     {"f8_e8m0", 1, 1, nil, nil},
+	F8E4M3FNUZ: {"f8_e4m3fnuz", 1, 1, nil, nil},
+	F8E5M2FNUZ: {"f8_e5m2fnuz", 1, 1, nil, nil},
+	F4x2:       {"f4_x2", 1, 1, nil, nil}, // an element is the pair
+	Complex32:  {"complex32", 1, 4, nil, nil},
+	Bits8:      {"bits8", 1, 1, nil, nil},
+	Bits16:     {"bits16", 1, 2, nil, nil},
+	QUint8:     {"quint8", 1, 1, nil, nil},
+	QInt8:      {"qint8", 1, 1, nil, nil},
+	QInt32:     {"qint32", 1, 4, nil, nil},
+	QUint4x2:   {"quint4x2", 1, 1, nil, nil},
+	QUint2x4:   {"quint2x4", 1, 1, nil, nil},
+	Q8_0:       {"q8_0", 32, 34, blocks(32, 34, widenQ8_0), []int{0}},
+	Q4_0:       {"q4_0", 32, 18, blocks(32, 18, widenQ4_0), []int{0}},
+	Q4_1:       {"q4_1", 32, 20, blocks(32, 20, widenQ4_1), []int{0, 2}},
+	Q5_0:       {"q5_0", 32, 22, blocks(32, 22, widenQ5_0), []int{0}},
+	Q5_1:       {"q5_1", 32, 24, blocks(32, 24, widenQ5_1), []int{0, 2}},
+	IQ4_NL:     {"iq4_nl", 32, 18, blocks(32, 18, widenIQ4_NL), []int{0}},
+	IQ4_XS:     {"iq4_xs", 256, 136, blocks(256, 136, widenIQ4_XS), []int{0}},
+	Q2_K:       {"q2_k", 256, 84, blocks(256, 84, widenQ2_K), []int{80, 82}},
+	Q3_K:       {"q3_k", 256, 110, blocks(256, 110, widenQ3_K), []int{108}},
+	Q4_K:       {"q4_k", 256, 144, blocks(256, 144, widenQ4_K), []int{0, 2}},
+	Q5_K:       {"q5_k", 256, 176, blocks(256, 176, widenQ5_K), []int{0, 2}},
+	Q6_K:       {"q6_k", 256, 210, blocks(256, 210, widenQ6_K), []int{208}},
 }
 
 // String returns a short name: "f32", "bf16", "f16", "f64", "int64", "bool" …
@@ -112,11 +141,16 @@ func (d DType) Bytes(n int) int {
 	return n / r.block * r.bytes
 }
 
-// Float reports whether elements are floating-point numbers, eight-bit ones among them.
-func (d DType) Float() bool { return d >= F32 && d <= F64 || d >= F8E4M3 && d <= F4x2 }
+// Float reports whether elements stand for real numbers: floating-point ones of any size, and blocks of
+// quantized ones.
+func (d DType) Float() bool { return d.Weight() || d == F64 || d >= F8E4M3 && d <= F4x2 }
 
 // Weight reports whether weights may have the type: whether Widen and Product take it.
 func (d DType) Weight() bool { return d < numDTypes && dtypes[d].widen != nil }
+
+// Scales returns where in a block of a quantized format its half-precision scales begin, in bytes; nil for
+// formats without. If they are finite, so are the numbers.
+func (d DType) Scales() []int { return dtypes[d].scales }
 
 // size returns the bytes of one number of a format without blocks.
 func (d DType) size() int { return dtypes[d].bytes }
@@ -168,12 +202,20 @@ func Product(d DType, dst []float32, ldd int, x []float32, ldx int, w []byte, ld
 
 // product is Product of an instruction set, by its own entry or through widened rows.
 func (im *impl) product(d DType, dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
+	if f := im.row[d]; f != nil && m == 1 {
+		f(dst, x, w, ldw, n, k, acc)
+		return
+	}
 	if f := im.products[d]; f != nil {
 		f(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
 		return
 	}
 	// Rows of w are widened some at a time, so that they stay in a cache for all rows of x.
-	rows := min(max(wideNumbers/k/16, 1)*16, n) // whole tiles of every kernel
+	rows := max(wideNumbers/k/16, 1) * 16 // whole tiles of every kernel
+	if m == 1 {                           // each number is read once: let them stay in the first cache
+		rows = max(wideNumbers/8/k/4, 1) * 4
+	}
+	rows = min(rows, n)
 	b := getBuffer(rows * k)
 	defer b.put()
 	wide, row := b.data[:rows*k], d.Bytes(k)

@@ -428,11 +428,11 @@ func TestDTypes(t *testing.T) {
 		if d.String() == "" || n < 1 || size < 1 || d.Bytes(3*n) != 3*size {
 			t.Errorf("%d: %q, blocks of %d numbers in %d bytes", uint8(d), d, n, size)
 		}
-		if d.Weight() != (d <= F16) {
+		if d.Weight() != (d <= F16 || d >= Q8_0) || (d.Scales() != nil) != (d >= Q8_0) || d >= Q8_0 && !d.Float() {
 			t.Errorf("%v: Weight %v", d, d.Weight())
 		}
 	}
-	if got := DType(0).String() + " " + numDTypes.String(); got != "DType(0) DType(30)" {
+	if got := DType(0).String() + " " + numDTypes.String(); got != "DType(0) DType(42)" {
 		t.Error(got)
 	}
 }

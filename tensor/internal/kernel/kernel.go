@@ -32,7 +32,10 @@ type impl struct {
 	// acc adds the product to what dst holds, after the sum is complete.
 	// products has dst[m,n] = x[m,k]·w[n,k]ᵀ by the type of w, ldw in bytes; nil goes through widen.
 	products [numDTypes]func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)
-	gemmNN   func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) // dst[m,n] = a[m,k]·b[k,n]
+	// row is the product of one row of x by the type of w; nil is as products. It has the bits that the
+	// product of several rows has.
+	row    [numDTypes]func(dst, x []float32, w []byte, ldw, n, k int, acc bool)
+	gemmNN func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) // dst[m,n] = a[m,k]·b[k,n]
 
 	// Reductions; the slices are not empty.
 	dot        func(x, y []float32) float32

@@ -34,6 +34,7 @@ func files() map[string][]byte {
 		list["gemm_nt_"+s.file+"_amd64.s"] = ntAVX(s)
 		list["gemm_nn_"+s.file+"_amd64.s"] = nnAVX(s)
 		list["vec_"+s.file+"_amd64.s"] = vecAVX(s)
+		list["blocks_"+s.file+"_amd64.s"] = blocksAVX(s)
 		list["vec_"+s.file+"_amd64.go"] = wrappers(s)
 	}
 	return list

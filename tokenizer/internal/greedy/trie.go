@@ -1,4 +1,6 @@
-package world
+// Package greedy is the encoding of the official RWKV models: from the left, the longest token that the
+// text starts with.
+package greedy
 
 import (
 	"slices"
@@ -6,10 +8,10 @@ import (
 	"microrwkv/tokenizer/internal/vocab"
 )
 
-// trie finds the longest token that a text starts with. It is a double array: the child of a node
+// Trie finds the longest token that a text starts with. It is a double array: the child of a node
 // along byte c lies in slot base + c of the node's base, and is there if that slot's label is c.
 // No two nodes have one base, so the label is proof enough. (Aoe, IEEE TSE 15(9), 1989)
-type trie struct {
+type Trie struct {
 	root  uint32 // the root's base
 	slots []slot // up to the largest base + 255
 }
@@ -20,8 +22,8 @@ type slot struct {
 	label uint16 // 1 + c, 0 if the slot is empty
 }
 
-// longest returns the id and length of the longest token that text starts with, 0 and 0 if none.
-func (t *trie) longest(text string) (id, n int) {
+// Longest returns the id and length of the longest token that text starts with, 0 and 0 if none.
+func (t *Trie) Longest(text string) (id, n int) {
 	base := t.root
 	for i := 0; i < len(text); i++ {
 		c := text[i]
@@ -37,9 +39,9 @@ func (t *trie) longest(text string) (id, n int) {
 	return id, n
 }
 
-// newTrie returns the trie of v's tokens with their ids, which must fit 16 bits; empty tokens are
+// New returns the Trie of v's tokens with their ids, which must fit 16 bits; empty tokens are
 // left out.
-func newTrie(v *vocab.Vocab) *trie {
+func New(v *vocab.Vocab) *Trie {
 	nodes := newTree(v)
 
 	// Nodes with many children are the hardest to place and come first, each after the one before it;
@@ -66,7 +68,7 @@ func newTrie(v *vocab.Vocab) *trie {
 			s.base, s.id = nodes[c].base, nodes[c].id
 		}
 	}
-	return &trie{nodes[0].base, slices.Clip(p.slots[:p.end])}
+	return &Trie{nodes[0].base, slices.Clip(p.slots[:max(p.end, 256)])}
 }
 
 // node is a node of the tree that becomes a trie.
@@ -81,7 +83,7 @@ type node struct {
 // newTree returns the nodes of v's tree, the root first. It is fast when tokens start mostly like
 // the one before, as in a sorted vocabulary.
 func newTree(v *vocab.Vocab) []node {
-	nodes := make([]node, 1, 2*v.VocabSize())
+	nodes := make([]node, 1, 2*v.VocabSize()+1)
 	path := []uint32{0} // the nodes of the token before, from the root on
 	prev := ""
 	for id := range v.VocabSize() {

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"microrwkv/examples/internal/clitest"
+	"microrwkv/rwkv"
+)
+
+func TestMain(m *testing.M) { clitest.Main(m, main) }
+
+const golden = "../../rwkv/testdata/golden/"
+
+// A model is quantized to both kinds of files, which open.
+func TestQuantize(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct{ model, out, format, says string }{
+		{golden + "rwkv7/bf16.pth", "a.gguf", "q8_0", "bf16 → q8_0"},
+		{golden + "rwkv7/bf16.pth", "b.safetensors", "Q4_0", "bf16 → q4_0"},
+		{"../../rwkv/demo/tinystories-reference.pt", "c.safetensors", "q5_1", "bf16 → q6_k"},
+	} {
+		out := filepath.Join(dir, c.out)
+		if strings.HasPrefix(c.model, "../../rwkv/demo") {
+			c.says = "bf16 → q8_0" // the embedding, whose rows of 128 are no blocks of 256
+		}
+		text := clitest.Succeed(t, c.model, out, "--format", c.format, "--verbose")
+		if !strings.Contains(text, c.says) || !strings.Contains(text, "everything else stays") || !strings.Contains(text, " MB → ") {
+			t.Errorf("%s: %s", c.out, text)
+		}
+		m, err := rwkv.Open(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+		clitest.Refuse(t, 1, []string{"quantized already"}, out, filepath.Join(dir, "x.gguf"))
+	}
+}
+
+func TestErrors(t *testing.T) {
+	dir := t.TempDir()
+	short := filepath.Join(dir, "short.txt")
+	if err := os.WriteFile(short, []byte("Once upon a time."), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	const model = golden + "rwkv7/bf16.pth"
+	clitest.Refuse(t, 1, []string{"--format", "q9"}, model, filepath.Join(dir, "a.gguf"), "--format", "q9")
+	clitest.Refuse(t, 1, []string{".gguf or .safetensors"}, model, filepath.Join(dir, "a.pt"))
+	clitest.Refuse(t, 1, []string{"reference", "GGUF has RWKV-6 and 7 alone"}, "../../rwkv/demo/tinystories-reference.pt", filepath.Join(dir, "a.gguf"))
+	clitest.Refuse(t, 1, []string{"calibration", "512"}, "../../rwkv/demo/tinystories-reference.pt", filepath.Join(dir, "a.safetensors"), "--calibrate", short)
+	clitest.Refuse(t, 2, []string{"OUT"}, model)
+}
