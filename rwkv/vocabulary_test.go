@@ -88,8 +88,10 @@ func TestSave(t *testing.T) {
 		}
 		again.Close()
 	}
-	if err := m.Save("m.gguf"); err == nil || !strings.Contains(err.Error(), ".safetensors") {
-		t.Errorf("error %v", err)
+	for name, want := range map[string]string{"m.onnx": ".safetensors", "m.gguf": "GGUF has RWKV-6 and 7 alone"} {
+		if err := m.Save(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v", name, err)
+		}
 	}
 }
 

@@ -151,7 +151,8 @@ func (l *product) set(p *Product, parts int) bool {
 		l.gate = p.Gate.Matrix()
 	}
 	if p.W.observe != nil {
-		p.W.observe(p.X)
+		x := *p.X // so that headers of others stay on the stack
+		p.W.observe(&x)
 	}
 	l.act, l.add = p.Act, p.Add
 	if l.m == 0 || l.n == 0 {

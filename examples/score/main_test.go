@@ -25,8 +25,12 @@ func score(t *testing.T, args ...string) result {
 	t.Helper()
 	out := clitest.Succeed(t, args...)
 	keys := map[string]any{}
+	want := 5
+	if slices.Contains(args, "--against") {
+		want++
+	}
 	var r result
-	if err := json.Unmarshal([]byte(out), &keys); err != nil || len(keys) != 5 || keys["aux_loss_per_block"] == nil || strings.Count(out, "\n") != 1 {
+	if err := json.Unmarshal([]byte(out), &keys); err != nil || len(keys) != want || keys["aux_loss_per_block"] == nil || strings.Count(out, "\n") != 1 {
 		t.Fatalf("%q prints %q: %v", args, out, err)
 	}
 	if err := json.Unmarshal([]byte(out), &r); err != nil {

@@ -103,3 +103,13 @@ func TestAgainst(t *testing.T) {
 		t.Errorf("a model beside itself: %+v", same.Against)
 	}
 }
+
+// Activations of quantized weights are float32.
+func TestActivations(t *testing.T) {
+	path := golden + "gguf/rwkv7-q8_0.gguf"
+	a, b := score(t, "--model", path, "--tokens", "1,2,3"), score(t, "--model", path, "--tokens", "1,2,3", "--activations", "f32")
+	if !slices.Equal(a.LastLogits, b.LastLogits) {
+		t.Error("f32 isn't auto")
+	}
+	clitest.Refuse(t, 1, []string{"--activations", "q8"}, "--model", path, "--tokens", "1,2,3", "--activations", "q8")
+}

@@ -18,7 +18,8 @@ import (
 type ModelFlags struct {
 	Model, ModelName, OutDir string
 	Kind, Key                string
-	Weights, Kernel          string
+	Weights, Activations     string
+	Kernel                   string
 	Threads                  int
 	SkipChecks, Opaque       bool
 	Companions               CompanionFlags
@@ -32,6 +33,7 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.Kind, "kind", "", "kind of a checkpoint that doesn't say so itself: reference or causal")
 	fs.StringVar(&m.Key, "key", "", "`keys` of the file under which the weights are, one in the other, separated by dots (default: found out)")
 	fs.StringVar(&m.Weights, "weights", "auto", "keep the weights as the file has them (auto), or convert them: f32, bf16")
+	fs.StringVar(&m.Activations, "activations", "auto", "activations beside quantized weights: f32, which is exact, or auto, which is f32 as yet")
 	fs.StringVar(&m.Kernel, "kernel", "", "assembly kernels to use (default: the fastest of "+strings.Join(tensor.Kernels(), ", ")+")")
 	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: all processors)")
 	fs.BoolVar(&m.Opaque, "opaque", false, OpaqueUsage)
@@ -77,6 +79,9 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 		if err := tensor.SetKernel(m.Kernel); err != nil {
 			return nil, fmt.Errorf("--kernel: %w", err)
 		}
+	}
+	if m.Activations != "" && m.Activations != "auto" && m.Activations != "f32" {
+		return nil, fmt.Errorf("--activations %q: want auto or f32; products in 8 bits aren't there yet", m.Activations)
 	}
 	var opts []rwkv.OpenOption
 	switch m.Weights {
