@@ -43,6 +43,17 @@ func numbersOf(t *testing.T, f *File, name string) []float32 {
 // The numbers of every type of blocks are those of the reference, bit for bit, and so is their product with
 // three rows, within the roundings of float32.
 func TestGGUFBlocks(t *testing.T) {
+	before := tensor.Kernel()
+	defer tensor.SetKernel(before)
+	for _, kernel := range tensor.Kernels() {
+		if err := tensor.SetKernel(kernel); err != nil {
+			t.Fatal(err)
+		}
+		t.Run("impl="+kernel, testBlocks)
+	}
+}
+
+func testBlocks(t *testing.T) {
 	f, want := open(t, "testdata/gguf/blocks/blocks.gguf"), open(t, "testdata/gguf/blocks/blocks.safetensors")
 	if err := f.Verify(nil); err != nil {
 		t.Error(err)
