@@ -295,7 +295,7 @@ func TestLoad(t *testing.T) {
 		want string
 	}{
 		{tensor.F32, 0, ""}, {tensor.F16, 4, ""}, {tensor.BF16, 1, ""}, {tensor.F64, 2, ""},
-		{tensor.F32, 5, "5 dimensions, want at most 4"}, {tensor.Int32, 1, "want f32, bf16, f16 or f64"}, {tensor.Complex64, 1, "want f32"},
+		{tensor.F32, 5, "5 dimensions, want at most 4"}, {tensor.Int32, 1, "want f32, bf16, f16, f64 or blocks of quantized weights"}, {tensor.Complex64, 1, "want f32"},
 	} {
 		w, err := stored(c.d, 0, ones(c.dims), ones(c.dims), false).Load()
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
