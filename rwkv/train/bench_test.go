@@ -24,6 +24,9 @@ func BenchmarkStep(b *testing.B) {
 		name                               string
 		batch, block, layers, embed, vocab int
 	}{{"demo", 12, 64, 4, 128, 65}, {"middle", 8, 256, 6, 384, 65}, {"vocabulary", 8, 256, 6, 128, 50304}, {"gpt2", 4, 64, 12, 768, 50304}} {
+		if testing.Short() && size.name != "demo" {
+			continue
+		}
 		for _, k := range kinds {
 			b.Run(fmt.Sprintf("size=%s/kind=%s", size.name, k), func(b *testing.B) {
 				c := rwkv.Config{Kind: k, BlockSize: size.block, VocabSize: size.vocab, NumLayers: size.layers, NumHeads: size.embed / 64, EmbedDim: size.embed, NumExperts: 4, NumActiveExperts: 4, ExpertDim: 2 * size.embed / 3}
