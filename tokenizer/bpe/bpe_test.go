@@ -190,3 +190,16 @@ func TestMergesAsPairs(t *testing.T) {
 		t.Errorf("%v and %v", a, b)
 	}
 }
+
+// A pair that is in the merges twice has its last rank: "b c" then comes before "a b".
+func TestMergeTwice(t *testing.T) {
+	const file = `{"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"decoder":{"type":"ByteLevel"},
+		"model":{"type":"BPE","vocab":{"a":0,"b":1,"c":2,"ab":3,"bc":4},"merges":["a b","b c","a b"]}}`
+	tok, err := Parse([]byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids, err := tok.Encode("abc"); err != nil || !slices.Equal(ids, []int{0, 4}) {
+		t.Errorf("ids %v, error %v, want [0 4]", ids, err)
+	}
+}

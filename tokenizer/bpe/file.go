@@ -13,6 +13,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"microrwkv/tokenizer"
+	bytepair "microrwkv/tokenizer/internal/bpe"
 )
 
 const (
@@ -98,7 +99,7 @@ func Parse(data []byte) (tokenizer.Tokenizer, error) {
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, err
 	}
-	b := &bpe{merges: map[pair]merge{}, endOfText: -1}
+	b := &bpe{whole: f.Model.IgnoreMerges, endOfText: -1}
 	if err := errors.Join(b.normalizer(f.Normalizer), b.preTokenizer(f.PreTokenizer), f.checkRest()); err != nil {
 		return nil, err
 	}
@@ -111,14 +112,6 @@ func Parse(data []byte) (tokenizer.Tokenizer, error) {
 	}
 	if err != nil {
 		return nil, err
-	}
-	if f.Model.IgnoreMerges {
-		b.whole = map[string]int32{}
-		for text, id := range f.Model.Vocab {
-			if bytes, ok := fromByteLevel(text); ok {
-				b.whole[bytes] = int32(id)
-			}
-		}
 	}
 	return b, nil
 }
@@ -226,7 +219,7 @@ func text(s *string) string {
 }
 
 // vocabulary takes the model's tokens, and returns their ids by their spelling in the file.
-func (b *bpe) vocabulary(f *file) (map[string]int32, error) {
+func (b *bpe) vocabulary(f *file) (map[string]int, error) {
 	if len(f.Model.Vocab) == 0 {
 		return nil, errors.New("the model has no vocab")
 	}
@@ -241,35 +234,33 @@ func (b *bpe) vocabulary(f *file) (map[string]int32, error) {
 		return nil, fmt.Errorf("id %d, want at most %d", size-1, maxID-1)
 	}
 	b.tokens = make([]string, size)
-	ids := make(map[string]int32, len(f.Model.Vocab))
+	ids := make(map[string]int, len(f.Model.Vocab))
 	taken := make([]bool, size)
+	whole := make(map[string]int, len(f.Model.Vocab)) // by their bytes
 	for _, spelled := range slices.Sorted(maps.Keys(f.Model.Vocab)) {
 		id := f.Model.Vocab[spelled]
 		if id < 0 || taken[id] {
 			return nil, fmt.Errorf("token %q has the id %d of another, or none", spelled, id)
 		}
 		taken[id] = true
-		ids[spelled] = int32(id)
+		ids[spelled] = id
 		bytes, ok := fromByteLevel(spelled)
-		if !ok { // no token of bytes: an added one, which it must be
+		if ok {
+			whole[bytes] = id
+		} else { // no token of bytes: an added one, which it must be
 			bytes = spelled
 		}
 		b.tokens[id] = bytes
 	}
-	for i := range b.bytes {
-		b.bytes[i] = -1
-		if id, ok := ids[string(byteLevel[i])]; ok {
-			b.bytes[i] = id
-		}
-	}
-	if unknown := f.Model.Unknown; unknown != nil && *unknown != "" && slices.Contains(b.bytes[:], -1) {
+	b.merges = bytepair.New(whole, len(f.Model.Merges))
+	if unknown := f.Model.Unknown; unknown != nil && *unknown != "" && !b.merges.Complete() {
 		return nil, unsupported("a token for some bytes is missing, and model's unk_token", *unknown)
 	}
 	return ids, nil
 }
 
 // readMerges takes the merges, in the order of their ranks: "a b" or ["a", "b"].
-func (b *bpe) readMerges(merges []json.RawMessage, ids map[string]int32) error {
+func (b *bpe) readMerges(merges []json.RawMessage, ids map[string]int) error {
 	for rank, raw := range merges {
 		var both []string
 		var joined string
@@ -287,7 +278,7 @@ func (b *bpe) readMerges(merges []json.RawMessage, ids map[string]int32) error {
 		if !ok1 || !ok2 || !ok3 {
 			return fmt.Errorf("merge %d of %q and %q: it or one of them is no token", rank, both[0], both[1])
 		}
-		b.merges[pair{left, right}] = merge{int32(rank), id} // of equal ones the last counts, as in the library
+		b.merges.Add(left, right, id, rank) // of equal ones the last counts, as in the library
 	}
 	return nil
 }
@@ -343,21 +334,20 @@ func (b *bpe) added(list []added) error {
 	return nil
 }
 
-// byteLevel is how files spell bytes: printable ones of Latin-1 as themselves, the others as the
+// byteOf is how files spell bytes: printable ones of Latin-1 as themselves, the others as the
 // characters from U+0100 on, in order.
-var byteLevel, byteOf = func() (spelled [256]rune, bytes map[rune]byte) {
-	bytes = map[rune]byte{}
+var byteOf = func() map[rune]byte {
+	bytes := map[rune]byte{}
 	more := rune(0x100)
-	for i := range spelled {
+	for i := range 256 {
 		if r := rune(i); r >= '!' && r <= '~' || r >= '¡' && r <= '¬' || r >= '®' {
-			spelled[i] = r
+			bytes[r] = byte(i)
 		} else {
-			spelled[i] = more
+			bytes[more] = byte(i)
 			more++
 		}
-		bytes[spelled[i]] = byte(i)
 	}
-	return spelled, bytes
+	return bytes
 }()
 
 // fromByteLevel returns the bytes that a token stands for, and whether it stands for any.

@@ -72,7 +72,7 @@ func (m *Merges) Complete() bool {
 }
 
 // Add says that left and right become id, before pairs of higher rank. Of a pair that is added twice the
-// first counts.
+// last counts.
 func (m *Merges) Add(left, right, id, rank int) {
 	if 2*m.used >= len(m.table) {
 		old := m.table
@@ -84,10 +84,11 @@ func (m *Merges) Add(left, right, id, rank int) {
 		}
 	}
 	p := pairOf(int32(left), int32(right))
-	if e := m.find(p); e.pair == 0 {
-		*e = entry{p, int32(rank), int32(id)}
+	e := m.find(p)
+	if e.pair == 0 {
 		m.used++
 	}
+	*e = entry{p, int32(rank), int32(id)}
 }
 
 // find returns the entry of a pair, or the empty one where it would be.
