@@ -112,21 +112,30 @@ type chatWriter struct {
 	thought int // tokens
 }
 
-// chat answers /v1/chat/completions.
-func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
-	var q chatRequest
-	if err := s.decode(w, r, &q); err != nil {
-		return err
+// chatRequest reads a chat's messages, and returns the engine that they are for.
+func (s *Server) chatRequest(w http.ResponseWriter, r *http.Request) (*chatRequest, *engine, error) {
+	q := &chatRequest{}
+	if err := s.decode(w, r, q); err != nil {
+		return nil, nil, err
 	}
 	e, err := s.engineOf(q.Model)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	if err := q.check(); err != nil {
-		return err
+		return nil, nil, err
 	}
 	if len(q.Messages) == 0 {
-		return bad("messages", "messages is empty")
+		return nil, nil, bad("messages", "messages is empty")
+	}
+	return q, e, nil
+}
+
+// chat answers /v1/chat/completions.
+func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
+	q, e, err := s.chatRequest(w, r)
+	if err != nil {
+		return err
 	}
 	n, err := q.choices()
 	if err != nil {

@@ -52,19 +52,9 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) error {
 
 // render answers /v1/render: what a chat is for the model.
 func (s *Server) render(w http.ResponseWriter, r *http.Request) error {
-	var q chatRequest
-	if err := s.decode(w, r, &q); err != nil {
-		return err
-	}
-	e, err := s.engineOf(q.Model)
+	q, e, err := s.chatRequest(w, r)
 	if err != nil {
 		return err
-	}
-	if err := q.check(); err != nil {
-		return err
-	}
-	if len(q.Messages) == 0 {
-		return bad("messages", "messages is empty")
 	}
 	c, err := q.conversation(e, "")
 	if err != nil {
