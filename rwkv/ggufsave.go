@@ -10,6 +10,7 @@ import (
 
 	"microrwkv/checkpoint"
 	"microrwkv/tensor"
+	"microrwkv/tokenizer"
 )
 
 // saveGGUF writes the model as llama.cpp's own converter does.
@@ -161,24 +162,20 @@ func (m *Model) ggufValues(architecture, path string) map[string]any {
 func (m *Model) ggufVocabulary(v map[string]any) {
 	const prefix = "tokenizer.ggml."
 	v[prefix+"model"] = "none"
-	token := func(id int) string { return "" }
-	size := 0
+	var tok tokenizer.Tokenizer
+	var err error
 	if m.ownTokenizer != nil {
-		if tok, err := m.ownTokenizer(); err == nil && tok != nil {
-			token, size = func(id int) string { return tok.Decode([]int{id}) }, tok.VocabSize()
-		}
-	} else if e, err := m.Vocabulary(); err == nil && e.Name == "world" {
-		if tok, err := e.Open(); err == nil {
-			token, size = func(id int) string { return tok.Decode([]int{id}) }, tok.VocabSize()
-		}
+		tok, err = m.ownTokenizer()
+	} else if e, absent := m.Vocabulary(); absent == nil && e.Name == "world" {
+		tok, err = e.Open()
 	}
-	if size == 0 {
+	if err != nil || tok == nil || tok.VocabSize() == 0 {
 		return
 	}
 	const normal, control, unused = 1, 3, 5
 	tokens, types := make([]any, m.config.VocabSize), make([]any, m.config.VocabSize)
 	for id := range tokens {
-		text := token(id)
+		text := tok.Decode([]int{id})
 		switch {
 		case id == 0:
 			tokens[id], types[id] = "<s>", control

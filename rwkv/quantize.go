@@ -68,11 +68,8 @@ func quantizedType(t namedTensor, format tensor.DType) tensor.DType {
 		t.name == "blocks.0.att.output.weight" || shape[0] < fewest {
 		return t.DType()
 	}
-	switch t.name {
-	case "emb.weight", "head.weight", tiedEmbedding, tiedHead:
-		if format != tensor.Q8_0 {
-			format = tensor.Q6_K
-		}
+	if !isBlockMatrix(t.name) && format != tensor.Q8_0 {
+		format = tensor.Q6_K
 	}
 	fits := func(d tensor.DType) bool {
 		numbers, _ := d.Block()
@@ -131,7 +128,7 @@ func Quantize(m *Model, format tensor.DType, opts ...QuantizeOption) (*Model, er
 		switch {
 		case p.From == p.To:
 			finish(i, tensor.NewWeight(w.DType(), append([]byte(nil), w.Packed().Bytes()...), w.Shape()...))
-		case q.ids != nil && strings.Contains(p.Name, ".") && isBlockMatrix(p.Name):
+		case q.ids != nil && isBlockMatrix(p.Name):
 			calibrated = append(calibrated, i)
 		default:
 			finish(i, w.Convert(p.To))
