@@ -12,26 +12,16 @@ import (
 // the operands; gate and dgate are nil together. Softmaxes are computed again, block by block.
 func CausalBackward(dq, dk, dv, dgate, dy, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
 	t := causalBackwardTasks.Get()
-	t.dy, t.q, t.k, t.v, t.gate = dy.Matrix(), q.Matrix(), k.Matrix(), v.Matrix(), task.Matrix{}
+	pairs := t.set("CausalBackward", dy, q, k, v, gate, heads, window, cols, scale, spans)
 	t.dq, t.dk, t.dv, t.dgate = dq.Matrix(), dk.Matrix(), dv.Matrix(), task.Matrix{}
+	for _, x := range [...]*tensor.Tensor{dq, dk, dv} {
+		t.check("CausalBackward", dy, x)
+	}
 	if gate != nil {
-		t.gate, t.dgate = gate.Matrix(), dgate.Matrix()
+		t.dgate = dgate.Matrix()
 	}
-	t.heads, t.window, t.cols, t.scale, t.d = heads, window, cols, scale, dy.Dim(-1)/heads
-	end := cols.at(heads-1, t.d) + t.d
-	for _, x := range [...]*tensor.Tensor{dq, dk, dv, q, k, v} {
-		if heads*t.d != dy.Dim(-1) || x.Dim(0) != dy.Dim(0) || x.Dim(1) < end {
-			panic("attention: CausalBackward: dy " + task.FormatShape(dy.Shape()...) + ", operand " + task.FormatShape(x.Shape()...))
-		}
-	}
-	t.spans = append(t.spans[:0], spans...)
-	work := 0
-	for i := range len(spans) - 1 {
-		n := spans[i+1] - spans[i]
-		work += 5 * n * min(n, window) * t.d * heads
-	}
-	task.Spread((len(spans)-1)*heads, work, t)
-	*t = causalBackwardTask{spans: t.spans}
+	task.Spread((len(spans)-1)*heads, 5*pairs*t.d, t)
+	*t = causalBackwardTask{wholeSequences: wholeSequences{spans: t.spans}}
 	causalBackwardTasks.Put(t)
 }
 
@@ -44,11 +34,8 @@ var (
 type backwardBuffer struct{ q, k, v, dq, dk, dv, dy, out, p, dp, tr []float32 }
 
 type causalBackwardTask struct {
-	dy, q, k, v, gate, dq, dk, dv, dgate task.Matrix
-	heads, d, window                     int
-	cols                                 HeadColumns
-	scale                                float32
-	spans                                []int
+	wholeSequences    // y is the gradient
+	dq, dk, dv, dgate task.Matrix
 }
 
 // Run computes one head of one sequence.
@@ -74,7 +61,7 @@ func (t *causalBackwardTask) Run(piece int) {
 		buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.dp, rows*keys), freelist.Grown(buf.tr, rows*keys)
 		q, dq, dy, p := buf.q[:rows*d], buf.dq[:rows*d], buf.dy[:rows*d], buf.p[:rows*keys]
 		gather(q, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, rows, d)
-		gather(dy, t.dy.Data[(first+r0)*t.dy.Stride+h*d:], t.dy.Stride, rows, d)
+		gather(dy, t.y.Data[(first+r0)*t.y.Stride+h*d:], t.y.Stride, rows, d)
 		t.softmaxes(p, q, k[k0*d:], r0, k0, rows, keys)
 		if t.gate.Data != nil {
 			kernel.GemmNN(buf.out, d, p, keys, v[k0*d:], d, rows, d, keys, false)

@@ -11,32 +11,52 @@ import (
 // number, window the positions that one attends to, its own included.
 func CausalWhole(dst, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
 	t := causalWholeTasks.Get()
-	t.dy, t.q, t.k, t.v, t.gate = dst.Matrix(), q.Matrix(), k.Matrix(), v.Matrix(), task.Matrix{}
-	if gate != nil {
-		t.gate = gate.Matrix()
-	}
-	t.heads, t.window, t.cols, t.scale, t.d = heads, window, cols, scale, dst.Dim(-1)/heads
-	end := cols.at(heads-1, t.d) + t.d
-	for _, x := range [...]*tensor.Tensor{q, k, v} {
-		if heads*t.d != dst.Dim(-1) || x.Dim(0) != dst.Dim(0) || x.Dim(1) < end {
-			panic("attention: CausalWhole: dst " + task.FormatShape(dst.Shape()...) + ", operand " + task.FormatShape(x.Shape()...))
-		}
-	}
-	t.spans = append(t.spans[:0], spans...)
-	work := 0
-	for i := range len(spans) - 1 {
-		n := spans[i+1] - spans[i]
-		work += 3 * n * min(n, window) * t.d * heads
-	}
-	task.Spread((len(spans)-1)*heads, work, t)
-	*t = causalWholeTask{causalBackwardTask{spans: t.spans}}
+	pairs := t.set("CausalWhole", dst, q, k, v, gate, heads, window, cols, scale, spans)
+	task.Spread((len(spans)-1)*heads, 3*pairs*t.d, t)
+	*t = causalWholeTask{wholeSequences{spans: t.spans}}
 	causalWholeTasks.Put(t)
 }
 
 var causalWholeTasks = freelist.New[causalWholeTask]()
 
-// causalWholeTask is the forward pass: dy is its output.
-type causalWholeTask struct{ causalBackwardTask }
+// wholeSequences are the operands of causal attention in sequences that begin at their first row, and
+// its output, or the gradient of it, y.
+type wholeSequences struct {
+	y, q, k, v, gate task.Matrix
+	heads, d, window int
+	cols             HeadColumns
+	scale            float32
+	spans            []int
+}
+
+// set takes the arguments of the operation op, and returns how many pairs of positions attend to each
+// other, in all heads.
+func (t *wholeSequences) set(op string, y, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) (pairs int) {
+	t.y, t.q, t.k, t.v, t.gate = y.Matrix(), q.Matrix(), k.Matrix(), v.Matrix(), task.Matrix{}
+	if gate != nil {
+		t.gate = gate.Matrix()
+	}
+	t.heads, t.window, t.cols, t.scale, t.d = heads, window, cols, scale, y.Dim(-1)/heads
+	for _, x := range [...]*tensor.Tensor{q, k, v} {
+		t.check(op, y, x)
+	}
+	t.spans = append(t.spans[:0], spans...)
+	for i := range len(spans) - 1 {
+		n := spans[i+1] - spans[i]
+		pairs += n * min(n, window) * heads
+	}
+	return pairs
+}
+
+// check panics if x hasn't the rows of y and columns for all heads.
+func (t *wholeSequences) check(op string, y, x *tensor.Tensor) {
+	if t.heads*t.d != y.Dim(-1) || x.Dim(0) != y.Dim(0) || x.Dim(1) < t.cols.at(t.heads-1, t.d)+t.d {
+		panic("attention: " + op + ": output " + task.FormatShape(y.Shape()...) + ", operand " + task.FormatShape(x.Shape()...))
+	}
+}
+
+// causalWholeTask is the forward pass.
+type causalWholeTask struct{ wholeSequences }
 
 // Run computes one head of one sequence.
 func (t *causalWholeTask) Run(piece int) {
@@ -58,13 +78,13 @@ func (t *causalWholeTask) Run(piece int) {
 		q, p := buf.q[:rows*d], buf.p[:rows*keys]
 		gather(q, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, rows, d)
 		t.softmaxes(p, q, k[k0*d:], r0, k0, rows, keys)
-		dst := t.dy.Data[(first+r0)*t.dy.Stride+h*d:]
-		kernel.GemmNN(dst, t.dy.Stride, p, keys, v[k0*d:], d, rows, d, keys, false)
+		dst := t.y.Data[(first+r0)*t.y.Stride+h*d:]
+		kernel.GemmNN(dst, t.y.Stride, p, keys, v[k0*d:], d, rows, d, keys, false)
 		if t.gate.Data == nil {
 			continue
 		}
 		for i := range rows {
-			y := dst[i*t.dy.Stride:][:d]
+			y := dst[i*t.y.Stride:][:d]
 			kernel.Mul(y, y, t.gate.Data[(first+r0+i)*t.gate.Stride+col:][:d])
 		}
 	}
@@ -73,7 +93,7 @@ func (t *causalWholeTask) Run(piece int) {
 
 // softmaxes scales q and computes the softmaxes of rows from r0 on over keys from k0 on, zeros where a
 // position doesn't attend.
-func (t *causalBackwardTask) softmaxes(p, q, k []float32, r0, k0, rows, keys int) {
+func (t *wholeSequences) softmaxes(p, q, k []float32, r0, k0, rows, keys int) {
 	kernel.Scale(q, t.scale, q)
 	kernel.GemmNT(p, keys, q, t.d, k, t.d, rows, keys, t.d, false)
 	for i := range rows {
