@@ -225,6 +225,7 @@ func (s *fileSource) Tensor(name string) (*tensor.Weight, error) {
 	if s.o.convert && len(t.Shape()) == 2 {
 		t = t.Convert(s.o.dtype)
 	}
+	t = t.WithActivations(s.o.activations(t.DType()))
 	s.cache[name] = t
 	return t, nil
 }

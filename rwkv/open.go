@@ -18,6 +18,17 @@ type openOptions struct {
 	progress   func(done, total int64)
 	companions []companion
 	onDisk     bool // files may lie beside the checkpoint
+
+	ofBlocks tensor.Activations // beside quantized weights
+	ofFloats tensor.Activations // beside other ones
+}
+
+// activations returns what products make of their activations beside a weight of type d.
+func (o *openOptions) activations(d tensor.DType) tensor.Activations {
+	if block, _ := d.Block(); block > 1 {
+		return o.ofBlocks
+	}
+	return o.ofFloats
 }
 
 // AsKind says which kind a checkpoint is that doesn't say so itself: the weights alone can't tell
