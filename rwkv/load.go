@@ -16,6 +16,9 @@ import (
 
 // load builds the model that a checkpoint holds.
 func load(f *checkpoint.File, o *openOptions) (*Model, error) {
+	if err := o.setPrecision(); err != nil {
+		return nil, err
+	}
 	src, family, c, err := identify(f, o)
 	if err != nil {
 		return nil, err
@@ -36,7 +39,7 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.file, m.warnings = f, warnings
+	m.file, m.warnings, m.precision = f, warnings, o.precision
 	if f.Format() == checkpoint.GGUF {
 		m.ownTokenizer = sync.OnceValues(func() (tokenizer.Tokenizer, error) { return ggufTokenizer(f, c.VocabSize) })
 	}

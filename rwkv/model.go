@@ -15,12 +15,13 @@ import (
 
 // Model is a language model. It is read-only once loaded, and goroutines share it.
 type Model struct {
-	family   *family
-	config   Config
-	net      *stack
-	tensors  []namedTensor // by name
-	path     string        // of the file, "" without one
-	warnings []string
+	family    *family
+	config    Config
+	net       *stack
+	tensors   []namedTensor // by name
+	path      string        // of the file, "" without one
+	warnings  []string
+	precision ProductPrecision
 	// ownTokenizer returns what the file itself has, nil if it has none; it is nil for most files.
 	ownTokenizer func() (tokenizer.Tokenizer, error)
 	file         *checkpoint.File // what the weights are views of; nil for weights in memory

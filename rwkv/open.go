@@ -19,6 +19,8 @@ type openOptions struct {
 	companions []companion
 	onDisk     bool // files may lie beside the checkpoint
 
+	precision ProductPrecision
+
 	ofBlocks tensor.Activations // beside quantized weights
 	ofFloats tensor.Activations // beside other ones
 }
