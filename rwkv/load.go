@@ -33,7 +33,8 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	}
 	warnings := src.readConfig(&c)
 	m, err := loadModel(f.Name(), src, family, c)
-	if !o.skipChecks {
+	background := o.background && !o.skipChecks && err == nil
+	if !o.skipChecks && !background {
 		err = joinOnce(err, f.Verify(o.progress))
 	}
 	if err != nil {
@@ -42,6 +43,9 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	m.file, m.warnings, m.precision = f, warnings, o.precision
 	if f.Format() == checkpoint.GGUF {
 		m.ownTokenizer = sync.OnceValues(func() (tokenizer.Tokenizer, error) { return ggufTokenizer(f, c.VocabSize) })
+	}
+	if background {
+		m.check(func() error { return f.Verify(o.progress) })
 	}
 	return m, nil
 }
