@@ -37,7 +37,7 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.Activations, "activations", "auto", "activations beside quantized weights: f32, which is exact, or auto, which is f32 as yet")
 	fs.StringVar(&m.Precision, "precision", "f32", "multiply with weights that aren't quantized in f32, or in bf16 as PyTorch does, or, where this CPU can't, on in f32: prefer_bf16")
 	fs.StringVar(&m.Kernel, "kernel", "", "assembly kernels to use (default: the fastest of "+strings.Join(tensor.Kernels(), ", ")+")")
-	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: all processors)")
+	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: one for each core)")
 	fs.BoolVar(&m.Opaque, "opaque", false, OpaqueUsage)
 	fs.BoolVar(&m.SkipChecks, "skip_checks", false, "don't check weights for damage, NaN and Inf")
 	m.Companions.Register(fs)
