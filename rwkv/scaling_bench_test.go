@@ -66,8 +66,8 @@ func keepBusy(b *testing.B) (stop func()) {
 // BenchmarkScaling shows what threads cost: how often an operation goes to several ("starts" for each
 // token, or each run of a prompt), what part of the time the threads of operations wait, and what part
 // of the whole is outside of them ("serial"). With busy=1 another process wants one of the CPUs all the
-// time: on two, 1.33 times the time of busy=0 would be its share. threads=16 are more than there are
-// CPUs, on small machines.
+// time: on two, 1.33 times the time of busy=0 would be its share. procs is GOMAXPROCS: 16 are more than there
+// are CPUs, on small machines.
 func BenchmarkScaling(b *testing.B) {
 	works := []struct {
 		name string
@@ -81,14 +81,12 @@ func BenchmarkScaling(b *testing.B) {
 		{"forward", Reference, func(m *Model, s *State) error { _, err := m.LastLogits(benchIDs(256)); return err }},
 	}
 	for _, w := range works {
-		for _, c := range []struct{ threads, busy int }{{1, 0}, {2, 0}, {2, 1}, {16, 0}, {16, 1}} {
-			if testing.Short() && (w.kind != X051a || c.threads != 2) {
+		for _, c := range []struct{ procs, busy int }{{1, 0}, {2, 0}, {2, 1}, {16, 0}, {16, 1}} {
+			if testing.Short() && (w.kind != X051a || c.procs != 2) {
 				continue
 			}
-			b.Run(fmt.Sprintf("work=%s/kind=%s/threads=%d/busy=%d", w.name, w.kind, c.threads, c.busy), func(b *testing.B) {
-				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(c.threads))
-				tensor.SetThreads(c.threads)
-				defer tensor.SetThreads(0)
+			b.Run(fmt.Sprintf("work=%s/kind=%s/procs=%d/busy=%d", w.name, w.kind, c.procs, c.busy), func(b *testing.B) {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(c.procs))
 				m := benchModel(b, w.kind, tensor.BF16)
 				s := m.NewState()
 				if c.busy > 0 {

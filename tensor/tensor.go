@@ -232,8 +232,8 @@ type Task = task.Task
 
 // Parallel runs t.Run(0) … t.Run(n−1) on up to Threads goroutines, this one among them, and returns
 // when all are done. It may be called from many goroutines at once, and from within a piece, and
-// doesn't allocate. A panic of a piece on another goroutine ends the program, as any unrecovered
-// panic does.
+// doesn't allocate. If pieces panic, on whichever goroutine, Parallel panics with the value of one of them
+// when all are done.
 func Parallel(n int, t Task) { task.Parallel(n, t) }
 
 // Threads returns the number of goroutines that an operation may use: what SetThreads asked for, else

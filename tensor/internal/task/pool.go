@@ -86,6 +86,10 @@ const (
 	// the operations of a layer, for waking a parked thread takes some tens of microseconds, and far
 	// shorter than a token.
 	spinTime = 200 * time.Microsecond
+
+	// yieldTime is how long a goroutine waits, busy, before others that may be ready get its processor:
+	// longer than most waits.
+	yieldTime = 10 * time.Microsecond
 )
 
 // pool is the persistent goroutines that help callers of Parallel.
@@ -106,6 +110,7 @@ type job struct {
 	left   atomic.Int64        // pieces not finished
 	quota  atomic.Int32        // workers that may still join
 	parts  atomic.Int32        // ranges in use
+	full   atomic.Int32        // those that have pieces
 	task   Task                // written before the ranges, read only by who owns a piece
 	failed atomic.Pointer[any] // what a piece panicked with
 	wait   atomic.Bool         // the caller is parked
@@ -121,28 +126,28 @@ type pieces struct {
 	_ [56]byte // of a cache line
 }
 
-// first takes the range's first piece.
-func (r *pieces) first() (piece int, ok bool) {
+// first takes the range's first piece; empty says that it was the last one too.
+func (r *pieces) first() (piece int, empty, ok bool) {
 	for {
 		s := r.Load()
 		if s>>32 >= s&math.MaxUint32 {
-			return 0, false
+			return 0, true, false
 		}
 		if r.CompareAndSwap(s, s+1<<32) {
-			return int(s >> 32), true
+			return int(s >> 32), s>>32+1 == s&math.MaxUint32, true
 		}
 	}
 }
 
-// last takes the range's last piece.
-func (r *pieces) last() (piece int, ok bool) {
+// last takes the range's last piece; empty says that it was the only one.
+func (r *pieces) last() (piece int, empty, ok bool) {
 	for {
 		s := r.Load()
 		if s>>32 >= s&math.MaxUint32 {
-			return 0, false
+			return 0, true, false
 		}
 		if r.CompareAndSwap(s, s-1) {
-			return int(s&math.MaxUint32) - 1, true
+			return int(s&math.MaxUint32) - 1, s>>32+1 == s&math.MaxUint32, true
 		}
 	}
 }
@@ -180,6 +185,7 @@ func (p *pool) run(n int, t Task) {
 	for i := range parts {
 		j.ranges[i].Store(uint64(i*n/parts)<<32 | uint64((i+1)*n/parts))
 	}
+	j.full.Add(int32(parts)) // not Store: a late worker may have emptied one already
 	p.published.Add(1)
 	for range min(int(p.sleeping.Load()), threads-1) {
 		select {
@@ -212,24 +218,21 @@ func (p *pool) run(n int, t Task) {
 
 // help is work until a piece panics, which it notes.
 func (j *job) help(own int) {
-	defer j.note()
+	var done int64
+	defer j.note(&done)
 	began := meter.begin()
-	j.work(own)
+	j.work(own, &done)
 	meter.worked(began)
 }
 
-// note, deferred, recovers a piece's panic.
-func (j *job) note() {
+// note, deferred, recovers a piece's panic and counts the pieces that are done.
+func (j *job) note(done *int64) {
 	if r := recover(); r != nil {
 		value := r // of its own: r's would be allocated at every call
 		j.failed.CompareAndSwap(nil, &value)
-		j.finish()
+		*done++
 	}
-}
-
-// finish counts a piece as done.
-func (j *job) finish() {
-	if j.left.Add(-1) == 0 && j.wait.Load() {
+	if *done > 0 && j.left.Add(-*done) == 0 && j.wait.Load() {
 		select {
 		case j.done <- struct{}{}:
 		default: // a token is there already
@@ -237,23 +240,27 @@ func (j *job) finish() {
 	}
 }
 
-// work runs pieces until none is left to take, those of a range of its own first.
-func (j *job) work(own int) {
+// work runs pieces until none is left to take, those of a range of its own first. It counts them in done, and
+// not in left at each, which all threads write.
+func (j *job) work(own int, done *int64) {
 	for {
-		piece, ok := j.ranges[own].first()
+		piece, empty, ok := j.ranges[own].first()
 		if !ok {
-			if piece, ok = j.steal(); !ok {
+			if piece, empty, ok = j.steal(); !ok {
 				return
 			}
 		}
+		if empty {
+			j.full.Add(-1)
+		}
 		j.task.Run(piece)
-		j.finish()
+		*done++
 	}
 }
 
 // steal takes a piece of the longest range.
-func (j *job) steal() (piece int, ok bool) {
-	for {
+func (j *job) steal() (piece int, empty, ok bool) {
+	for j.open() {
 		longest, most := 0, 0
 		for i := range int(j.parts.Load()) {
 			if n := j.ranges[i].len(); n > most {
@@ -261,23 +268,17 @@ func (j *job) steal() (piece int, ok bool) {
 			}
 		}
 		if most == 0 {
-			return 0, false
+			break
 		}
-		if piece, ok = j.ranges[longest].last(); ok {
-			return piece, true
+		if piece, empty, ok = j.ranges[longest].last(); ok {
+			return piece, empty, true
 		}
 	}
+	return 0, false, false
 }
 
 // open reports whether there are pieces to take.
-func (j *job) open() bool {
-	for i := range int(j.parts.Load()) {
-		if j.ranges[i].len() > 0 {
-			return true
-		}
-	}
-	return false
-}
+func (j *job) open() bool { return j.full.Load() > 0 }
 
 func (p *pool) start(n int) {
 	p.mu.Lock()
@@ -319,23 +320,24 @@ func (p *pool) worker(id int) {
 
 // spinner bounds one time of busy waiting. The zero value is ready.
 type spinner struct {
-	turns int
-	until time.Time
+	turns        int
+	until, yield time.Time
 }
 
 // again waits for a moment; it reports false, at once, when the time is over. Now and then it gives
 // the processor away, so that goroutines that have work aren't starved when there are more of
-// them than processors.
+// them than processors: rarely, for that takes a lock that all processors share.
 func (s *spinner) again() bool {
 	if s.turns%8 == 0 {
 		now := time.Now()
-		if s.turns == 0 {
-			s.until = now.Add(spinTime)
-		} else if now.After(s.until) {
+		switch {
+		case s.turns == 0:
+			s.until, s.yield = now.Add(spinTime), now.Add(yieldTime)
+		case now.After(s.until):
 			return false
-		}
-		if s.turns%64 == 0 {
+		case now.After(s.yield):
 			runtime.Gosched()
+			s.yield = now.Add(yieldTime)
 		}
 	}
 	s.turns++
