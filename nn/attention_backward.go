@@ -23,7 +23,7 @@ func (a *SlidingWindowAttention) Record(dst, x *tensor.Tensor, causal bool, t *A
 	if causal {
 		attention.CausalWhole(t.y, q, k, v, nil, a.Heads, a.Window, attention.HeadColumns{PerGroup: a.Heads}, invSqrt(c/a.Heads), ctx.Spans)
 	} else {
-		attention.Folded(t.y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), ctx.Spans)
+		attention.Folded(nil, t.y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), ctx.Spans)
 	}
 	tensor.Linear(tensor.Product{Dst: dst, X: t.y, W: a.Proj, Add: ctx.Add})
 }
@@ -61,7 +61,7 @@ func (a *GroupedQueryAttention) Record(dst, x *tensor.Tensor, causal bool, t *At
 		z := a.parts(t.z, c, s)
 		attention.CausalWhole(t.y, z[0], z[1], z[2], z[3], groups*a.Heads, rows, attention.HeadColumns{PerGroup: a.Heads, Stride: c}, a.scale(c), ctx.Spans)
 	} else {
-		attention.Heads(t.y, t.z, a.Heads, groups, a.scale(c), ctx.Spans, false)
+		attention.Heads(nil, t.y, t.z, a.Heads, groups, a.scale(c), ctx.Spans, false)
 	}
 	tensor.Linear(tensor.Product{Dst: dst, X: t.y, W: a.Out, Add: ctx.Add})
 }

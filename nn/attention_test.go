@@ -221,7 +221,7 @@ func TestKVCacheRows(t *testing.T) {
 	x := random(rng, 11, 6)
 	for i := range 11 {
 		row := x.Rows(i, i+1)
-		attention.Causal(tensor.New(1, 6), row, row, row, nil, attention.HeadColumns{PerGroup: 2}, 1, []int{0, 1}, func(int) *attention.KVCache { return &c.KVCache })
+		attention.Causal(nil, tensor.New(1, 6), row, row, row, nil, attention.HeadColumns{PerGroup: 2}, 1, []int{0, 1}, func(int) *attention.KVCache { return &c.KVCache })
 		rows := min(i+1, 3) // the next position attends to itself and three more
 		if c.Rows() != rows {
 			t.Fatalf("%d rows after %d positions, want %d", c.Rows(), i+1, rows)

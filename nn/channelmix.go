@@ -35,8 +35,10 @@ func (m *ChannelMix) Forward(dst, x *tensor.Tensor, states func(i int) *ChannelM
 	}, shift.Mixed{Dst: xk, Mix: m.MixK}, shift.Mixed{Dst: xr, Mix: m.MixR})
 	kp, rp := m.Key.Product(k, xk), m.Receptance.Product(r, xr)
 	kp.Act, rp.Act = tensor.SquareReLU, tensor.Sigmoid
-	tensor.Linear(kp, rp)
+	var q tensor.Sequence
+	q.Linear(kp, rp)
 	vp := m.Value.Product(dst, k)
 	vp.Gate, vp.Add = r, ctx.Add
-	tensor.Linear(vp)
+	q.Linear(vp)
+	q.Run()
 }

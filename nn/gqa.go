@@ -34,9 +34,11 @@ func (a *GroupedQueryAttention) Forward(dst, x *tensor.Tensor, ctx Context) {
 	defer s.Release(s.Mark())
 	c := x.Dim(1)
 	z, y := s.New(x.Dim(0), 4*c), s.New(x.Dim(0), c)
-	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW})
-	attention.Heads(y, z, a.Heads, groups, a.scale(c), ctx.Spans, false)
-	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: ctx.Add})
+	var in tensor.Sequence
+	in.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW})
+	attention.Heads(&in, y, z, a.Heads, groups, a.scale(c), ctx.Spans, false)
+	in.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: ctx.Add})
+	in.Run()
 }
 
 // ForwardLast is Forward for the last row of each sequence alone: dst is [len(spans)−1, C]. Only
@@ -51,9 +53,11 @@ func (a *GroupedQueryAttention) ForwardLast(dst, x *tensor.Tensor, ctx Context) 
 		first = min(first, (t-1)*groups/t)
 	}
 	z, last := s.New(x.Dim(0), (groups-first)*c), s.New(ctx.Spans.Len(), c)
-	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW.Rows(first*c, groups*c)})
-	attention.Heads(last, z, a.Heads, groups-first, a.scale(c), ctx.Spans, true)
-	tensor.Linear(tensor.Product{Dst: dst, X: last, W: a.Out, Add: ctx.Add})
+	var in tensor.Sequence
+	in.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW.Rows(first*c, groups*c)})
+	attention.Heads(&in, last, z, a.Heads, groups-first, a.scale(c), ctx.Spans, true)
+	in.Linear(tensor.Product{Dst: dst, X: last, W: a.Out, Add: ctx.Add})
+	in.Run()
 }
 
 // scale is d^−½.
@@ -66,12 +70,14 @@ func (a *GroupedQueryAttention) ForwardCausal(dst, x *tensor.Tensor, states func
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	z, y := s.New(rows, 4*c), s.New(rows, c)
-	tensor.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW})
+	var in tensor.Sequence
+	in.Linear(tensor.Product{Dst: z, X: x, W: a.QKVW})
 	var parts [4]*tensor.Tensor // q, k, v and gate of the first group; the others' lie a group further on
 	for j := range parts {
 		parts[j] = s.Cols(z, j*c/groups, (groups-1)*c+(j+1)*c/groups)
 	}
 	heads := attention.HeadColumns{PerGroup: a.Heads, Stride: c}
-	attention.Causal(y, parts[0], parts[1], parts[2], parts[3], heads, a.scale(c), ctx.Spans, func(i int) *attention.KVCache { return &states(i).KVCache })
-	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: ctx.Add})
+	attention.Causal(&in, y, parts[0], parts[1], parts[2], parts[3], heads, a.scale(c), ctx.Spans, func(i int) *attention.KVCache { return &states(i).KVCache })
+	in.Linear(tensor.Product{Dst: dst, X: y, W: a.Out, Add: ctx.Add})
+	in.Run()
 }

@@ -30,21 +30,23 @@ func (m *MoE) Forward(dst, x *tensor.Tensor, aux []float64, ctx Context) {
 
 	// sic: a softmax over all E experts, the sum over the first A of them, no top-k; published
 	// logits need it
+	var q tensor.Sequence
 	batch := [8]tensor.Product{m.Gate.Product(gate, x)}
 	n := 1
 	for j, e := range m.Experts {
 		if n == len(batch) {
-			tensor.Linear(batch[:]...)
+			q.Linear(batch[:]...)
 			n = 0
 		}
 		batch[n] = e.Product(s.Cols(h, j*size, (j+1)*size), x)
 		n++
 	}
-	tensor.Linear(batch[:n]...)
-	moe.Sum(sum, h, gate)
+	q.Linear(batch[:n]...)
+	moe.Sum(&q, sum, h, gate)
 	fc := m.FC.Product(dst, sum)
 	fc.Add = ctx.Add
-	tensor.Linear(fc)
+	q.Linear(fc)
+	q.Run()
 
 	for i := range aux {
 		aux[i] = auxLoss(s.Rows(h, ctx.Spans[i], ctx.Spans[i+1]))

@@ -32,10 +32,12 @@ func (a *SlidingWindowAttention) Forward(dst, x *tensor.Tensor, ctx Context) {
 	defer s.Release(s.Mark())
 	c := x.Dim(1)
 	qkv, y := s.New(x.Dim(0), 3*c), s.New(x.Dim(0), c)
-	tensor.Linear(tensor.Product{Dst: qkv, X: x, W: a.QKV})
+	var in tensor.Sequence
+	in.Linear(tensor.Product{Dst: qkv, X: x, W: a.QKV})
 	q, k, v := s.Cols(qkv, 0, c), s.Cols(qkv, c, 2*c), s.Cols(qkv, 2*c, 3*c)
-	attention.Folded(y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), ctx.Spans)
-	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: ctx.Add})
+	attention.Folded(&in, y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), ctx.Spans)
+	in.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: ctx.Add})
+	in.Run()
 }
 
 // ForwardCausal computes the layer with each position attending to itself and the Window−1
@@ -45,11 +47,13 @@ func (a *SlidingWindowAttention) ForwardCausal(dst, x *tensor.Tensor, states fun
 	defer s.Release(s.Mark())
 	c := x.Dim(1)
 	qkv, y := s.New(x.Dim(0), 3*c), s.New(x.Dim(0), c)
-	tensor.Linear(tensor.Product{Dst: qkv, X: x, W: a.QKV})
+	var in tensor.Sequence
+	in.Linear(tensor.Product{Dst: qkv, X: x, W: a.QKV})
 	q, k, v := s.Cols(qkv, 0, c), s.Cols(qkv, c, 2*c), s.Cols(qkv, 2*c, 3*c)
 	heads := attention.HeadColumns{PerGroup: a.Heads}
-	attention.Causal(y, q, k, v, nil, heads, invSqrt(c/a.Heads), ctx.Spans, func(i int) *attention.KVCache { return &states(i).KVCache })
-	tensor.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: ctx.Add})
+	attention.Causal(&in, y, q, k, v, nil, heads, invSqrt(c/a.Heads), ctx.Spans, func(i int) *attention.KVCache { return &states(i).KVCache })
+	in.Linear(tensor.Product{Dst: dst, X: y, W: a.Proj, Add: ctx.Add})
+	in.Run()
 }
 
 func invSqrt(n int) float32 { return float32(1 / math.Sqrt(float64(n))) }

@@ -52,11 +52,12 @@ func (m *TimeMix) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixStat
 	}, shift.Mixed{Dst: xk, Mix: m.MixK}, shift.Mixed{Dst: xv, Mix: m.MixV}, shift.Mixed{Dst: xr, Mix: m.MixR}, shift.Mixed{Dst: xg, Mix: m.MixG})
 	gp := m.Gate.Product(g, xg)
 	gp.Act = tensor.SiLU
-	tensor.Linear(m.Receptance.Product(r, xr), m.Key.Product(k, xk), m.Value.Product(v, xv), gp)
+	var q tensor.Sequence
+	q.Linear(m.Receptance.Product(r, xr), m.Key.Product(k, xk), m.Value.Product(v, xv), gp)
 
 	y := xk // its input is done with
 	norm := wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g}
-	wkv.V5(y, r, k, v, m.Decay, m.Bonus.Data(), &norm, ctx.Spans, func(i int) []float32 {
+	wkv.V5(&q, y, r, k, v, m.Decay, m.Bonus.Data(), &norm, ctx.Spans, func(i int) []float32 {
 		if states == nil {
 			return nil
 		}
@@ -64,5 +65,6 @@ func (m *TimeMix) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixStat
 	})
 	op := m.Output.Product(dst, y)
 	op.Add = ctx.Add
-	tensor.Linear(op)
+	q.Linear(op)
+	q.Run()
 }

@@ -32,10 +32,12 @@ func (m *TimeMix4) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixSta
 		shift.Mixed{Dst: xk, Mix: m.MixK}, shift.Mixed{Dst: xv, Mix: m.MixV}, shift.Mixed{Dst: xr, Mix: m.MixR})
 	rp := m.Receptance.Product(r, xr)
 	rp.Act = tensor.Sigmoid
-	tensor.Linear(rp, m.Key.Product(k, xk), m.Value.Product(v, xv))
-	wkv.V4(y, k, v, m.Decay.Data(), m.Bonus.Data(), ctx.Spans, func(i int) []float32 { return states(i).WKV })
-	tensor.Mul(y, y, r)
+	var q tensor.Sequence
+	q.Linear(rp, m.Key.Product(k, xk), m.Value.Product(v, xv))
+	wkv.V4(&q, y, k, v, m.Decay.Data(), m.Bonus.Data(), ctx.Spans, func(i int) []float32 { return states(i).WKV })
+	q.Mul(y, y, r)
 	op := m.Output.Product(dst, y)
 	op.Add = ctx.Add
-	tensor.Linear(op)
+	q.Linear(op)
+	q.Run()
 }

@@ -44,9 +44,11 @@ func (m *TimeMix5) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixSta
 		n = 4
 	}
 	shift.Tokens(x, ctx.Spans, func(i int) []float32 { return states(i).Shift }, mixes[:n]...)
-	tensor.Linear(products[:n]...)
-	wkv.V6(y, r, m.Decay, k, v, m.Bonus.Data(), m.Heads, &norm, ctx.Spans, func(i int) []float32 { return states(i).WKV })
+	var q tensor.Sequence
+	q.Linear(products[:n]...)
+	wkv.V6(&q, y, r, m.Decay, k, v, m.Bonus.Data(), m.Heads, &norm, ctx.Spans, func(i int) []float32 { return states(i).WKV })
 	op := m.Output.Product(dst, y)
 	op.Add = ctx.Add
-	tensor.Linear(op)
+	q.Linear(op)
+	q.Run()
 }

@@ -49,7 +49,8 @@ func (m *TimeMix6) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixSta
 	before, xx, z := s.New(rows, c), s.New(rows, c), s.New(rows, 5*d)
 	shift.Tokens(x, ctx.Spans, func(i int) []float32 { return states(i).Shift },
 		shift.Mixed{Dst: before}, shift.Mixed{Dst: xx, Mix: m.MixX})
-	tensor.Linear(tensor.Product{Dst: z, X: xx, W: m.Down, Act: tensor.Tanh})
+	var q tensor.Sequence
+	q.Linear(tensor.Product{Dst: z, X: xx, W: m.Down, Act: tensor.Tanh})
 
 	// How much of the row before, then the mixed rows themselves: w, k, v, r, g.
 	mixed := [5]*tensor.Tensor{xx, s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)}
@@ -57,24 +58,25 @@ func (m *TimeMix6) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixSta
 	for j, mix := range [5]*tensor.Tensor{m.MixW, m.MixK, m.MixV, m.MixR, m.MixG} {
 		amounts[j] = tensor.Product{Dst: mixed[j], X: s.Cols(z, j*d, (j+1)*d), W: m.Up[j], Bias: mix}
 	}
-	tensor.Linear(amounts[:]...)
+	q.Linear(amounts[:]...)
 	for _, xj := range mixed {
-		tensor.MixTensor(xj, x, before, xj)
+		q.MixTensor(xj, x, before, xj)
 	}
 
 	w1, w := s.New(rows, m.Decay.Down.Dim(0)), s.New(rows, a)
 	r, k, v, g, y := s.New(rows, a), s.New(rows, a), s.New(rows, a), s.New(rows, a), s.New(rows, a)
 	gp := m.Gate.Product(g, mixed[4])
 	gp.Act = tensor.SiLU
-	tensor.Linear(m.Receptance.Product(r, mixed[3]), m.Key.Product(k, mixed[1]), m.Value.Product(v, mixed[2]), gp,
+	q.Linear(m.Receptance.Product(r, mixed[3]), m.Key.Product(k, mixed[1]), m.Value.Product(v, mixed[2]), gp,
 		tensor.Product{Dst: w1, X: mixed[0], W: m.Decay.Down, Act: tensor.Tanh})
-	tensor.Linear(tensor.Product{Dst: w, X: w1, W: m.Decay.Up, Bias: m.Decay.Bias})
-	wkv.ExpScaled(w, w, 1)
-	wkv.ExpScaled(w, w, -1)
+	q.Linear(tensor.Product{Dst: w, X: w1, W: m.Decay.Up, Bias: m.Decay.Bias})
+	wkv.ExpScaled(&q, w, w, 1)
+	wkv.ExpScaled(&q, w, w, -1)
 
 	norm := wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g}
-	wkv.V6(y, r, w, k, v, m.Bonus.Data(), m.Heads, &norm, ctx.Spans, func(i int) []float32 { return states(i).WKV })
+	wkv.V6(&q, y, r, w, k, v, m.Bonus.Data(), m.Heads, &norm, ctx.Spans, func(i int) []float32 { return states(i).WKV })
 	op := m.Output.Product(dst, y)
 	op.Add = ctx.Add
-	tensor.Linear(op)
+	q.Linear(op)
+	q.Run()
 }

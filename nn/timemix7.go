@@ -76,26 +76,29 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, vFirst *tensor.Tensor, states 
 		{},
 	}
 	y := s.New(rows, c)
+	var q tensor.Sequence
 	mix := wkv.Mix7Forward{
 		Heads: m.Heads, Scale: decayScale, R: r, W: w, K: k, V: v, A: a, Kappa: xk, B: xv, Y: y, // whose inputs are done with
 		KK: m.KK, KA: m.KA, RK: m.RK, Norm: wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g},
 	}
 	if m.ValueMix.Down == nil {
-		tensor.Linear(products[:6]...)
-		tensor.Linear(seconds[:3]...)
+		q.Linear(products[:6]...)
+		q.Linear(seconds[:3]...)
+		q.Run()
 		vFirst.CopyFrom(v)
 	} else {
 		v1 := m.ValueMix.middle(rows, s)
 		products[6] = tensor.Product{Dst: v1, X: xv, W: m.ValueMix.Down}
 		seconds[3] = tensor.Product{Dst: xr, X: v1, W: m.ValueMix.Up, Bias: m.ValueMix.Bias, Act: tensor.Sigmoid}
-		tensor.Linear(products[:]...)
-		tensor.Linear(seconds[:]...)
+		q.Linear(products[:]...)
+		q.Linear(seconds[:]...)
 		mix.VFirst, mix.M = vFirst, xr
 	}
-	mix.Run(ctx.Spans, func(i int) []float32 { return states(i).WKV })
+	mix.Run(&q, ctx.Spans, func(i int) []float32 { return states(i).WKV })
 	op := m.Output.Product(dst, y)
 	op.Add = ctx.Add
-	tensor.Linear(op)
+	q.Linear(op)
+	q.Run()
 }
 
 // middle returns room for the narrow middle [R, D].
@@ -126,8 +129,10 @@ func (m *ChannelMix7) ForwardGated(dst, x, gate *tensor.Tensor, states func(i in
 	shift.Tokens(x, ctx.Spans, func(i int) []float32 { return states(i).Shift }, shift.Mixed{Dst: xk, Mix: m.MixK})
 	kp := m.Key.Product(k, xk)
 	kp.Act, kp.Gate = tensor.SquareReLU, gate
-	tensor.Linear(kp)
+	var q tensor.Sequence
+	q.Linear(kp)
 	vp := m.Value.Product(dst, k)
 	vp.Add = ctx.Add
-	tensor.Linear(vp)
+	q.Linear(vp)
+	q.Run()
 }

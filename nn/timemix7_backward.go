@@ -45,7 +45,7 @@ func (m *TimeMix7) Record(dst, x *tensor.Tensor, vFirst *tensor.Tensor, t *TimeM
 		t.v1 = m.ValueMix.record(t.m, mixed[3], tensor.Identity, tensor.Sigmoid, mem)
 		tensor.MixTensor(t.v, t.v0, vFirst, t.m)
 	}
-	wkv.ExpScaled(t.w, t.s, decayScale)
+	wkv.ExpScaled(nil, t.w, t.s, decayScale)
 
 	tensor.MulVector(t.kappa, t.k0, m.KK)
 	wkv.NormalizeHeads(t.kappa, t.kappa, m.Heads, 1e-12)

@@ -11,21 +11,21 @@ import (
 func ApplyBackward(act Act, dx, dy, y *Tensor) {
 	switch act {
 	case SquareReLU:
-		binary("SquareReLUBackward", func(t *task.Rows, r int) {
+		binary(nil, "SquareReLUBackward", func(t *task.Rows, r int) {
 			dx, dy := t.Dst.Row(r), t.A.Row(r)
 			for i, y := range t.B.Row(r) {
 				dx[i] = 2 * dy[i] * float32(math.Sqrt(float64(y))) // the root is max(x, 0) again
 			}
 		}, dx, dy, y)
 	case Sigmoid:
-		binary("SigmoidBackward", func(t *task.Rows, r int) {
+		binary(nil, "SigmoidBackward", func(t *task.Rows, r int) {
 			dx, dy := t.Dst.Row(r), t.A.Row(r)
 			for i, y := range t.B.Row(r) {
 				dx[i] = dy[i] * y * (1 - y)
 			}
 		}, dx, dy, y)
 	case Tanh:
-		binary("TanhBackward", func(t *task.Rows, r int) {
+		binary(nil, "TanhBackward", func(t *task.Rows, r int) {
 			dx, dy := t.Dst.Row(r), t.A.Row(r)
 			for i, y := range t.B.Row(r) {
 				dx[i] = dy[i] * (1 - y*y)

@@ -22,7 +22,7 @@ func RoundsActivations(a Activations, d DType) bool { return kernel.Rounds(a, d)
 
 // round rounds the activations of those products whose weights ask for it, once for products that follow
 // each other with the same X.
-func (t *linearTask) round(ps []Product) {
+func (t *linearTask) round(q *Sequence, ps []Product) {
 	for i := range ps {
 		p := &ps[i]
 		t.rounded[i] = nil
@@ -39,9 +39,7 @@ func (t *linearTask) round(ps []Product) {
 		t.rounded[i] = r
 		rt := roundTasks.Get()
 		rt.x, rt.rounded = x, r
-		task.Spread(r.Groups(x.Rows), x.Rows*x.Cols, rt)
-		*rt = roundTask{}
-		roundTasks.Put(rt)
+		q.Add(r.Groups(x.Rows), x.Rows*x.Cols, rt)
 	}
 }
 
@@ -65,3 +63,9 @@ var roundTasks = freelist.New[roundTask]()
 
 // Run rounds a group.
 func (t *roundTask) Run(group int) { t.rounded.Round(group, t.x.Data, t.x.Stride, t.x.Rows) }
+
+// End gives the task back.
+func (t *roundTask) End() {
+	*t = roundTask{}
+	roundTasks.Put(t)
+}

@@ -55,20 +55,28 @@ const maxProducts = 8
 // Linear computes products, which must not depend on each other. Given together they are spread
 // over the threads in one go. Each weight is read from memory once for some hundreds of rows of
 // X. The row of a result doesn't depend on the other rows, not in a single bit.
-func Linear(ps ...Product) {
+func Linear(ps ...Product) { (*Sequence)(nil).Linear(ps...) }
+
+// Linear adds products to the sequence; see the function of that name.
+func (q *Sequence) Linear(ps ...Product) {
 	if len(ps) > maxProducts {
-		Linear(ps[:maxProducts]...)
-		Linear(ps[maxProducts:]...)
+		q.Linear(ps[:maxProducts]...)
+		q.Linear(ps[maxProducts:]...)
 		return
+	}
+	for i := range ps {
+		if q != nil && ps[i].W.observe != nil {
+			q.Run() // who observes wants to see X
+		}
 	}
 	t := linearTasks.Get()
 	t.count, t.partPieces = 0, 0
-	t.round(ps)
+	t.round(q, ps)
 	parts, work := Threads(), 0
 	for i := range ps {
 		work += ps[i].work()
 	}
-	if work < task.MinSpread {
+	if q == nil && work < task.MinSpread {
 		parts = 1
 	}
 	for i := range ps {
@@ -79,7 +87,11 @@ func Linear(ps ...Product) {
 			t.count++
 		}
 	}
-	task.Spread(parts*t.partPieces, work, t)
+	q.Add(parts*t.partPieces, work, t)
+}
+
+// End gives the task back.
+func (t *linearTask) End() {
 	for i := range t.count {
 		t.products[i] = product{} // keep no weights alive
 	}

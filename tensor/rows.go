@@ -11,16 +11,16 @@ func unary(name string, op func(*task.Rows, int), dst, x *Tensor) {
 	task.OverRows(task.Rows{Op: op, Dst: dst.Matrix(), A: x.Matrix()})
 }
 
-// binary checks the operands of dst = f(a, b) and runs op over them.
-func binary(name string, op func(*task.Rows, int), dst, a, b *Tensor) {
+// binary checks the operands of dst = f(a, b) and runs op over them as a step of q.
+func binary(q *Sequence, name string, op func(*task.Rows, int), dst, a, b *Tensor) {
 	SameShape(name, dst, a)
 	SameShape(name, dst, b)
-	task.OverRows(task.Rows{Op: op, Dst: dst.Matrix(), A: a.Matrix(), B: b.Matrix()})
+	q.AddRows(task.Rows{Op: op, Dst: dst.Matrix(), A: a.Matrix(), B: b.Matrix()})
 }
 
 // Add computes dst = a + b, all of one shape; dst may be an operand.
 func Add(dst, a, b *Tensor) {
-	binary("Add", func(t *task.Rows, r int) {
+	binary(nil, "Add", func(t *task.Rows, r int) {
 		kernel.Add(t.Dst.Row(r), t.A.Row(r), t.B.Row(r))
 	}, dst, a, b)
 }
@@ -34,8 +34,11 @@ func AddVector(dst, x, v *Tensor) {
 }
 
 // Mul computes dst = a ⊙ b, all of one shape; dst may be an operand.
-func Mul(dst, a, b *Tensor) {
-	binary("Mul", func(t *task.Rows, r int) {
+func Mul(dst, a, b *Tensor) { (*Sequence)(nil).Mul(dst, a, b) }
+
+// Mul adds a product element by element to the sequence; see the function of that name.
+func (q *Sequence) Mul(dst, a, b *Tensor) {
+	binary(q, "Mul", func(t *task.Rows, r int) {
 		kernel.Mul(t.Dst.Row(r), t.A.Row(r), t.B.Row(r))
 	}, dst, a, b)
 }
@@ -104,11 +107,14 @@ func MulVector(dst, x, v *Tensor) {
 }
 
 // MixTensor computes dst = x + (y−x) ⊙ w, all of one shape; dst may be an operand.
-func MixTensor(dst, x, y, w *Tensor) {
+func MixTensor(dst, x, y, w *Tensor) { (*Sequence)(nil).MixTensor(dst, x, y, w) }
+
+// MixTensor adds a mix to the sequence; see the function of that name.
+func (q *Sequence) MixTensor(dst, x, y, w *Tensor) {
 	for _, t := range [...]*Tensor{dst, x, y, w} {
 		SameShape("MixTensor", dst, t)
 	}
-	task.OverRows(task.Rows{Op: func(t *task.Rows, r int) {
+	q.AddRows(task.Rows{Op: func(t *task.Rows, r int) {
 		kernel.Mix(t.Dst.Row(r), t.A.Row(r), t.B.Row(r), t.E.Row(r))
 	}, Dst: dst.Matrix(), A: x.Matrix(), B: y.Matrix(), E: w.Matrix()})
 }

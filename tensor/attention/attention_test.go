@@ -39,7 +39,7 @@ func TestFolded(t *testing.T) {
 			rows, c := spans[len(spans)-1], heads*n
 			q, k, v := tensortest.Random(rng, rng.IntN(2)*5, rows, c), tensortest.Random(rng, rng.IntN(2)*5, rows, c), tensortest.Random(rng, rng.IntN(2)*5, rows, c)
 			dst := tensortest.Random(rng, 0, rows, c)
-			Folded(dst, q, k, v, heads, width, 0.5, spans)
+			Folded(nil, dst, q, k, v, heads, width, 0.5, spans)
 			for i := range len(spans) - 1 {
 				length := spans[i+1] - spans[i]
 				fold := (length + width - 1) / width
@@ -78,13 +78,13 @@ func TestHeads(t *testing.T) {
 			rows := spans[len(spans)-1]
 			z := tensortest.Random(rng, rng.IntN(2)*5, rows, 4*c)
 			all, some := tensor.New(rows, c), tensor.New(len(spans)-1, c)
-			Heads(all, z, heads, 4, 0.5, spans, false)
+			Heads(nil, all, z, heads, 4, 0.5, spans, false)
 			first := rng.IntN(4) // groups before it are left out
 			for i := range len(spans) - 1 {
 				length := spans[i+1] - spans[i]
 				first = min(first, (length-1)*4/length)
 			}
-			Heads(some, z.Cols(first*c, 4*c), heads, 4-first, 0.5, spans, true)
+			Heads(nil, some, z.Cols(first*c, 4*c), heads, 4-first, 0.5, spans, true)
 			for i := range len(spans) - 1 {
 				length := spans[i+1] - spans[i]
 				var want []float64
@@ -146,7 +146,7 @@ func TestCausal(t *testing.T) {
 					gate = nil
 				}
 				dst := tensortest.Random(rng, rng.IntN(2)*6, rows, heads*d)
-				Causal(dst, q, k, v, gate, cols, 0.7, spans, func(i int) *KVCache { return &seqs[i].cache })
+				Causal(nil, dst, q, k, v, gate, cols, 0.7, spans, func(i int) *KVCache { return &seqs[i].cache })
 				for i := range seqs {
 					s := &seqs[i]
 					for r := spans[i]; r < spans[i+1]; r++ {
@@ -176,11 +176,11 @@ func TestCausal(t *testing.T) {
 func TestShapesThatDontFitPanic(t *testing.T) {
 	a, b := tensor.New(2, 3), tensor.New(2, 4)
 	for name, f := range map[string]func(){
-		"Folded": func() { Folded(a, a, a, b, 1, 4, 1, []int{0, 2}) },
-		"heads":  func() { Folded(tensor.New(2, 3), a, a, a, 2, 4, 1, []int{0, 2}) },
-		"Heads":  func() { Heads(tensor.New(2, 4), tensor.New(2, 12), 1, 4, 1, []int{0, 2}, false) },
+		"Folded": func() { Folded(nil, a, a, a, b, 1, 4, 1, []int{0, 2}) },
+		"heads":  func() { Folded(nil, tensor.New(2, 3), a, a, a, 2, 4, 1, []int{0, 2}) },
+		"Heads":  func() { Heads(nil, tensor.New(2, 4), tensor.New(2, 12), 1, 4, 1, []int{0, 2}, false) },
 		"Causal": func() {
-			Causal(tensor.New(2, 3), a, a, a, nil, HeadColumns{PerGroup: 1}, 1, []int{0, 2}, func(int) *KVCache {
+			Causal(nil, tensor.New(2, 3), a, a, a, nil, HeadColumns{PerGroup: 1}, 1, []int{0, 2}, func(int) *KVCache {
 				return &KVCache{K: tensor.New(1, 2, 2), V: tensor.New(1, 2, 2), Window: 2}
 			})
 		},
@@ -196,7 +196,7 @@ func TestFoldedBesideZeros(t *testing.T) {
 		for _, score := range []float64{-80, -86, -90} {
 			q, k, v, dst := tensor.New(1, 1), tensor.New(1, 1), tensor.New(1, 1), tensor.New(1, 1)
 			q.Row(0)[0], k.Row(0)[0], v.Row(0)[0] = float32(score), 1, 1e30
-			Folded(dst, q, k, v, 1, 4, 1, []int{0, 1})
+			Folded(nil, dst, q, k, v, 1, 4, 1, []int{0, 1})
 			want := 1e30 * math.Exp(score) / (3 + math.Exp(score))
 			if got := float64(dst.Row(0)[0]); math.Abs(got-want) > 1e-4*want {
 				t.Errorf("score %g: %g, want %g", score, got, want)

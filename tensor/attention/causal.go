@@ -30,8 +30,9 @@ func (c HeadColumns) at(h, d int) int { return h/c.PerGroup*c.Stride + h%c.PerGr
 // dst is [R, H·d] with the heads side by side; q, k, v and gate have R rows, with the heads where
 // cols says; a nil gate is 1. Sequence i has rows spans[i] to spans[i+1], which follow the
 // positions in cache(i) and are appended to it; what no later position attends to is dropped when
-// a cache is full. dst must not overlap the operands.
-func Causal(dst, q, k, v, gate *tensor.Tensor, cols HeadColumns, scale float32, spans []int, cache func(i int) *KVCache) {
+// a cache is full. dst must not overlap the operands. Few rows are computed as a step of in; for more it is
+// run first.
+func Causal(in *tensor.Sequence, dst, q, k, v, gate *tensor.Tensor, cols HeadColumns, scale float32, spans []int, cache func(i int) *KVCache) {
 	t := causalTasks.Get()
 	t.dst, t.q, t.k, t.v, t.gate = dst.Matrix(), q.Matrix(), k.Matrix(), v.Matrix(), task.Matrix{}
 	if gate != nil {
@@ -50,9 +51,25 @@ func Causal(dst, q, k, v, gate *tensor.Tensor, cols HeadColumns, scale float32, 
 		}
 		t.seqs = append(t.seqs, causalSeq{cache: c, row: spans[i], end: spans[i+1]})
 	}
-	for t.plan() {
+	if !t.plan() {
+		t.End()
+		return
+	}
+	if t.whole() {
+		in.Add(t.pieces(), t.work, t)
+		return
+	}
+	if in != nil {
+		in.Run() // for there are several operations, of this one task
+	}
+	for ok := true; ok; ok = t.plan() {
 		t.run()
 	}
+	t.End()
+}
+
+// End gives the task back.
+func (t *causalTask) End() {
 	clear(t.seqs)
 	t.dst, t.q, t.k, t.v, t.gate = task.Matrix{}, task.Matrix{}, task.Matrix{}, task.Matrix{}, task.Matrix{}
 	causalTasks.Put(t)
@@ -67,6 +84,8 @@ type causalTask struct {
 	scale              float32
 	seqs               []causalSeq
 
+	rows      int  // of a sequence in this round, at most
+	work      int  // multiplications of this round
 	blocks    int  // of rows, at most
 	headBlock int  // heads of a piece
 	appending bool // this is the pass that appends to the caches, before one that attends
@@ -101,9 +120,31 @@ func (t *causalTask) plan() bool {
 	return any
 }
 
+// whole reports whether this round is the only one and each sequence has one block of rows, so that a piece
+// appends and attends.
+func (t *causalTask) whole() bool {
+	for i := range t.seqs {
+		if s := &t.seqs[i]; s.row+s.n < s.end || s.n > attentionRows {
+			return false
+		}
+	}
+	return true
+}
+
 // run computes a round. If each sequence has one block of rows, a piece appends and attends;
 // else all is appended first.
 func (t *causalTask) run() {
+	pieces := t.pieces()
+	if t.rows > attentionRows {
+		t.appending = true
+		task.Spread(pieces, t.work, t)
+		t.blocks, t.appending = (t.rows+attentionRows-1)/attentionRows, false
+	}
+	task.Spread(pieces*t.blocks, t.work, t)
+}
+
+// pieces plans the pieces of a round: sequences by blocks of heads, with one block of rows each.
+func (t *causalTask) pieces() int {
 	rows, work, all := 0, 0, 0
 	for i := range t.seqs {
 		s := &t.seqs[i]
@@ -114,14 +155,8 @@ func (t *causalTask) run() {
 	}
 	most := max(len(t.seqs)*t.heads/(4*task.Threads()), 1)
 	t.headBlock = min(max(1<<15/max(work, 1), 1), most, t.heads)
-	heads := len(t.seqs) * ((t.heads + t.headBlock - 1) / t.headBlock)
-	t.blocks, t.appending = 1, false
-	if rows > attentionRows {
-		t.appending = true
-		task.Spread(heads, all, t)
-		t.blocks, t.appending = (rows+attentionRows-1)/attentionRows, false
-	}
-	task.Spread(heads*t.blocks, all, t)
+	t.rows, t.work, t.blocks, t.appending = rows, all, 1, false
+	return len(t.seqs) * ((t.heads + t.headBlock - 1) / t.headBlock)
 }
 
 // Run computes a block of rows of some heads of one sequence.

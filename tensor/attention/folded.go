@@ -25,8 +25,9 @@ var attentionBuffers = freelist.New[attentionBuffer]()
 //	dst = softmax(scale · q·kᵀ)·v
 //
 // over those rows, re-read as positions. Padding takes part: its rows of zeros add to the softmax's
-// denominator, which is how they are computed. dst must not overlap the operands.
-func Folded(dst, q, k, v *tensor.Tensor, heads, width int, scale float32, spans []int) {
+// denominator, which is how they are computed. dst must not overlap the operands. It is computed
+// as a step of in.
+func Folded(in *tensor.Sequence, dst, q, k, v *tensor.Tensor, heads, width int, scale float32, spans []int) {
 	for _, t := range [...]*tensor.Tensor{dst, q, k, v} {
 		tensor.SameShape("Folded", dst, t)
 	}
@@ -44,7 +45,11 @@ func Folded(dst, q, k, v *tensor.Tensor, heads, width int, scale float32, spans 
 		n := spans[i+1] - spans[i]
 		work += 4 * n * min(n, width) * dst.Dim(-1)
 	}
-	task.Spread((len(spans)-1)*heads*t.blocks, work, t)
+	in.Add((len(spans)-1)*heads*t.blocks, work, t)
+}
+
+// End gives the task back.
+func (t *foldedTask) End() {
 	t.dst, t.q, t.k, t.v = task.Matrix{}, task.Matrix{}, task.Matrix{}, task.Matrix{}
 	foldedTasks.Put(t)
 }

@@ -17,7 +17,8 @@ import (
 // The results, T·w numbers for each group, one group's after another's, are re-read as [G·T·w/C, C].
 // dst gets all those rows of each sequence, one sequence after another, or only the last one of each if
 // last is set; then what the others need isn't computed. dst must not overlap z.
-func Heads(dst, z *tensor.Tensor, heads, groups int, scale float32, spans []int, last bool) {
+// It is computed as a step of in.
+func Heads(in *tensor.Sequence, dst, z *tensor.Tensor, heads, groups int, scale float32, spans []int, last bool) {
 	c := dst.Dim(-1)
 	n := spans[len(spans)-1]
 	rows := n * groups / 4
@@ -37,7 +38,11 @@ func Heads(dst, z *tensor.Tensor, heads, groups int, scale float32, spans []int,
 		longest = max(longest, spans[i+1]-spans[i])
 	}
 	t.blocks = (longest + t.block - 1) / t.block
-	task.Spread((len(spans)-1)*groups*t.blocks, 4*n*groups*index, t)
+	in.Add((len(spans)-1)*groups*t.blocks, 4*n*groups*index, t)
+}
+
+// End gives the task back.
+func (t *headTask) End() {
 	t.dst, t.z = nil, task.Matrix{}
 	headTasks.Put(t)
 }

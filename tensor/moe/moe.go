@@ -9,14 +9,14 @@ import (
 
 // Sum computes dst[t] = Σ_j p[t,j] · x[t, j·S … (j+1)·S) for j < n, where p = softmax(logits) over each
 // row, with dst [T, S], x [T, n·S] and logits [T, E], E ≥ n, which it overwrites. dst must not overlap
-// x.
-func Sum(dst, x, logits *tensor.Tensor) {
+// x. It is computed as a step of q.
+func Sum(q *tensor.Sequence, dst, x, logits *tensor.Tensor) {
 	size := dst.Dim(-1)
 	n := x.Dim(-1) / max(size, 1)
 	if x.Dim(-1) != n*size || logits.Dim(-1) < n || x.Matrix().Rows != dst.Matrix().Rows || logits.Matrix().Rows != dst.Matrix().Rows {
 		panic("moe: Sum: dst " + task.FormatShape(dst.Shape()...) + ", x " + task.FormatShape(x.Shape()...) + ", logits " + task.FormatShape(logits.Shape()...))
 	}
-	task.OverRows(task.Rows{Op: sumRow, Dst: dst.Matrix(), A: x.Matrix(), B: logits.Matrix(), Groups: n})
+	q.AddRows(task.Rows{Op: sumRow, Dst: dst.Matrix(), A: x.Matrix(), B: logits.Matrix(), Groups: n})
 }
 
 func sumRow(t *task.Rows, r int) { weigh(t, r, task.ExpRow(t.B.Row(r), 0)) }

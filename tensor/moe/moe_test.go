@@ -20,7 +20,7 @@ func TestSum(t *testing.T) {
 			for r := range p {
 				p[r] = tensortest.Softmax64(tensortest.Wide(logits.Row(r)), 0)
 			}
-			Sum(dst, x, logits)
+			Sum(nil, dst, x, logits)
 			for r := range rows {
 				want := make([]float64, size)
 				for j := range n {
@@ -35,5 +35,5 @@ func TestSum(t *testing.T) {
 }
 
 func TestShapesThatDontFitPanic(t *testing.T) {
-	tensortest.Panics(t, "logits", func() { Sum(tensor.New(2, 3), tensor.New(2, 6), tensor.New(2, 1)) })
+	tensortest.Panics(t, "logits", func() { Sum(nil, tensor.New(2, 3), tensor.New(2, 6), tensor.New(2, 1)) })
 }

@@ -8,10 +8,10 @@ import (
 	"microrwkv/tensor/internal/task"
 )
 
-// ExpScaled computes dst = exp(scale·x), both of one shape; dst may be x.
-func ExpScaled(dst, x *tensor.Tensor, scale float32) {
+// ExpScaled computes dst = exp(scale·x), both of one shape, as a step of q; dst may be x.
+func ExpScaled(q *tensor.Sequence, dst, x *tensor.Tensor, scale float32) {
 	tensor.SameShape("ExpScaled", dst, x)
-	task.OverRows(task.Rows{Op: func(t *task.Rows, r int) {
+	q.AddRows(task.Rows{Op: func(t *task.Rows, r int) {
 		d := t.Dst.Row(r)
 		kernel.Scale(d, t.X, t.A.Row(r))
 		kernel.Exp(d, d)

@@ -31,8 +31,8 @@ type Mix7Forward struct {
 // leastNorm is the smallest norm that a head of κ is divided by.
 const leastNorm = 1e-12
 
-// Run computes it; spans and state are as for V7.
-func (m *Mix7Forward) Run(spans []int, state func(i int) []float32) {
+// Run computes it as a step of q; spans and state are as for V7.
+func (m *Mix7Forward) Run(q *tensor.Sequence, spans []int, state func(i int) []float32) {
 	t := wkvTasks.Get()
 	t.set("Mix7Forward", m.Heads, m.Y, m.R, m.K, m.V, m.W, m.Kappa, m.B)
 	c := m.Y.Dim(-1)
@@ -45,7 +45,7 @@ func (m *Mix7Forward) Run(spans []int, state func(i int) []float32) {
 	x.kk, x.ka, x.rk = tensor.Vector("Mix7Forward", m.KK, c), tensor.Vector("Mix7Forward", m.KA, c), tensor.Vector("Mix7Forward", m.RK, c)
 	t.norm("Mix7Forward", m.Y, &m.Norm)
 	t.normed, t.head = false, mix7Head
-	t.run(spans, state)
+	t.run(q, spans, state)
 }
 
 // like returns a matrix of y's shape.

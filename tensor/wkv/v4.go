@@ -19,8 +19,8 @@ const V4Start = -1e30
 // where p is a running maximum that keeps all exponents at or below 0. y, k and v are [R, C], w and u
 // [C], w below 0. Sequence i has rows spans[i] to spans[i+1] and goes on from the state that state(i)
 // returns, [3, C] with a, b and p in its rows, and updates it; an empty sequence has a = b = 0 and p =
-// V4Start. y must not overlap the operands.
-func V4(y, k, v *tensor.Tensor, w, u []float32, spans []int, state func(i int) []float32) {
+// V4Start. y must not overlap the operands. It is computed as a step of q.
+func V4(q *tensor.Sequence, y, k, v *tensor.Tensor, w, u []float32, spans []int, state func(i int) []float32) {
 	tensor.SameShape("V4", y, k, v)
 	c := y.Dim(-1)
 	if len(w) != c || len(u) != c {
@@ -38,7 +38,11 @@ func V4(y, k, v *tensor.Tensor, w, u []float32, spans []int, state func(i int) [
 	}
 	t.parts = (c + v4Channels - 1) / v4Channels
 	const work = 32 // multiplications that a channel of a row costs as much as
-	task.Spread(len(t.states)*t.parts, work*spans[len(spans)-1]*c, t)
+	q.Add(len(t.states)*t.parts, work*spans[len(spans)-1]*c, t)
+}
+
+// End gives the task back.
+func (t *v4Task) End() {
 	clear(t.states)
 	t.y, t.k, t.v, t.w, t.u = task.Matrix{}, task.Matrix{}, task.Matrix{}, nil, nil
 	v4Tasks.Put(t)

@@ -21,8 +21,8 @@ import (
 // as for V5.
 //
 // A few rows are computed one by one, more of them in chunks as products of matrices, which gives the
-// same numbers but for rounding.
-func V6(y, r, w, k, v *tensor.Tensor, u []float32, heads int, out *HeadNorm, spans []int, state func(i int) []float32) {
+// same numbers but for rounding. It is computed as a step of q.
+func V6(q *tensor.Sequence, y, r, w, k, v *tensor.Tensor, u []float32, heads int, out *HeadNorm, spans []int, state func(i int) []float32) {
 	t := wkvTasks.Get()
 	t.set("V6", heads, y, r, k, v)
 	c := y.Dim(1)
@@ -37,7 +37,7 @@ func V6(y, r, w, k, v *tensor.Tensor, u []float32, heads int, out *HeadNorm, spa
 	}
 	t.in[3], t.bonus, t.head = decay, u, v6Head
 	t.norm("V6", y, out)
-	t.run(spans, state)
+	t.run(q, spans, state)
 }
 
 // v6Head computes rows from to to of one head, whose values begin at column col.

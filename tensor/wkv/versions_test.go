@@ -53,7 +53,7 @@ func TestV6(t *testing.T) {
 			}
 			states, s64 := randomStates(rng, heads*n*n)
 			y := tensor.New(rows, c)
-			V6(y, r, w, k, v, u, heads, nil, spans, func(i int) []float32 { return states[i] })
+			V6(nil, y, r, w, k, v, u, heads, nil, spans, func(i int) []float32 { return states[i] })
 
 			for i := range states {
 				for h := range heads {
@@ -85,8 +85,8 @@ func TestV6(t *testing.T) {
 			}
 			plain, normed := tensor.New(rows, c), tensor.New(rows, c)
 			zeros := func(int) []float32 { return nil }
-			V6(plain, r, w, k, v, u, heads, nil, spans, zeros)
-			V6(normed, r, w, k, v, u, heads, out, spans, zeros)
+			V6(nil, plain, r, w, k, v, u, heads, nil, spans, zeros)
+			V6(nil, normed, r, w, k, v, u, heads, out, spans, zeros)
 			tensor.GroupNorm(plain, plain, heads, out.Gain, out.Bias, out.Eps)
 			if out.Gate != nil {
 				tensor.Mul(plain, plain, out.Gate)
@@ -111,7 +111,7 @@ func TestV6Forgets(t *testing.T) {
 			w.Row(100)[i] = 0
 		}
 		y, u := tensor.New(rows, n), make([]float32, n)
-		V6(y, one, w, one, one, u, 1, nil, []int{0, rows}, func(int) []float32 { return nil })
+		V6(nil, y, one, w, one, one, u, 1, nil, []int{0, rows}, func(int) []float32 { return nil })
 		s := 0.0
 		for i := range rows {
 			if got := float64(y.Row(i)[3]); !(math.Abs(got-n*s) <= 1e-4) { // sums of 64 numbers near 1
@@ -148,7 +148,7 @@ func TestV4(t *testing.T) {
 					states[i][2*c+j] = V4Start
 				}
 			}
-			V4(y, k, v, w, u, spans, func(i int) []float32 { return states[i] })
+			V4(nil, y, k, v, w, u, spans, func(i int) []float32 { return states[i] })
 			for i, s := range states {
 				for j := range c {
 					var a, b float64
@@ -185,7 +185,7 @@ func BenchmarkV4(b *testing.B) {
 				w[i] = -0.5
 			}
 			for b.Loop() {
-				V4(y, k, v, w, u, []int{0, rows}, func(int) []float32 { return s })
+				V4(nil, y, k, v, w, u, []int{0, rows}, func(int) []float32 { return s })
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows*c), "ns/channel")
 		})
@@ -204,7 +204,7 @@ func BenchmarkV6(b *testing.B) {
 				w.Data()[i] = 0.9
 			}
 			for b.Loop() {
-				V6(y, r, w, k, v, u, heads, nil, []int{0, rows}, func(int) []float32 { return s })
+				V6(nil, y, r, w, k, v, u, heads, nil, []int{0, rows}, func(int) []float32 { return s })
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows*heads), "ns/row")
 		})

@@ -21,8 +21,8 @@ import (
 //
 // A few rows are computed one by one as S ← w·S + kᵀv, more of them in chunks as products of
 // matrices, which gives the same numbers but for rounding. out says what is done with y while it
-// is in the cache; nil is nothing.
-func V5(y, r, k, v *tensor.Tensor, w, u []float32, out *HeadNorm, spans []int, state func(i int) []float32) {
+// is in the cache; nil is nothing. It is computed as a step of q.
+func V5(q *tensor.Sequence, y, r, k, v *tensor.Tensor, w, u []float32, out *HeadNorm, spans []int, state func(i int) []float32) {
 	t := wkvTasks.Get()
 	t.set("V5", len(w), y, r, k, v)
 	if len(u) != len(w) {
@@ -30,7 +30,7 @@ func V5(y, r, k, v *tensor.Tensor, w, u []float32, out *HeadNorm, spans []int, s
 	}
 	t.decay, t.bonus, t.head = w, u, v5Head
 	t.norm("V5", y, out)
-	t.run(spans, state)
+	t.run(q, spans, state)
 }
 
 // HeadNorm normalizes each head's values of a row alone, as GroupNorm does, then gates them:
@@ -53,7 +53,7 @@ func V7(y, r, w, k, v, a, b *tensor.Tensor, heads int, spans []int, state func(i
 	t := wkvTasks.Get()
 	t.set("V7", heads, y, r, k, v, w, a, b)
 	t.head = v7Head
-	t.run(spans, state)
+	t.run(nil, spans, state)
 }
 
 var wkvTasks = freelist.New[wkvTask]()
@@ -101,7 +101,8 @@ func (t *wkvTask) norm(op string, y *tensor.Tensor, out *HeadNorm) {
 	}
 }
 
-func (t *wkvTask) run(spans []int, state func(i int) []float32) {
+// run computes the heads as a step of q.
+func (t *wkvTask) run(q *tensor.Sequence, spans []int, state func(i int) []float32) {
 	t.spans = append(t.spans[:0], spans...)
 	t.states = t.states[:0]
 	for i := range len(spans) - 1 {
@@ -112,7 +113,11 @@ func (t *wkvTask) run(spans []int, state func(i int) []float32) {
 		t.states = append(t.states, s)
 	}
 	// Some passes over the state for each row.
-	task.Spread(len(t.states)*t.heads, 4*spans[len(spans)-1]*t.heads*t.n*t.n, t)
+	q.Add(len(t.states)*t.heads, 4*spans[len(spans)-1]*t.heads*t.n*t.n, t)
+}
+
+// End gives the task back.
+func (t *wkvTask) End() {
 	clear(t.states)
 	t.decay, t.bonus, t.y, t.in = nil, nil, task.Matrix{}, [6]task.Matrix{}
 	t.gain, t.bias, t.gate, t.normed = nil, nil, task.Matrix{}, false

@@ -39,8 +39,8 @@ func TestV5(t *testing.T) {
 			for i := range states {
 				before[i] = slices.Clone(states[i])
 			}
-			V5(normed, r, k, v, w, u, out, spans, func(i int) []float32 { return before[i] })
-			V5(y, r, k, v, w, u, nil, spans, func(i int) []float32 { return states[i] })
+			V5(nil, normed, r, k, v, w, u, out, spans, func(i int) []float32 { return before[i] })
+			V5(nil, y, r, k, v, w, u, nil, spans, func(i int) []float32 { return states[i] })
 
 			for i := range states {
 				for h := range heads {
@@ -97,7 +97,7 @@ func TestV5Powers(t *testing.T) {
 				r.Row(i)[h], v.Row(i)[h] = 1, 1
 			}
 		}
-		V5(y, r, k, v, w, u, nil, []int{0, rows}, func(int) []float32 { return nil })
+		V5(nil, y, r, k, v, w, u, nil, []int{0, rows}, func(int) []float32 { return nil })
 		for i := 1; i < rows; i++ {
 			for h := range w {
 				want := math.Pow(float64(w[h]), float64(i-1))

@@ -62,3 +62,10 @@ func (m *meters) worked(began time.Time) {
 		m.working.Add(int64(time.Since(began)))
 	}
 }
+
+// waited takes back what worked counts of a time in which a thread had nothing to do.
+func (m *meters) waited(began time.Time) {
+	if !began.IsZero() {
+		m.working.Add(-int64(time.Since(began)))
+	}
+}

@@ -32,15 +32,27 @@ func (t *Rows) Run(piece int) {
 
 // OverRows runs the task's operation over the rows of Dst.
 func OverRows(task Rows) {
+	if pieces, t := Plan(task); pieces > 0 {
+		Parallel(pieces, t)
+		t.End()
+	}
+}
+
+// Plan cuts the rows into pieces; without any there is nothing to do, nor to End.
+func Plan(task Rows) (pieces int, t *Rows) {
 	rows, n := task.Dst.Rows, task.Dst.Cols
 	if rows == 0 || n == 0 {
-		return
+		return 0, nil
 	}
-	t := rowTasks.Get()
+	t = rowTasks.Get()
 	*t = task
 	t.N = n
 	t.block = max(MinRowWork/n, (rows+4*Threads()-1)/(4*Threads()), 1)
-	Parallel((rows+t.block-1)/t.block, t)
+	return (rows + t.block - 1) / t.block, t
+}
+
+// End gives the task back.
+func (t *Rows) End() {
 	*t = Rows{}
 	rowTasks.Put(t)
 }
