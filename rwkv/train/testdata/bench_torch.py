@@ -5,14 +5,15 @@ eager float32. The models are written from the project's SEMANTICS and checked a
     python rwkv/train/testdata/bench_torch.py --check rwkv/train/testdata/golden/x051a/base
     python rwkv/train/testdata/bench_torch.py --threads 2 --sizes demo --kinds x051a,rwkv7 --go
 """
-import argparse, json, os, re, resource, subprocess, sys, time
+import argparse, importlib.util, json, os, re, resource, subprocess, time
 import torch
 import torch.nn.functional as F
 
 here = os.path.dirname(os.path.abspath(__file__))
 root = os.path.join(here, "..", "..", "..")
-sys.path.insert(0, os.path.join(root, "rwkv", "testdata"))
-import bench_torch as forward
+spec = importlib.util.spec_from_file_location("forward", os.path.join(root, "rwkv", "testdata", "bench_torch.py"))
+forward = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(forward)
 
 # batch, block, layers, width, vocabulary: BenchmarkStep's
 SIZES = dict(demo=(12, 64, 4, 128, 65), middle=(8, 256, 6, 384, 65), vocabulary=(8, 256, 6, 128, 50304), gpt2=(4, 64, 12, 768, 50304))
