@@ -67,7 +67,7 @@ func (t *causalBackwardTask) Run(piece int) {
 		p, dp := buf.p[:rows*keys], buf.dp[:rows*keys]
 		t.softmaxes(p, buf.sums, first, col, kt[k0:], n, r0, k0, rows, keys)
 		for i, f := range buf.sums[:rows] {
-			row := p[i*keys:][:min(r0+i+1-k0, keys)]
+			row := p[i*keys:][:min((r0+i+16-k0)&^15, keys)]
 			kernel.Scale(row, f, row)
 		}
 		dy, ldy := at(&t.y, r0, h*d), t.y.Stride
@@ -75,9 +75,11 @@ func (t *causalBackwardTask) Run(piece int) {
 			buf.dy = freelist.Grown(buf.dy, rows*d)
 			kernel.GemmNN(buf.out, d, p, keys, at(&t.v, k0, col), t.v.Stride, rows, d, keys, false)
 			for i := range rows {
-				y := dy[i*ldy:][:d]
-				kernel.Mul(at(&t.dgate, r0+i, col)[:d], y, buf.out[i*d:][:d])
-				kernel.Mul(buf.dy[i*d:][:d], y, at(&t.gate, r0+i, col)[:d])
+				out, dout := buf.out[i*d:][:d], buf.dy[i*d:][:d]
+				gate, dgate := at(&t.gate, r0+i, col)[:d], at(&t.dgate, r0+i, col)[:d]
+				for j, x := range dy[i*ldy:][:d] { // few columns
+					dgate[j], dout[j] = x*out[j], x*gate[j]
+				}
 			}
 			dy, ldy = buf.dy, d
 		}

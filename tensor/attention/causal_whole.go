@@ -1,6 +1,8 @@
 package attention
 
 import (
+	"math"
+
 	"microrwkv/tensor"
 	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
@@ -77,11 +79,15 @@ func (t *causalWholeTask) Run(piece int) {
 		t.softmaxes(p, buf.sums, first, col, kt[k0:], n, r0, k0, rows, keys)
 		dst := t.y.Data[(first+r0)*t.y.Stride+h*d:]
 		kernel.GemmNN(dst, t.y.Stride, p, keys, v[k0*ldv:], ldv, rows, d, keys, false)
-		for i := range rows {
+		for i, f := range buf.sums[:rows] {
 			y := dst[i*t.y.Stride:][:d]
-			kernel.Scale(y, buf.sums[i], y)
-			if t.gate.Data != nil {
-				kernel.Mul(y, y, t.gate.Data[(first+r0+i)*t.gate.Stride+col:][:d])
+			if t.gate.Data == nil {
+				kernel.Scale(y, f, y)
+				continue
+			}
+			gate := t.gate.Data[(first+r0+i)*t.gate.Stride+col:][:d]
+			for j, g := range gate { // few columns
+				y[j] = y[j] * f * g
 			}
 		}
 	}
@@ -104,8 +110,21 @@ func (t *wholeSequences) softmaxes(p, factors []float32, first, col int, kt []fl
 	for i := range rows {
 		row := p[i*keys:][:keys]
 		from, to := max(0, r0+i-t.window+1)-k0, r0+i+1-k0
-		clear(row[:from])
-		factors[i] = task.ExpRow(row[from:to], 0)
-		clear(row[to:])
+		// Whole vectors: what surrounds the scores in theirs is -Inf, whose exponential is 0.
+		first, end := from&^15, min((to+15)&^15, keys)
+		clear(row[:first])
+		fill(row[first:from], negInf)
+		fill(row[to:end], negInf)
+		factors[i] = task.ExpRow(row[first:end], 0)
+		clear(row[end:])
+	}
+}
+
+var negInf = float32(math.Inf(-1))
+
+// fill sets x to v.
+func fill(x []float32, v float32) {
+	for i := range x {
+		x[i] = v
 	}
 }

@@ -132,16 +132,19 @@ func v5HeadBackward(t *backwardTask, buf *backwardBuffer, h, from, to int, initi
 	}
 	chunks := (to - from + wkvChunk - 1) / wkvChunk
 	c := min(wkvChunk, to-from)
-	buf.reserve(chunks*size + 2*size + 4*c*c + 3*c*n + 3*(c+1))
+	buf.reserve(chunks*size + 2*size + 4*c*c + 3*c*n + 5*(c+1))
 	b := v5Backward{t: t, h: h, states: buf.take(chunks * size), ds: buf.take(size), st: buf.take(size),
 		a: buf.take(c * c), p: buf.take(c * c), da: buf.take(c * c), tr: buf.take(c * c),
 		x1: buf.take(c * n), x2: buf.take(c * n), x3: buf.take(n * c),
-		pow: buf.take(c + 1), left: buf.take(c + 1), ages: buf.take(c + 1)}
+		pow: buf.take(c + 1), left: buf.take(2*c + 1), ages: buf.take(2*c + 1)}
 	p := 1.0
+	clear(b.left)
+	clear(b.ages)
 	for i := range b.pow {
 		b.pow[i], b.left[c-i], b.ages[i] = float32(p), float32(p), float32(c-i)
 		p *= float64(t.decay[h])
 	}
+	b.most = c
 
 	// The states that chunks begin with; nil stands for zeros.
 	hasState := initial != nil
@@ -176,8 +179,9 @@ type v5Backward struct {
 	st           []float32 // [n, n]
 	a, p, da, tr []float32 // [c, c]
 	x1, x2, x3   []float32 // [c, n]
-	pow, left    []float32 // w⁰ … w^c, and w^c … w⁰
-	ages         []float32 // c … 0
+	most         int       // rows of the longest chunk, c
+	pow, left    []float32 // w⁰ … w^c, and w^c … w⁰ 0 … 0
+	ages         []float32 // c … 0 0 … 0
 }
 
 // operand returns the head's part of a matrix from a row on, and the distance of the rows.
@@ -192,7 +196,7 @@ func (b *v5Backward) advance(next, s []float32, at, c int) {
 	v, ldv := b.operand(&b.t.in[2], at)
 	kernel.Transpose(b.x3, c, k, ld, c, n)
 	for i := range n {
-		kernel.Mul(b.x3[i*c:][:c], b.x3[i*c:][:c], b.left[len(b.left)-c:])
+		kernel.Mul(b.x3[i*c:][:c], b.x3[i*c:][:c], b.left[b.most+1-c:][:c])
 	}
 	kernel.Scale(next, b.pow[c], s)
 	kernel.GemmNN(next, n, b.x3, c, v, ldv, n, n, c, true)
@@ -215,7 +219,6 @@ func (b *v5Backward) chunk(s []float32, at, c int, after, before bool, scalars [
 	dk, ldDk := b.operand(&t.out[1], at)
 	dv, ldDv := b.operand(&t.out[2], at)
 	pow := b.pow
-	ages := b.ages[len(b.ages)-1-c:] // ages[j] = c − j
 
 	a, p, da := b.a[:c*c], b.p[:c*c], b.da[:c*c]
 	kernel.Transpose(b.x3, c, k, ldk, c, n)
@@ -225,17 +228,14 @@ func (b *v5Backward) chunk(s []float32, at, c int, after, before bool, scalars [
 	var logDecay, bonus float64
 	for i := range c {
 		ai, pi, di := a[i*c:][:c], p[i*c:][:c], da[i*c:][:c]
-		d := b.left[len(b.left)-i:] // w^{i−1} … w⁰
-		kernel.Mul(di[:i], di[:i], d)
-		kernel.Mul(pi[:i], ai[:i], d)
-		kernel.Mul(ai[:i], ai[:i], di[:i]) // of which dA and the decays' gradients are made
-		bonus += float64(ai[i]) * float64(di[i])
-		pi[i], di[i] = ai[i]*u, di[i]*u
-		clear(pi[i+1:])
-		clear(di[i+1:])
-		if i > 1 {
-			logDecay += float64(kernel.Dot(ai[:i-1], ages[c-i+1:][:i-1])) // Σ_j (i−1−j)
-		}
+		now, dNow := ai[i], di[i]
+		d := b.left[b.most+1-i:][:c] // w^{i−1} … w⁰ 0 … 0
+		kernel.Mul(di, di, d)
+		kernel.Mul(pi, ai, d)
+		kernel.Mul(ai, ai, di)                                       // of which the decays' gradient is made
+		logDecay += float64(kernel.Dot(ai, b.ages[b.most+1-i:][:c])) // Σ_j (i−1−j)
+		bonus += float64(now) * float64(dNow)
+		pi[i], di[i] = now*u, dNow*u
 	}
 	kernel.GemmNN(dr, ldDr, da, c, k, ldk, c, n, c, false)
 	kernel.Transpose(b.tr, c, da, c, c, c)
