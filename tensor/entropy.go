@@ -30,7 +30,7 @@ const (
 	entropyBlock = 1024     // rows of a block, at most
 	entropySize  = 24 << 20 // numbers of a block, if that leaves entropyLeast rows
 	entropyLeast = 64
-	turnedLeast  = 512 // rows that are worth transposing the head
+	turnedLeast  = 256 // rows that are worth transposing the head
 )
 
 // Run computes the loss and the gradients. Temporaries come from s.
