@@ -70,6 +70,7 @@ func Linear(ps ...Product) {
 	}
 	t := linearTasks.Get()
 	t.count, t.partPieces = 0, 0
+	t.round(ps)
 	parts, work := Threads(), 0
 	for i := range ps {
 		work += ps[i].work()
@@ -79,7 +80,7 @@ func Linear(ps ...Product) {
 	}
 	for i := range ps {
 		l := &t.products[t.count]
-		if l.set(&ps[i], parts) {
+		if l.set(&ps[i], t.rounded[i], parts) {
 			l.first = t.partPieces
 			t.partPieces += l.rowBlocks * l.colBlocks
 			t.count++
@@ -89,6 +90,7 @@ func Linear(ps ...Product) {
 	for i := range t.count {
 		t.products[i] = product{} // keep no weights alive
 	}
+	t.free()
 	linearTasks.Put(t)
 }
 
@@ -98,6 +100,7 @@ var linearTasks = freelist.New[linearTask]()
 // a thread's pieces are the first part of one product, of the next and so on.
 type linearTask struct {
 	products   [maxProducts]product
+	rounded    [maxProducts]*kernel.Rounded // the rows of each Product's X, nil if they aren't rounded
 	count      int
 	partPieces int
 }
@@ -105,6 +108,7 @@ type linearTask struct {
 // product is a Product of which each part is cut into pieces of rowBlock rows by colBlock columns.
 type product struct {
 	dst, x, gate         task.Matrix
+	rounded              *kernel.Rounded // in place of x, if not nil
 	w                    weights
 	bias                 []float32
 	act                  Act
@@ -140,7 +144,7 @@ func columnWork(rows, k int, dtype DType) int {
 }
 
 // set checks p and plans the pieces of its parts; it reports whether there is anything to compute.
-func (l *product) set(p *Product, parts int) bool {
+func (l *product) set(p *Product, rounded *kernel.Rounded, parts int) bool {
 	l.m, l.n, l.k = p.X.rows(), p.W.Dim(0), p.X.cols()
 	if p.W.ndim != 2 || p.W.Dim(1) != l.k || p.Dst.rows() != l.m || p.Dst.cols() != l.n {
 		panic(fmt.Sprintf("tensor: Linear: x %s, w %s, dst %s", task.FormatShape(p.X.Shape()...), task.FormatShape(p.W.Shape()...), task.FormatShape(p.Dst.Shape()...)))
@@ -162,7 +166,7 @@ func (l *product) set(p *Product, parts int) bool {
 		x := *p.X // so that headers of others stay on the stack
 		p.W.observe(&x)
 	}
-	l.act, l.add = p.Act, p.Add
+	l.act, l.add, l.rounded = p.Act, p.Add, rounded
 	if l.m == 0 || l.n == 0 {
 		return false
 	}
@@ -174,6 +178,9 @@ func (l *product) set(p *Product, parts int) bool {
 	}
 	l.rowBlocks = (l.m + most - 1) / most
 	l.rowBlock = (l.m + l.rowBlocks - 1) / l.rowBlocks
+	if rounded != nil {
+		l.rowBlock = (l.rowBlock + rounded.Group() - 1) / rounded.Group() * rounded.Group()
+	}
 	l.part = alignCols((l.n + parts - 1) / parts)
 	column := max(columnWork(l.rowBlock, l.k, p.W.dtype), 1)
 	l.colBlocks = max(l.part/max(pieceWork/column, least), 1)
@@ -303,6 +310,10 @@ func (l *product) gemm(dst []float32, ldd, r0, r1, c0, c1 int, acc bool) {
 	m, n := r1-r0, c1-c0
 	if l.k == 0 {
 		kernel.GemmNT(dst, ldd, nil, 0, nil, 0, m, n, 0, acc)
+		return
+	}
+	if l.rounded != nil {
+		l.rounded.Product(l.w.dtype, dst, ldd, r0/l.rounded.Group(), l.w.data[c0*l.w.stride:], l.w.stride, m, n, acc)
 		return
 	}
 	kernel.Product(l.w.dtype, dst, ldd, l.x.Data[r0*l.x.Stride:], l.x.Stride, l.w.data[c0*l.w.stride:], l.w.stride, m, n, l.k, acc)

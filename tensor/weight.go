@@ -16,7 +16,8 @@ type Weight struct {
 	dtype  DType
 	data   []byte
 
-	observe func(x *Tensor) // see Observed
+	activations Activations     // see WithActivations
+	observe     func(x *Tensor) // see Observed
 }
 
 // NewWeight returns a weight over data, which it aliases and which must lie where the machine can read
@@ -49,6 +50,14 @@ func FromBits(dtype DType, bits []uint16, shape ...int) *Weight {
 // Weight returns t as a weight of type F32, which aliases it.
 func (t *Tensor) Weight() *Weight {
 	return &Weight{dims: t.dims, stride: 4 * t.stride, dtype: F32, data: kernel.BytesOf(t.data)}
+}
+
+// WithActivations returns a view of the weight whose products round their activations so, if the kernels in
+// use can for its type (RoundsActivations); else they are exact.
+func (w *Weight) WithActivations(a Activations) *Weight {
+	v := *w
+	v.activations = a
+	return &v
 }
 
 // DType returns the format of the numbers.
@@ -91,7 +100,7 @@ func (w *Weight) slice(i, j int) {
 // panics if the weight has gaps between its rows.
 func (w *Weight) Reshape(shape ...int) *Weight {
 	v := NewWeight(w.dtype, w.Bytes(), shape...)
-	v.observe = w.observe
+	v.activations, v.observe = w.activations, w.observe
 	return v
 }
 
@@ -104,7 +113,7 @@ func (w *Weight) Packed() *Weight {
 	for i := range w.rows() {
 		data = append(data, w.row(i)...)
 	}
-	return NewWeight(w.dtype, data, w.Shape()...)
+	return NewWeight(w.dtype, data, w.Shape()...).WithActivations(w.activations)
 }
 
 // Float32 returns the numbers as a tensor: a view of a weight of type F32 without gaps, else a
@@ -128,7 +137,7 @@ func (w *Weight) Transpose() *Weight {
 	}
 	block, size := w.dtype.Block()
 	if block != 1 {
-		return w.Float32().Weight().Transpose()
+		return w.Float32().Weight().WithActivations(w.activations).Transpose()
 	}
 	rows, cols := w.shape[0], w.shape[1]
 	data := make([]byte, rows*cols*size)
@@ -138,7 +147,7 @@ func (w *Weight) Transpose() *Weight {
 			copy(data[(j*rows+i)*size:][:size], row[j*size:])
 		}
 	}
-	return NewWeight(w.dtype, data, cols, rows)
+	return NewWeight(w.dtype, data, cols, rows).WithActivations(w.activations)
 }
 
 // String formats the numbers as nested lists, and large weights as type and shape.

@@ -155,6 +155,9 @@ func (d DType) Scales() []int { return dtypes[d].scales }
 // size returns the bytes of one number of a format without blocks.
 func (d DType) size() int { return dtypes[d].bytes }
 
+// addressOf returns where b lies, as a number.
+func addressOf(b []byte) int { return int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
+
 // View returns the numbers that are stored in b, whose start must be aligned for them.
 func View[E any](b []byte) []E {
 	if len(b) == 0 {

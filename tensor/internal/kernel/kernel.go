@@ -34,8 +34,10 @@ type impl struct {
 	products [numDTypes]func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)
 	// row is the product of one row of x by the type of w; nil is as products. It has the bits that the
 	// product of several rows has.
-	row    [numDTypes]func(dst, x []float32, w []byte, ldw, n, k int, acc bool)
-	gemmNN func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) // dst[m,n] = a[m,k]·b[k,n]
+	row [numDTypes]func(dst, x []float32, w []byte, ldw, n, k int, acc bool)
+	// roundings are the products whose activations are rounded; that of Exact is empty.
+	roundings [numActivations]rounding
+	gemmNN    func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) // dst[m,n] = a[m,k]·b[k,n]
 
 	// Reductions; the slices are not empty.
 	dot        func(x, y []float32) float32

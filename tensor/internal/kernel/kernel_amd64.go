@@ -18,7 +18,13 @@ func archImpls() []impl {
 			im.name = "avx512"
 			gemmAVX512(&im)
 			vecAVX512(&im)
+			bf16AVX512(&im)
 			ims = append(ims, im)
+			if hasAMX() {
+				im.name = "amx"
+				bf16AMX(&im)
+				ims = append(ims, im)
+			}
 		}
 	}
 	return ims
