@@ -18,14 +18,14 @@ func (a *SlidingWindowAttention) Record(dst, x *tensor.Tensor, causal bool, t *A
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	t.x, t.z, t.y = x, mem.New(rows, 3*c), mem.New(rows, c)
-	tensor.Linear(tensor.Product{Dst: t.z, X: x, W: a.QKV})
+	tensor.Linear(tensor.Product{Dst: t.z, X: x, W: a.QKV, Turned: true})
 	q, k, v := s.Cols(t.z, 0, c), s.Cols(t.z, c, 2*c), s.Cols(t.z, 2*c, 3*c)
 	if causal {
 		attention.CausalWhole(t.y, q, k, v, nil, a.Heads, a.Window, attention.HeadColumns{PerGroup: a.Heads}, invSqrt(c/a.Heads), ctx.Spans)
 	} else {
 		attention.Folded(nil, t.y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), ctx.Spans)
 	}
-	tensor.Linear(tensor.Product{Dst: dst, X: t.y, W: a.Proj, Add: ctx.Add})
+	tensor.Linear(tensor.Product{Dst: dst, X: t.y, W: a.Proj, Add: ctx.Add, Turned: true})
 }
 
 // Backward computes the gradients of the pass that t recorded.
@@ -56,14 +56,14 @@ func (a *GroupedQueryAttention) Record(dst, x *tensor.Tensor, causal bool, t *At
 	defer s.Release(s.Mark())
 	rows, c := x.Dim(0), x.Dim(1)
 	t.x, t.z, t.y = x, mem.New(rows, 4*c), mem.New(rows, c)
-	tensor.Linear(tensor.Product{Dst: t.z, X: x, W: a.QKVW})
+	tensor.Linear(tensor.Product{Dst: t.z, X: x, W: a.QKVW, Turned: true})
 	if causal {
 		z := a.parts(t.z, c, s)
 		attention.CausalWhole(t.y, z[0], z[1], z[2], z[3], groups*a.Heads, rows, attention.HeadColumns{PerGroup: a.Heads, Stride: c}, a.scale(c), ctx.Spans)
 	} else {
 		attention.Heads(nil, t.y, t.z, a.Heads, groups, a.scale(c), ctx.Spans, false)
 	}
-	tensor.Linear(tensor.Product{Dst: dst, X: t.y, W: a.Out, Add: ctx.Add})
+	tensor.Linear(tensor.Product{Dst: dst, X: t.y, W: a.Out, Add: ctx.Add, Turned: true})
 }
 
 // parts returns q, k, v and the gate of the first group in z [R, 4C]; the others' lie a group further

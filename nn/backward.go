@@ -9,6 +9,13 @@ import "microrwkv/tensor"
 // layer is for parameters that aren't trained. Weights must be of type F32. In Record and Backward every
 // sequence begins at its first row. Context.Add is for dx in Backward; dx may be dy.
 
+// turned is Product for the many rows of training.
+func (l Linear) turned(dst, x *tensor.Tensor) tensor.Product {
+	p := l.Product(dst, x)
+	p.Turned = true
+	return p
+}
+
 // Backward computes the layer's gradients from dy [R, out] and its input x [R, in]. A nil dx isn't
 // computed; it must not overlap dy. add is for dx.
 func (l Linear) Backward(dx, dy, x *tensor.Tensor, grad *Linear, add bool) {

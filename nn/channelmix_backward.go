@@ -18,10 +18,10 @@ func (m *ChannelMix) Record(dst, x *tensor.Tensor, t *ChannelMixTape, mem *tenso
 	t.x, t.k, t.v, t.r = x, mem.New(rows, m.Key.Weight.Dim(0)), mem.New(rows, c), mem.New(rows, c)
 	xk, xr := s.New(rows, c), s.New(rows, c)
 	m.mix(xk, xr, x, ctx.Spans)
-	kp, rp := m.Key.Product(t.k, xk), m.Receptance.Product(t.r, xr)
+	kp, rp := m.Key.turned(t.k, xk), m.Receptance.turned(t.r, xr)
 	kp.Act, rp.Act = tensor.SquareReLU, tensor.Sigmoid
 	tensor.Linear(kp, rp)
-	m.Value.Forward(t.v, t.k)
+	tensor.Linear(m.Value.turned(t.v, t.k))
 	if ctx.Add {
 		tensor.Mul(xk, t.v, t.r)
 		tensor.Add(dst, dst, xk)
@@ -67,10 +67,10 @@ func (m *ChannelMix7) Record(dst, x *tensor.Tensor, t *ChannelMixTape, mem *tens
 	t.x, t.k = x, mem.New(x.Dim(0), m.Key.Weight.Dim(0))
 	xk := s.New(x.Shape()...)
 	shift.Tokens(x, ctx.Spans, none, shift.Mixed{Dst: xk, Mix: m.MixK})
-	kp := m.Key.Product(t.k, xk)
+	kp := m.Key.turned(t.k, xk)
 	kp.Act = tensor.SquareReLU
 	tensor.Linear(kp)
-	vp := m.Value.Product(dst, t.k)
+	vp := m.Value.turned(dst, t.k)
 	vp.Add = ctx.Add
 	tensor.Linear(vp)
 }

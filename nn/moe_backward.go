@@ -18,13 +18,15 @@ func (m *MoE) Record(dst, x *tensor.Tensor, aux []float64, t *MoETape, mem *tens
 	t.sum, t.means = mem.New(rows, size), mem.New(ctx.Spans.Len(), len(m.Experts)*size)
 	s := ctx.Scratch
 	defer s.Release(s.Mark())
-	m.Gate.Forward(t.p, x)
-	tensor.Softmax(t.p, t.p)
+	var products [8]tensor.Product
+	at := append(products[:0], m.Gate.turned(t.p, x))
 	for j, e := range m.Experts {
-		e.Forward(s.Cols(t.h, j*size, (j+1)*size), x)
+		at = append(at, e.turned(s.Cols(t.h, j*size, (j+1)*size), x))
 	}
+	tensor.Linear(at...)
+	tensor.Softmax(t.p, t.p)
 	moe.WeightedSum(t.sum, t.h, t.p)
-	fc := m.FC.Product(dst, t.sum)
+	fc := m.FC.turned(dst, t.sum)
 	fc.Add = ctx.Add
 	tensor.Linear(fc)
 	moe.ColumnMeans(t.means, t.h, ctx.Spans)

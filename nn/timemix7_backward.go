@@ -33,7 +33,7 @@ func (m *TimeMix7) Record(dst, x *tensor.Tensor, vFirst *tensor.Tensor, t *TimeM
 		mixed[i] = s.New(rows, c)
 	}
 	m.mix(&mixed, x, ctx.Spans)
-	tensor.Linear(m.Receptance.Product(t.r, mixed[0]), m.Key.Product(t.k0, mixed[2]), m.Value.Product(t.v0, mixed[3]))
+	tensor.Linear(m.Receptance.turned(t.r, mixed[0]), m.Key.turned(t.k0, mixed[2]), m.Value.turned(t.v0, mixed[3]))
 	t.w1 = m.Decay.record(t.s, mixed[1], tensor.Tanh, tensor.Sigmoid, mem)
 	t.a1 = m.Rate.record(t.a, mixed[4], tensor.Identity, tensor.Sigmoid, mem)
 	t.g1 = m.Gate.record(t.g, mixed[5], tensor.Sigmoid, tensor.Identity, mem)
@@ -59,7 +59,7 @@ func (m *TimeMix7) Record(dst, x *tensor.Tensor, vFirst *tensor.Tensor, t *TimeM
 	tensor.MulVector(o, t.r, m.RK)
 	wkv.AddHeadDots(t.n, o, t.k, t.v, m.Heads)
 	tensor.Mul(o, t.n, t.g)
-	op := m.Output.Product(dst, o)
+	op := m.Output.turned(dst, o)
 	op.Add = ctx.Add
 	tensor.Linear(op)
 }
@@ -95,7 +95,7 @@ func (l LowRank) record(dst, x *tensor.Tensor, inner, outer tensor.Act, mem *ten
 func (l LowRank) backward(dx, dy, x, middle *tensor.Tensor, inner tensor.Act, grad *LowRank, s *tensor.Scratch) {
 	defer s.Release(s.Mark())
 	d := s.New(middle.Shape()...)
-	tensor.Linear(tensor.Product{Dst: d, X: dy, W: l.W2})
+	tensor.Linear(tensor.Product{Dst: d, X: dy, W: l.W2, Turned: true})
 	if inner != tensor.Identity {
 		tensor.ApplyBackward(inner, d, d, middle)
 	}
@@ -103,7 +103,7 @@ func (l LowRank) backward(dx, dy, x, middle *tensor.Tensor, inner tensor.Act, gr
 		tensor.GradWeight(grad.W2, middle, dy)
 		tensor.GradWeight(grad.W1, x, d)
 	}
-	tensor.Linear(tensor.Product{Dst: dx, X: d, W: l.W1})
+	tensor.Linear(tensor.Product{Dst: dx, X: d, W: l.W1, Turned: true})
 }
 
 // Backward computes the gradients of the pass that t recorded. dvFirst [R, C] is the gradient of the

@@ -26,10 +26,10 @@ func (m *TimeMix) Record(dst, x *tensor.Tensor, t *TimeMixTape, mem *tensor.Tape
 	t.z, t.y, t.o = mem.New(rows, c), mem.New(rows, c), mem.New(rows, c)
 	xk, xv, xr, xg := s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c)
 	m.mix(xk, xv, xr, xg, x, ctx.Spans)
-	tensor.Linear(m.Receptance.Product(t.r, xr), m.Key.Product(t.k, xk), m.Value.Product(t.v, xv), m.Gate.Product(t.z, xg))
+	tensor.Linear(m.Receptance.turned(t.r, xr), m.Key.turned(t.k, xk), m.Value.turned(t.v, xv), m.Gate.turned(t.z, xg))
 	wkv.V5(nil, t.y, t.r, t.k, t.v, m.Decay, m.Bonus.Data(), nil, ctx.Spans, rowsOf(t.Tuning.begin(ctx.Spans.Len(), mem)))
 	wkv.GatedNorm(t.o, t.y, t.z, m.LnX.Groups, m.headNorm())
-	op := m.Output.Product(dst, t.o)
+	op := m.Output.turned(dst, t.o)
 	op.Add = ctx.Add
 	tensor.Linear(op)
 }

@@ -1,8 +1,7 @@
 package tensor
 
 import (
-	"math"
-
+	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
 
@@ -12,10 +11,7 @@ func ApplyBackward(act Act, dx, dy, y *Tensor) {
 	switch act {
 	case SquareReLU:
 		binary(nil, "SquareReLUBackward", func(t *task.Rows, r int) {
-			dx, dy := t.Dst.Row(r), t.A.Row(r)
-			for i, y := range t.B.Row(r) {
-				dx[i] = 2 * dy[i] * float32(math.Sqrt(float64(y))) // the root is max(x, 0) again
-			}
+			kernel.SquareReLUGrad(t.Dst.Row(r), t.A.Row(r), t.B.Row(r))
 		}, dx, dy, y)
 	case Sigmoid:
 		binary(nil, "SigmoidBackward", func(t *task.Rows, r int) {

@@ -27,9 +27,10 @@ type Entropy struct {
 }
 
 const (
-	entropyBlock = 1024    // rows of a block, at most
-	entropySize  = 6 << 20 // numbers of a block, if that leaves entropyLeast rows
+	entropyBlock = 1024     // rows of a block, at most
+	entropySize  = 24 << 20 // numbers of a block, if that leaves entropyLeast rows
 	entropyLeast = 64
+	turnedLeast  = 256 // rows that are worth transposing the head
 )
 
 // Run computes the loss and the gradients. Temporaries come from s.
@@ -49,7 +50,7 @@ func (e *Entropy) block(from, to int, s *Scratch) {
 	defer s.Release(s.Mark())
 	x := s.Rows(e.X, from, to)
 	logits := s.New(to-from, e.W.Dim(0))
-	Linear(Product{Dst: logits, X: x, W: e.W})
+	Linear(Product{Dst: logits, X: x, W: e.W, Turned: to-from >= turnedLeast})
 	t := entropyTasks.Get()
 	t.e, t.logits, t.targets = *e, logits.Matrix(), e.Targets[from:to]
 	if cap(t.loss) < 2*(to-from) {

@@ -40,6 +40,9 @@ func (a Act) apply(x []float32) {
 //
 // X is [T, in], W [out, in] of any DType, as PyTorch's Linear stores it, Dst and Gate [T, out],
 // Bias [out]. Bias and Gate may be nil (0 and 1). Dst must not overlap X or W; Gate may be Dst.
+//
+// Turned says that there are many rows and a weight of type F32: it is transposed, part by part, and the
+// products are summed in another order, which is faster for a short in.
 type Product struct {
 	Dst, X *Tensor
 	W      *Weight
@@ -47,7 +50,11 @@ type Product struct {
 	Act    Act
 	Gate   *Tensor
 	Add    bool
+	Turned bool
 }
+
+// turnedMost is the length of sums up to which products of transposed weights are faster.
+const turnedMost = 512
 
 // maxProducts is how many products one call of Linear takes.
 const maxProducts = 8
@@ -117,7 +124,7 @@ type product struct {
 	w                    weights
 	bias                 []float32
 	act                  Act
-	add                  bool
+	add, turned          bool
 	m, n, k              int
 	first                int // number of its first piece in a part
 	part                 int // columns of a part
@@ -126,8 +133,9 @@ type product struct {
 }
 
 const (
-	maxRowBlock = 256 // rows of x that share one reading of a weight: 256×768 floats fit a L2 cache
-	epilogueCol = 64  // columns whose epilogue follows at once: 256×64 floats stay in the cache
+	maxRowBlock = 256             // rows of x that share one reading of a weight: 256×768 floats fit a L2 cache
+	turnedRows  = 4 * maxRowBlock // and one transposing
+	epilogueCol = 64              // columns whose epilogue follows at once: 256×64 floats stay in the cache
 
 	// A piece has whole tiles, at least minColBlock columns, and takes some ten microseconds, by the
 	// bytes that a core fetches or the multiplications that it does in one: so long do the other
@@ -175,14 +183,19 @@ func (l *product) set(p *Product, rounded *kernel.Rounded, parts int) bool {
 		return false
 	}
 
-	l.rowBlocks = (l.m + maxRowBlock - 1) / maxRowBlock
+	l.turned = p.Turned && p.W.dtype == F32 && 0 < l.k && l.k <= turnedMost
+	most, least := maxRowBlock, minColBlock
+	if l.turned {
+		most, least = turnedRows, epilogueCol
+	}
+	l.rowBlocks = (l.m + most - 1) / most
 	l.rowBlock = (l.m + l.rowBlocks - 1) / l.rowBlocks
 	if rounded != nil {
 		l.rowBlock = (l.rowBlock + rounded.Group() - 1) / rounded.Group() * rounded.Group()
 	}
 	l.part = alignCols((l.n + parts - 1) / parts)
 	column := max(columnWork(l.rowBlock, l.k, p.W.dtype), 1)
-	l.colBlocks = max(l.part/max(pieceWork/column, minColBlock), 1)
+	l.colBlocks = max(l.part/max(pieceWork/column, least), 1)
 	l.colBlock = alignCols((l.part + l.colBlocks - 1) / l.colBlocks)
 	l.colBlocks = (l.part + l.colBlock - 1) / l.colBlock
 	return true
@@ -210,6 +223,10 @@ func (t *linearTask) Run(piece int) {
 }
 
 func (l *product) compute(r0, r1, c0, c1 int) {
+	if l.turned {
+		l.computeTurned(r0, r1, c0, c1)
+		return
+	}
 	switch {
 	case l.act == Identity && l.gate.Data == nil && l.bias == nil:
 		l.gemm(l.dst.Data[r0*l.dst.Stride+c0:], l.dst.Stride, r0, r1, c0, c1, l.add)
@@ -234,6 +251,47 @@ func (l *product) compute(r0, r1, c0, c1 int) {
 	}
 }
 
+// computeTurned is compute with transposed weights, of some columns of y at a time.
+func (l *product) computeTurned(r0, r1, c0, c1 int) {
+	w := task.Matrix{Data: kernel.View[float32](l.w.data), Stride: l.w.stride / 4}
+	turned := turnedBuffers.Get()
+	ld := epilogueCol + transposeGap
+	turned.t = freelist.Grown(turned.t, ld*l.k)
+	plain := l.act == Identity && l.gate.Data == nil && l.bias == nil
+	buf := productBuffers.Get()
+	for c := c0; c < c1; c += epilogueCol {
+		n := min(epilogueCol, c1-c)
+		kernel.Transpose(turned.t, ld, w.Data[c*w.Stride:], w.Stride, n, l.k)
+		for r := r0; r < r1; r += maxRowBlock {
+			rows := min(maxRowBlock, r1-r)
+			dst, ldd, x := l.dst.Data[r*l.dst.Stride+c:], l.dst.Stride, l.x.Data[r*l.x.Stride:]
+			if plain {
+				kernel.GemmNN(dst, ldd, x, l.x.Stride, turned.t, ld, rows, n, l.k, l.add)
+				continue
+			}
+			kernel.GemmNN(buf[:], n, x, l.x.Stride, turned.t, ld, rows, n, l.k, false)
+			for i := range rows {
+				l.put(buf[i*n:][:n], r+i, c)
+			}
+		}
+	}
+	productBuffers.Put(buf)
+	turnedBuffers.Put(turned)
+}
+
+var turnedBuffers = freelist.New[gradWeightBuffer]()
+
+// put does what follows the product with v, columns c on of row r, and stores it.
+func (l *product) put(v []float32, r, c int) {
+	l.epilogue(v, r, c, c+len(v))
+	d := l.dst.Data[r*l.dst.Stride+c:][:len(v)]
+	if l.add {
+		kernel.Add(d, d, v)
+	} else {
+		copy(d, v)
+	}
+}
+
 // throughBuffer computes a piece of at most maxRowBlock×epilogueCol beside dst, then stores it
 // there.
 func (l *product) throughBuffer(r0, r1, c0, c1 int) {
@@ -241,14 +299,7 @@ func (l *product) throughBuffer(r0, r1, c0, c1 int) {
 	n := c1 - c0
 	l.gemm(buf[:], n, r0, r1, c0, c1, false)
 	for r := r0; r < r1; r++ {
-		v := buf[(r-r0)*n:][:n]
-		l.epilogue(v, r, c0, c1)
-		d := l.dst.Data[r*l.dst.Stride+c0:][:n]
-		if l.add {
-			kernel.Add(d, d, v)
-		} else {
-			copy(d, v)
-		}
+		l.put(buf[(r-r0)*n:][:n], r, c0)
 	}
 	productBuffers.Put(buf)
 }

@@ -9,14 +9,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
-	"strings"
 
 	"microrwkv/examples/internal/cli"
 	"microrwkv/rwkv"
 	"microrwkv/rwkv/train"
-	"microrwkv/tensor"
 )
 
 func main() {
@@ -33,11 +30,12 @@ type flags struct {
 	given map[string]bool
 
 	initFrom, outDir, dataset, data, batches, tokenizer, kind string
-	device, dtype, log, kernel, tuneState                     string
+	device, dtype, log, tuneState                             string
 	compile, evalOnly, alwaysSave, bias                       bool
 	dropout                                                   float64
 	layers, heads, embed, vocab, experts, active, expertDim   int
-	evalInterval, logInterval, threads, sample                int
+	headSize, ffn, evalInterval, logInterval, sample          int
+	machine                                                   cli.MachineFlags
 	o                                                         train.Options
 }
 
@@ -55,7 +53,9 @@ func newFlags() *flags {
 	s.StringVar(&f.kind, "kind", string(rwkv.Causal), "kind of a new model: causal, reference, x051a or rwkv7")
 
 	s.IntVar(&f.layers, "n_layer", 4, "blocks")
-	s.IntVar(&f.heads, "n_head", 4, "heads; of rwkv7 n_embd/64")
+	s.IntVar(&f.heads, "n_head", 4, "heads; of rwkv7 n_embd/head_size")
+	s.IntVar(&f.headSize, "head_size", 64, "width of a head of rwkv7")
+	s.IntVar(&f.ffn, "dim_ffn", 0, "inner width of rwkv7's channel mix (default: 4 n_embd)")
 	s.IntVar(&f.embed, "n_embd", 128, "width")
 	s.IntVar(&f.vocab, "vocab_size", 0, "ids of a new model (default: those of the data)")
 	s.IntVar(&f.experts, "num_experts", 4, "experts of the kinds that have some")
@@ -92,8 +92,7 @@ func newFlags() *flags {
 	s.StringVar(&f.device, "device", "cpu", "cpu only")
 	s.StringVar(&f.dtype, "dtype", "float32", "float32 only")
 	s.BoolVar(&f.compile, "compile", false, "false only")
-	s.IntVar(&f.threads, "threads", 0, "threads to use (default: all processors)")
-	s.StringVar(&f.kernel, "kernel", "", "assembly kernels to use (default: the fastest of "+strings.Join(tensor.Kernels(), ", ")+")")
+	f.machine.Register(s)
 	return f
 }
 
@@ -110,10 +109,15 @@ func (f *flags) recipe(k rwkv.Kind) {
 	}
 }
 
+// unrestored are the flags that a run doesn't take from the checkpoint that it resumes: where and on what it
+// runs, and what the weights themselves tell.
+var unrestored = []string{"init_from", "out_dir", "threads", "kernel", "log", "tune_state",
+	"n_layer", "n_head", "n_embd", "vocab_size", "num_experts", "num_active_experts", "expert_dim", "head_size", "dim_ffn", "bias"}
+
 // restore sets the flags that weren't given to what a checkpoint's config has of them.
 func (f *flags) restore(config map[string]any) error {
 	for name, v := range config {
-		if f.set.Lookup(name) == nil || f.given[name] || slices.Contains([]string{"init_from", "out_dir", "threads", "kernel", "log", "tune_state"}, name) {
+		if f.set.Lookup(name) == nil || f.given[name] || slices.Contains(unrestored, name) {
 			continue
 		}
 		switch v.(type) {
@@ -156,8 +160,6 @@ func (f *flags) check() error {
 		return fmt.Errorf("--log %q: want text or json", f.log)
 	case f.evalInterval < 1 || f.logInterval < 1:
 		return fmt.Errorf("--eval_interval %d, --log_interval %d: want at least 1", f.evalInterval, f.logInterval)
-	case f.threads < 0 || f.threads > 1024:
-		return fmt.Errorf("--threads %d: want 0 (all processors) to 1024", f.threads)
 	case f.o.Seed > 1<<62:
 		return fmt.Errorf("--seed %d: want at most 2^62", f.o.Seed)
 	}
@@ -167,14 +169,5 @@ func (f *flags) check() error {
 	if f.dataset != "" && f.data != "" || f.dataset+f.data+f.batches == "" {
 		return fmt.Errorf("give one of --data and --dataset, or --batches")
 	}
-	if f.threads > runtime.GOMAXPROCS(0) {
-		runtime.GOMAXPROCS(f.threads)
-	}
-	tensor.SetThreads(f.threads)
-	if f.kernel != "" {
-		if err := tensor.SetKernel(f.kernel); err != nil {
-			return fmt.Errorf("--kernel: %w", err)
-		}
-	}
-	return nil
+	return f.machine.Apply()
 }

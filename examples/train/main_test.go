@@ -2,17 +2,23 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"microrwkv/checkpoint"
 	"microrwkv/examples/internal/clitest"
 	"microrwkv/rwkv"
+	"microrwkv/tokenizer"
 )
 
 func TestMain(m *testing.M) { clitest.Main(m, main) }
@@ -136,6 +142,137 @@ func TestGoOn(t *testing.T) {
 		t.Errorf("states %v", names)
 	}
 	clitest.Refuse(t, 1, []string{"n_embd = 16", "--n_embd 32"}, "--init_from", "resume", "--n_embd", "32", "--out_dir", a)
+	clitest.Succeed(t, "--init_from", "resume", "--max_iters", "2", "--out_dir", c) // whose shape no flag told
+}
+
+// TestShapeOfRWKV7 has the sizes that only this kind has as flags.
+func TestShapeOfRWKV7(t *testing.T) {
+	dir := t.TempDir()
+	clitest.Succeed(t, "--data", input(t), "--kind", "rwkv7", "--n_layer", "1", "--n_embd", "64", "--head_size", "32", "--dim_ffn", "48", "--block_size", "8", "--batch_size", "2",
+		"--eval_iters", "1", "--max_iters", "1", "--out_dir", dir, "--log", "json")
+	m, err := rwkv.Open(filepath.Join(dir, "ckpt.pt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if c := m.Config(); c.NumHeads != 2 || c.FFNDim != 48 {
+		t.Errorf("%d heads, inner width %d", c.NumHeads, c.FFNDim)
+	}
+	clitest.Refuse(t, 1, []string{"head_size = 32", "--head_size 64"}, "--init_from", "resume", "--head_size", "64", "--out_dir", dir)
+}
+
+// steady are flags for a model that saves after each step.
+func steady(data, dir string, args ...string) []string {
+	return append(tiny("--data", data, "--max_iters", "1000000", "--eval_interval", "1", "--log", "json", "--out_dir", dir), args...)
+}
+
+// TestKilled ends the program without a warning, while it saves again and again: what is there is a whole
+// checkpoint, with which the next run goes on.
+func TestKilled(t *testing.T) {
+	data, dir := input(t), t.TempDir()
+	for i := range 5 {
+		args := steady(data, dir, "--n_embd", "64")
+		if i > 0 {
+			args = []string{"--init_from", "resume", "--out_dir", dir}
+		}
+		c := clitest.Command(t, args...)
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s := bufio.NewScanner(out)
+		for n := 0; n < 8 && s.Scan(); n++ { // it has saved
+		}
+		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+		c.Process.Kill()
+		c.Wait()
+		if len(weights(t, filepath.Join(dir, "ckpt.pt"))) == 0 {
+			t.Fatal("no weights")
+		}
+	}
+	f, err := checkpoint.Open(filepath.Join(dir, "ckpt.pt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, _ := f.Value("iter_num")
+	done, _ := v.(int64)
+	f.Close()
+	clitest.Succeed(t, "--init_from", "resume", "--max_iters", fmt.Sprint(done+1), "--out_dir", dir)
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.tmp")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestFullDisk fails to save, says why, and leaves the checkpoint before.
+func TestFullDisk(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs a small file system")
+	}
+	data, dir := input(t), t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no right to mount: %s", out)
+	}
+	defer exec.Command("umount", dir).Run()
+	path := filepath.Join(dir, "ckpt.pt")
+	clitest.Succeed(t, steady(data, dir, "--max_iters", "2")...)
+	want := weights(t, path)
+	filler := filepath.Join(dir, "filler")
+	f, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil { // to the last page
+		_, err = f.Write(make([]byte, 4096))
+	}
+	f.Truncate(must(f.Seek(0, io.SeekCurrent)) - 16<<10)
+	f.Close()
+	r := clitest.Run(t, "--init_from", "resume", "--max_iters", "4", "--eval_interval", "1", "--out_dir", dir)
+	if r.Status != 1 || !strings.Contains(r.Stderr, "no space left") || strings.Count(r.Stderr, "\n") != 1 {
+		t.Errorf("status %d: %q", r.Status, r.Stderr)
+	}
+	if !slices.Equal(weights(t, path), want) {
+		t.Error("another checkpoint than before")
+	}
+	os.Remove(filler)
+	clitest.Succeed(t, "--init_from", "resume", "--max_iters", "4", "--out_dir", dir)
+}
+
+// must panics if there is an error.
+func must[T any](x T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return x
+}
+
+// TestOtherVocabularies refuses data whose ids contradict their meta.pkl, or that of the model.
+func TestOtherVocabularies(t *testing.T) {
+	data, out := input(t), t.TempDir()
+	clitest.Succeed(t, tiny("--data", data, "--max_iters", "0", "--out_dir", out)...)
+	folder := func(chars string, last byte) string {
+		dir := t.TempDir()
+		var meta bytes.Buffer
+		if err := tokenizer.WriteMeta(&meta, []rune(chars)); err != nil {
+			t.Fatal(err)
+		}
+		ids := bytes.Repeat([]byte{1, 0}, 40)
+		for name, b := range map[string][]byte{"meta.pkl": meta.Bytes(), "train.bin": ids, "val.bin": append(bytes.Clone(ids), last, 0)} {
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	beyond := folder("abc", 3)
+	clitest.Refuse(t, 1, []string{filepath.Join(beyond, "val.bin"), "id 3 at byte 80"}, tiny("--dataset", beyond, "--out_dir", t.TempDir())...)
+	others := folder("abc", 2)
+	clitest.Refuse(t, 1, []string{others, "id 0 is 'a'", filepath.Join(out, "meta.pkl")}, "--init_from", filepath.Join(out, "ckpt.pt"), "--dataset", others, "--block_size", "8", "--out_dir", t.TempDir())
+	empty := filepath.Join(t.TempDir(), "empty.txt")
+	os.WriteFile(empty, nil, 0o666)
+	clitest.Refuse(t, 1, []string{empty, "no text"}, tiny("--data", empty, "--out_dir", t.TempDir())...)
 }
 
 // TestInterrupt saves at Ctrl-C and ends well.
@@ -190,6 +327,9 @@ func TestRefuses(t *testing.T) {
 		{"--kernel none --data " + data, "--kernel"},
 		{"--tokenizer none --data " + data, "none"},
 		{"--learning_rate -1 --data " + data, "learning_rate"},
+		{"--threads 5000 --data " + data, "--threads 5000"},
+		{"--head_size 32 --kind x051a --data " + data, "--head_size x051a"},
+		{"--head_size 48 --kind rwkv7 --data " + data, "--head_size 48 n_embd"},
 	} {
 		var words []string
 		for _, w := range strings.Fields(c.words) {

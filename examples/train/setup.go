@@ -48,6 +48,7 @@ func setUp(f *flags) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.adopt(model.Config())
 	f.recipe(model.Config().Kind)
 	begin := train.New
 	if f.tuneState != "" {
@@ -63,6 +64,16 @@ func setUp(f *flags) (*session, error) {
 	}
 	s.trainer.Config = f.config()
 	return s, s.prepareFolder()
+}
+
+// adopt sets the flags that say a model's shape to what it has, for the checkpoint's config.
+func (f *flags) adopt(c rwkv.Config) {
+	f.kind, f.bias = string(c.Kind), c.Bias
+	f.layers, f.heads, f.embed, f.vocab = c.NumLayers, c.NumHeads, c.EmbedDim, c.VocabSize
+	f.experts, f.active, f.expertDim = c.NumExperts, c.NumActiveExperts, c.ExpertDim
+	if c.Kind == rwkv.RWKV7 {
+		f.headSize, f.ffn = c.EmbedDim/c.NumHeads, c.FFNDim
+	}
 }
 
 // readConfig takes the flags that aren't given from the checkpoint that is resumed.
@@ -95,8 +106,10 @@ func (s *session) openData(from string) (train.Source, error) {
 		}
 	}
 	if s.dataset != "" {
-		s.data, err = train.OpenFolder(s.dataset)
-		return s.source(batches), err
+		if s.data, err = train.OpenFolder(s.dataset); err != nil {
+			return nil, err
+		}
+		return s.source(batches), s.checkChars(from, s.dataset)
 	}
 	o := train.DataOptions{Tokenizer: s.tokenizer, VocabSize: s.vocab}
 	if from != "" && s.tokenizer == "char" {
@@ -105,8 +118,32 @@ func (s *session) openData(from string) (train.Source, error) {
 			o.Tokenizer = meta
 		}
 	}
-	s.data, err = train.Open(s.flags.data, o)
-	return s.source(batches), err
+	if s.data, err = train.Open(s.flags.data, o); err != nil {
+		return nil, err
+	}
+	return s.source(batches), s.checkChars(from, s.flags.data)
+}
+
+// checkChars reports data whose ids stand for other characters than those of the model, whose meta.pkl lies
+// beside its checkpoint.
+func (s *session) checkChars(from, data string) error {
+	if from == "" || s.data.Chars == nil {
+		return nil
+	}
+	meta := filepath.Join(filepath.Dir(from), "meta.pkl")
+	if _, err := os.Stat(meta); err != nil {
+		return nil
+	}
+	tok, err := tokenizer.Char(meta)
+	if err != nil {
+		return err
+	}
+	for id, r := range s.data.Chars {
+		if id >= tok.VocabSize() || tok.Decode([]int{id}) != string(r) {
+			return fmt.Errorf("%s: id %d is %q, but it isn't by %s, beside the model", data, id, r, meta)
+		}
+	}
+	return nil
 }
 
 // source returns the data, or exact batches that are evaluated on it.
@@ -139,8 +176,8 @@ func (s *session) model(from string) (*rwkv.Trainee, error) {
 		name      string
 		flag, has int
 	}{{"n_layer", s.layers, c.NumLayers}, {"n_head", s.heads, c.NumHeads}, {"n_embd", s.embed, c.EmbedDim}, {"vocab_size", s.vocab, c.VocabSize},
-		{"num_experts", s.experts, c.NumExperts}, {"num_active_experts", s.active, c.NumActiveExperts}} {
-		if s.given[size.name] && size.has != 0 && size.flag != size.has && (size.name != "vocab_size" || size.flag != 0) {
+		{"num_experts", s.experts, c.NumExperts}, {"num_active_experts", s.active, c.NumActiveExperts}, {"head_size", s.headSize, c.EmbedDim / max(c.NumHeads, 1)}, {"dim_ffn", s.ffn, c.FFNDim}} {
+		if s.given[size.name] && size.has != 0 && size.flag != size.has && (size.name != "vocab_size" && size.name != "dim_ffn" || size.flag != 0) {
 			return nil, fmt.Errorf("%s: %s = %d, but --%s %d", from, size.name, size.has, size.name, size.flag)
 		}
 	}
@@ -164,11 +201,20 @@ func (s *session) fresh() (*rwkv.Trainee, error) {
 	}
 	c := rwkv.Config{Kind: rwkv.Kind(s.kind), BlockSize: s.o.BlockSize, VocabSize: vocab, NumLayers: s.layers, NumHeads: s.heads, EmbedDim: s.embed,
 		NumExperts: s.experts, NumActiveExperts: s.active, ExpertDim: s.expertDim, Bias: s.bias}
-	if c.Kind == rwkv.RWKV7 {
-		c.BlockSize = 0
-		if !s.given["n_head"] {
-			c.NumHeads = max(s.embed/64, 1)
+	switch {
+	case c.Kind == rwkv.RWKV7:
+		c.BlockSize, c.FFNDim = 0, s.ffn
+		if s.headSize < 1 || s.embed%s.headSize != 0 {
+			return nil, fmt.Errorf("--head_size %d: want a divisor of n_embd = %d", s.headSize, s.embed)
 		}
+		if s.given["n_head"] && s.given["head_size"] && s.heads*s.headSize != s.embed {
+			return nil, fmt.Errorf("--n_head %d, --head_size %d: want n_embd = %d together", s.heads, s.headSize, s.embed)
+		}
+		if !s.given["n_head"] {
+			c.NumHeads = s.embed / s.headSize
+		}
+	case s.given["head_size"] || s.given["dim_ffn"]:
+		return nil, fmt.Errorf("--head_size, --dim_ffn: they are rwkv7's, not %s's", c.Kind)
 	}
 	if c.ExpertDim == 0 {
 		c.ExpertDim = max(2*s.embed/3, 1)

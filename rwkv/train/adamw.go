@@ -155,22 +155,8 @@ func (a *adamW) Run(piece int) {
 		a.sums[piece] = sumSquares(g)
 		return
 	}
-	p, m, v := s.param[c.from:c.to][:len(g)], s.m[c.from:c.to][:len(g)], s.v[c.from:c.to][:len(g)]
-	keep, step, correct, clip := s.keep, s.step, 1/s.correct, a.clip
-	beta1, rest1, beta2, rest2, eps := float32(a.beta1), float32(1-a.beta1), float32(a.beta2), float32(1-a.beta2), float32(a.eps)
-	far := rest1 >= 0.5 // then PyTorch's lerp goes from the other end
-	for i, x := range g {
-		x *= clip
-		if far {
-			m[i] = x - (x-m[i])*beta1
-		} else {
-			m[i] += (x - m[i]) * rest1
-		}
-		y := v[i]*beta2 + rest2*x*x
-		v[i] = y
-		root := float32(math.Sqrt(float64(y)))
-		p[i] = p[i]*keep - step*m[i]/(root*correct+eps)
-	}
+	f := tensor.AdamFactors{Clip: a.clip, Rest1: float32(1 - a.beta1), Beta2: float32(a.beta2), Rest2: float32(1 - a.beta2), Correct: 1 / s.correct, Eps: float32(a.eps), Keep: s.keep, Rate: s.step}
+	tensor.Adam(s.param[c.from:c.to], s.m[c.from:c.to], s.v[c.from:c.to], g, float32(a.beta1), f)
 }
 
 // sumSquares returns Σ x², adding in four chains that don't wait for each other.

@@ -31,7 +31,10 @@ var (
 )
 
 // backwardBuffer is the scratch of one piece.
-type backwardBuffer struct{ q, k, v, dq, dk, dv, dy, out, p, dp, tr []float32 }
+type backwardBuffer struct {
+	q, k, v, dq, dk, dv, dy, out, p, dp, tr []float32
+	kt, vt, sums                            []float32
+}
 
 type causalBackwardTask struct {
 	wholeSequences    // y is the gradient
@@ -46,44 +49,59 @@ func (t *causalBackwardTask) Run(piece int) {
 		return
 	}
 	buf := backwardBuffers.Get()
-	all := func(b *[]float32) []float32 { *b = freelist.Grown(*b, n*d); return (*b)[:n*d] }
-	k, v, dk, dv := all(&buf.k), all(&buf.v), all(&buf.dk), all(&buf.dv)
-	gather(k, t.k.Data[first*t.k.Stride+col:], t.k.Stride, n, d)
-	gather(v, t.v.Data[first*t.v.Stride+col:], t.v.Stride, n, d)
-	clear(dk)
-	clear(dv)
-	for r0 := 0; r0 < n; r0 += attentionRows {
-		r1 := min(r0+attentionRows, n)
-		rows := r1 - r0
-		k0 := max(0, r0-t.window+1) // the first key of the block
-		keys := r1 - k0
-		buf.q, buf.dq, buf.dy, buf.out = freelist.Grown(buf.q, rows*d), freelist.Grown(buf.dq, rows*d), freelist.Grown(buf.dy, rows*d), freelist.Grown(buf.out, rows*d)
-		buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.dp, rows*keys), freelist.Grown(buf.tr, rows*keys)
-		q, dq, dy, p := buf.q[:rows*d], buf.dq[:rows*d], buf.dy[:rows*d], buf.p[:rows*keys]
-		gather(q, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, rows, d)
-		gather(dy, t.y.Data[(first+r0)*t.y.Stride+h*d:], t.y.Stride, rows, d)
-		t.softmaxes(p, q, k[k0*d:], r0, k0, rows, keys)
-		if t.gate.Data != nil {
-			kernel.GemmNN(buf.out, d, p, keys, v[k0*d:], d, rows, d, keys, false)
-			for i := range rows {
-				at := first + r0 + i
-				g := t.gate.Data[at*t.gate.Stride+col:][:d]
-				row := dy[i*d:][:d]
-				kernel.Mul(t.dgate.Data[at*t.dgate.Stride+col:][:d], row, buf.out[i*d:][:d])
-				kernel.Mul(row, row, g)
-			}
-		}
-		buf.softmax(dy, v[k0*d:], rows, keys, d)
-		kernel.GemmNN(dq, d, buf.dp, keys, k[k0*d:], d, rows, d, keys, false)
-		buf.keys(dk[k0*d:], dv[k0*d:], q, dy, rows, keys, d)
-		for i := range rows {
-			kernel.Scale(t.dq.Data[(first+r0+i)*t.dq.Stride+col:][:d], t.scale, dq[i*d:][:d])
-		}
+	kt := t.keys(buf, first, n, col)
+	buf.vt = freelist.Grown(buf.vt, n*d)
+	vt := buf.vt[:n*d]
+	at := func(m *task.Matrix, row, col int) []float32 { return m.Data[(first+row)*m.Stride+col:] }
+	kernel.Transpose(vt, n, at(&t.v, 0, col), t.v.Stride, n, d)
+	for i := range n { // added to below
+		clear(at(&t.dk, i, col)[:d])
+		clear(at(&t.dv, i, col)[:d])
 	}
-	scatter(t.dk.Data[first*t.dk.Stride+col:], t.dk.Stride, dk, n, d)
-	scatter(t.dv.Data[first*t.dv.Stride+col:], t.dv.Stride, dv, n, d)
+	for r0 := 0; r0 < n; r0 += attentionRows {
+		rows := min(attentionRows, n-r0)
+		k0 := max(0, r0-t.window+1) // the first key of the block
+		keys := r0 + rows - k0
+		buf.out, buf.sums = freelist.Grown(buf.out, rows*d), freelist.Grown(buf.sums, rows)
+		buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.dp, rows*keys), freelist.Grown(buf.tr, (rows+transposeGap)*keys)
+		p, dp := buf.p[:rows*keys], buf.dp[:rows*keys]
+		t.softmaxes(p, buf.sums, first, col, kt[k0:], n, r0, k0, rows, keys)
+		for i, f := range buf.sums[:rows] {
+			row := p[i*keys:][:min((r0+i+16-k0)&^15, keys)]
+			kernel.Scale(row, f, row)
+		}
+		dy, ldy := at(&t.y, r0, h*d), t.y.Stride
+		if t.gate.Data != nil {
+			buf.dy = freelist.Grown(buf.dy, rows*d)
+			kernel.GemmNN(buf.out, d, p, keys, at(&t.v, k0, col), t.v.Stride, rows, d, keys, false)
+			for i := range rows {
+				out, dout := buf.out[i*d:][:d], buf.dy[i*d:][:d]
+				gate, dgate := at(&t.gate, r0+i, col)[:d], at(&t.dgate, r0+i, col)[:d]
+				for j, x := range dy[i*ldy:][:d] { // few columns
+					dgate[j], dout[j] = x*out[j], x*gate[j]
+				}
+			}
+			dy, ldy = buf.dy, d
+		}
+		// The scores' gradient, dp = p ⊙ (dy·vᵀ − Σ p ⊙ dy·vᵀ), times scale.
+		kernel.GemmNN(dp, keys, dy, ldy, vt[k0:], n, rows, keys, d, false)
+		for i := range rows {
+			row, p := dp[i*keys:][:keys], p[i*keys:][:keys]
+			kernel.Norm(row, row, kernel.Dot(p, row), t.scale, p, nil)
+		}
+		kernel.GemmNN(at(&t.dq, r0, col), t.dq.Stride, dp, keys, at(&t.k, k0, col), t.k.Stride, rows, d, keys, false)
+		ld := rows + transposeGap
+		kernel.Transpose(buf.tr, ld, dp, keys, rows, keys)
+		kernel.GemmNN(at(&t.dk, k0, col), t.dk.Stride, buf.tr, ld, at(&t.q, r0, col), t.q.Stride, keys, d, rows, true)
+		kernel.Transpose(buf.tr, ld, p, keys, rows, keys)
+		kernel.GemmNN(at(&t.dv, k0, col), t.dv.Stride, buf.tr, ld, dy, ldy, keys, d, rows, true)
+	}
 	backwardBuffers.Put(buf)
 }
+
+// transposeGap is numbers between the rows of a transposed matrix: with a power of two as their distance
+// they would share a few places of the cache.
+const transposeGap = 16
 
 // softmax computes dp, the gradient of the scores, from that of the output, dy, and the softmax p:
 // dp = p ⊙ (dy·vᵀ − Σ p ⊙ dy·vᵀ).
@@ -91,10 +109,7 @@ func (b *backwardBuffer) softmax(dy, v []float32, rows, keys, d int) {
 	kernel.GemmNT(b.dp, keys, dy, d, v, d, rows, keys, d, false)
 	for i := range rows {
 		p, dp := b.p[i*keys:][:keys], b.dp[i*keys:][:keys]
-		mean := kernel.Dot(p, dp)
-		for j, x := range p {
-			dp[j] = x * (dp[j] - mean)
-		}
+		kernel.Norm(dp, dp, kernel.Dot(p, dp), 1, p, nil)
 	}
 }
 

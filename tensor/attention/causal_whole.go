@@ -1,6 +1,8 @@
 package attention
 
 import (
+	"math"
+
 	"microrwkv/tensor"
 	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
@@ -66,41 +68,63 @@ func (t *causalWholeTask) Run(piece int) {
 		return
 	}
 	buf := backwardBuffers.Get()
-	buf.k, buf.v = freelist.Grown(buf.k, n*d), freelist.Grown(buf.v, n*d)
-	k, v := buf.k[:n*d], buf.v[:n*d]
-	gather(k, t.k.Data[first*t.k.Stride+col:], t.k.Stride, n, d)
-	gather(v, t.v.Data[first*t.v.Stride+col:], t.v.Stride, n, d)
+	kt := t.keys(buf, first, n, col)
+	v, ldv := t.v.Data[first*t.v.Stride+col:], t.v.Stride
 	for r0 := 0; r0 < n; r0 += attentionRows {
 		rows := min(attentionRows, n-r0)
 		k0 := max(0, r0-t.window+1)
 		keys := r0 + rows - k0
-		buf.q, buf.p = freelist.Grown(buf.q, rows*d), freelist.Grown(buf.p, rows*keys)
-		q, p := buf.q[:rows*d], buf.p[:rows*keys]
-		gather(q, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, rows, d)
-		t.softmaxes(p, q, k[k0*d:], r0, k0, rows, keys)
+		buf.p, buf.sums = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.sums, rows)
+		p := buf.p[:rows*keys]
+		t.softmaxes(p, buf.sums, first, col, kt[k0:], n, r0, k0, rows, keys)
 		dst := t.y.Data[(first+r0)*t.y.Stride+h*d:]
-		kernel.GemmNN(dst, t.y.Stride, p, keys, v[k0*d:], d, rows, d, keys, false)
-		if t.gate.Data == nil {
-			continue
-		}
-		for i := range rows {
+		kernel.GemmNN(dst, t.y.Stride, p, keys, v[k0*ldv:], ldv, rows, d, keys, false)
+		for i, f := range buf.sums[:rows] {
 			y := dst[i*t.y.Stride:][:d]
-			kernel.Mul(y, y, t.gate.Data[(first+r0+i)*t.gate.Stride+col:][:d])
+			if t.gate.Data == nil {
+				kernel.Scale(y, f, y)
+				continue
+			}
+			gate := t.gate.Data[(first+r0+i)*t.gate.Stride+col:][:d]
+			for j, g := range gate { // few columns
+				y[j] = y[j] * f * g
+			}
 		}
 	}
 	backwardBuffers.Put(buf)
 }
 
-// softmaxes scales q and computes the softmaxes of rows from r0 on over keys from k0 on, zeros where a
-// position doesn't attend.
-func (t *wholeSequences) softmaxes(p, q, k []float32, r0, k0, rows, keys int) {
-	kernel.Scale(q, t.scale, q)
-	kernel.GemmNT(p, keys, q, t.d, k, t.d, rows, keys, t.d, false)
+// keys returns the scaled keys of a head, transposed: [d, n].
+func (t *wholeSequences) keys(buf *backwardBuffer, first, n, col int) []float32 {
+	buf.kt = freelist.Grown(buf.kt, n*t.d)
+	kt := buf.kt[:n*t.d]
+	kernel.Transpose(kt, n, t.k.Data[first*t.k.Stride+col:], t.k.Stride, n, t.d)
+	kernel.Scale(kt, t.scale, kt)
+	return kt
+}
+
+// softmaxes computes rows from r0 on over keys from k0 on, kt with rows of n, that are softmaxes once they
+// are multiplied by what it leaves in factors; zeros where a position doesn't attend.
+func (t *wholeSequences) softmaxes(p, factors []float32, first, col int, kt []float32, n, r0, k0, rows, keys int) {
+	kernel.GemmNN(p, keys, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, kt, n, rows, keys, t.d, false)
 	for i := range rows {
 		row := p[i*keys:][:keys]
 		from, to := max(0, r0+i-t.window+1)-k0, r0+i+1-k0
-		clear(row[:from])
-		kernel.Scale(row[from:to], task.ExpRow(row[from:to], 0), row[from:to])
-		clear(row[to:])
+		// Whole vectors: what surrounds the scores in theirs is -Inf, whose exponential is 0.
+		first, end := from&^15, min((to+15)&^15, keys)
+		clear(row[:first])
+		fill(row[first:from], negInf)
+		fill(row[to:end], negInf)
+		factors[i] = task.ExpRow(row[first:end], 0)
+		clear(row[end:])
+	}
+}
+
+var negInf = float32(math.Inf(-1))
+
+// fill sets x to v.
+func fill(x []float32, v float32) {
+	for i := range x {
+		x[i] = v
 	}
 }

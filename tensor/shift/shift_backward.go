@@ -28,7 +28,7 @@ func TokensBackward(dx, x *tensor.Tensor, spans []int, add bool, grads ...Gradie
 	}
 	tensor.SameShape("TokensBackward", dx, x)
 	n := x.Dim(-1)
-	t := task.Sums{Op: backwardRow, N: n, Tmp: 3, Groups: len(grads), Begins: spans}
+	t := task.Sums{Op: backwardRow, N: n, Tmp: 2, Groups: len(grads), Begins: spans}
 	if add {
 		t.X = 1
 	}
@@ -38,6 +38,7 @@ func TokensBackward(dx, x *tensor.Tensor, spans []int, add bool, grads ...Gradie
 		t.In[i], t.Vec[i] = g.D.Matrix(), tensor.Vector("TokensBackward", g.Mix, n)
 		t.Sum[i] = tensor.Vector("TokensBackward", g.DMix, n)
 	}
+	t.Sums = len(grads)
 	task.OverRowSums(&t)
 }
 
@@ -46,7 +47,7 @@ func backwardRow(t *task.Sums, r int, sums, tmp []float32) {
 	for t.Begins[seq+1] <= r {
 		seq++
 	}
-	x, dx, diff, part := t.In[7].Row(r), t.Out[0].Row(r), tmp[:t.N], tmp[t.N:2*t.N]
+	x, dx, diff, zeros := t.In[7].Row(r), t.Out[0].Row(r), tmp[:t.N], tmp[t.N:2*t.N]
 	kernel.Scale(diff, -1, x)
 	if r > t.Begins[seq] {
 		kernel.Add(diff, diff, t.In[7].Row(r-1))
@@ -55,20 +56,14 @@ func backwardRow(t *task.Sums, r int, sums, tmp []float32) {
 		clear(dx)
 	}
 	last := r+1 == t.Begins[seq+1]
+	if last {
+		clear(zeros)
+	}
 	for g := range t.Groups {
-		d := t.In[g].Row(r)
-		next := tmp[2*t.N : 3*t.N] // zeros
-		if last {
-			clear(next)
-		} else {
+		next := zeros
+		if !last {
 			next = t.In[g].Row(r + 1)
 		}
-		kernel.Mix(part, d, next, t.Vec[g])
-		kernel.Add(dx, dx, part)
-		if t.Sum[g] != nil {
-			s := sums[g*t.N:][:t.N]
-			kernel.Mul(part, d, diff)
-			kernel.Add(s, s, part)
-		}
+		kernel.MixGrad(dx, sums[g*t.N:][:t.N], t.In[g].Row(r), next, t.Vec[g], diff)
 	}
 }

@@ -132,16 +132,19 @@ func v5HeadBackward(t *backwardTask, buf *backwardBuffer, h, from, to int, initi
 	}
 	chunks := (to - from + wkvChunk - 1) / wkvChunk
 	c := min(wkvChunk, to-from)
-	buf.reserve(chunks*size + size + 4*c*c + 3*c*n + 2*(c+1))
-	b := v5Backward{t: t, h: h, states: buf.take(chunks * size), ds: buf.take(size),
+	buf.reserve(chunks*size + 2*size + 4*c*c + 3*c*n + 5*(c+1))
+	b := v5Backward{t: t, h: h, states: buf.take(chunks * size), ds: buf.take(size), st: buf.take(size),
 		a: buf.take(c * c), p: buf.take(c * c), da: buf.take(c * c), tr: buf.take(c * c),
 		x1: buf.take(c * n), x2: buf.take(c * n), x3: buf.take(n * c),
-		pow: buf.take(c + 1), ages: buf.take(c + 1)}
+		pow: buf.take(c + 1), left: buf.take(2*c + 1), ages: buf.take(2*c + 1)}
 	p := 1.0
+	clear(b.left)
+	clear(b.ages)
 	for i := range b.pow {
-		b.pow[i], b.ages[i] = float32(p), float32(len(b.pow)-1-i)
+		b.pow[i], b.left[c-i], b.ages[i] = float32(p), float32(p), float32(c-i)
 		p *= float64(t.decay[h])
 	}
+	b.most = c
 
 	// The states that chunks begin with; nil stands for zeros.
 	hasState := initial != nil
@@ -173,10 +176,12 @@ type v5Backward struct {
 	t            *backwardTask
 	h            int
 	states, ds   []float32 // ds is the gradient of the state after the chunk
+	st           []float32 // [n, n]
 	a, p, da, tr []float32 // [c, c]
 	x1, x2, x3   []float32 // [c, n]
-	pow          []float32 // w⁰ … w^c
-	ages         []float32 // c … 0
+	most         int       // rows of the longest chunk, c
+	pow, left    []float32 // w⁰ … w^c, and w^c … w⁰ 0 … 0
+	ages         []float32 // c … 0 0 … 0
 }
 
 // operand returns the head's part of a matrix from a row on, and the distance of the rows.
@@ -191,10 +196,7 @@ func (b *v5Backward) advance(next, s []float32, at, c int) {
 	v, ldv := b.operand(&b.t.in[2], at)
 	kernel.Transpose(b.x3, c, k, ld, c, n)
 	for i := range n {
-		row := b.x3[i*c:][:c]
-		for j := range row {
-			row[j] *= b.pow[c-1-j]
-		}
+		kernel.Mul(b.x3[i*c:][:c], b.x3[i*c:][:c], b.left[b.most+1-c:][:c])
 	}
 	kernel.Scale(next, b.pow[c], s)
 	kernel.GemmNN(next, n, b.x3, c, v, ldv, n, n, c, true)
@@ -217,27 +219,23 @@ func (b *v5Backward) chunk(s []float32, at, c int, after, before bool, scalars [
 	dk, ldDk := b.operand(&t.out[1], at)
 	dv, ldDv := b.operand(&t.out[2], at)
 	pow := b.pow
-	ages := b.ages[len(b.ages)-1-c:] // ages[j] = c − j
 
 	a, p, da := b.a[:c*c], b.p[:c*c], b.da[:c*c]
-	kernel.GemmNT(a, c, r, ldr, k, ldk, c, c, n, false)
-	kernel.GemmNT(da, c, dy, ldy, v, ldv, c, c, n, false)
+	kernel.Transpose(b.x3, c, k, ldk, c, n)
+	kernel.GemmNN(a, c, r, ldr, b.x3, c, c, c, n, false)
+	kernel.Transpose(b.x3, c, v, ldv, c, n)
+	kernel.GemmNN(da, c, dy, ldy, b.x3, c, c, c, n, false)
 	var logDecay, bonus float64
 	for i := range c {
 		ai, pi, di := a[i*c:][:c], p[i*c:][:c], da[i*c:][:c]
-		for j := range i {
-			d := pow[i-1-j]
-			di[j] *= d
-			pi[j] = ai[j] * d
-			ai[j] *= di[j] // of which dA and the decays' gradients are made
-		}
-		bonus += float64(ai[i]) * float64(di[i])
-		pi[i], di[i] = ai[i]*u, di[i]*u
-		clear(pi[i+1:])
-		clear(di[i+1:])
-		if i > 1 {
-			logDecay += float64(kernel.Dot(ai[:i-1], ages[c-i+1:][:i-1])) // Σ_j (i−1−j)
-		}
+		now, dNow := ai[i], di[i]
+		d := b.left[b.most+1-i:][:c] // w^{i−1} … w⁰ 0 … 0
+		kernel.Mul(di, di, d)
+		kernel.Mul(pi, ai, d)
+		kernel.Mul(ai, ai, di)                                       // of which the decays' gradient is made
+		logDecay += float64(kernel.Dot(ai, b.ages[b.most+1-i:][:c])) // Σ_j (i−1−j)
+		bonus += float64(now) * float64(dNow)
+		pi[i], di[i] = now*u, dNow*u
 	}
 	kernel.GemmNN(dr, ldDr, da, c, k, ldk, c, n, c, false)
 	kernel.Transpose(b.tr, c, da, c, c, c)
@@ -246,7 +244,8 @@ func (b *v5Backward) chunk(s []float32, at, c int, after, before bool, scalars [
 	kernel.GemmNN(dv, ldDv, b.tr, c, dy, ldy, c, n, c, false)
 
 	if s != nil { // what the state before gave
-		kernel.GemmNT(b.x1, n, dy, ldy, s, n, c, n, n, false)
+		kernel.Transpose(b.st, n, s, n, n, n)
+		kernel.GemmNN(b.x1, n, dy, ldy, b.st, n, c, n, n, false)
 		for i := range c {
 			x := b.x1[i*n:][:n]
 			logDecay += float64(i) * float64(pow[i]) * float64(kernel.Dot(x, r[i*ldr:][:n]))
@@ -255,7 +254,8 @@ func (b *v5Backward) chunk(s []float32, at, c int, after, before bool, scalars [
 	}
 	if after { // what the state after got
 		kernel.GemmNN(b.x1, n, k, ldk, b.ds, n, c, n, n, false)
-		kernel.GemmNT(b.x2, n, v, ldv, b.ds, n, c, n, n, false)
+		kernel.Transpose(b.st, n, b.ds, n, n, n)
+		kernel.GemmNN(b.x2, n, v, ldv, b.st, n, c, n, n, false)
 		for i := range c {
 			d, x := pow[c-1-i], b.x2[i*n:][:n]
 			logDecay += float64(c-1-i) * float64(d) * float64(kernel.Dot(x, k[i*ldk:][:n]))

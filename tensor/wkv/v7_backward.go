@@ -32,25 +32,27 @@ const v7Chunk = 16
 //
 // where tril₋₁ is what lies below the diagonal.
 type v7Backward struct {
-	n                      int
-	states, s, ds, y       []float32 // s = S + vᵀk̃ − SAᵀb̃, ds is its gradient
-	pow                    []float32 // [c+1, n], P_0 … P_c
-	r, a, k, b, v, sa, x   []float32 // [c, n]
-	dr, da, dk, db         []float32 // [c, n]
-	tr                     []float32 // [n, c]
-	ak, ab, rk, rb, m1, m2 []float32 // [c, c]
-	log                    []float32 // [n], gradient of ln P at the rows after
+	n                    int
+	states, s, ds, y     []float32 // s = S + vᵀk̃ − SAᵀb̃, ds is its gradient
+	pow                  []float32 // [c+1, n], P_0 … P_c
+	r, a, k, b, v, sa, x []float32 // [c, n]
+	dr, da, dk, db       []float32 // [c, n]
+	tr                   []float32 // [n, c]
+	st                   []float32 // [n, n]
+	pair, turned         []float32 // [2c, 2c] and [n, 2c]
+	ak, ab, rk, rb, m1   []float32 // [c, c]
+	log                  []float32 // [n], gradient of ln P at the rows after
 }
 
 // v7HeadBackward goes back over one head of one sequence.
 func v7HeadBackward(t *backwardTask, buf *backwardBuffer, h, from, to int, initial, dinitial []float32, _ []float64) {
 	n, size, c := t.n, t.n*t.n, v7Chunk
 	chunks := (to - from + c - 1) / c
-	buf.reserve((chunks+2)*size + (c+1)*n + 13*c*n + 6*c*c + 2*n)
+	buf.reserve((chunks+3)*size + (c+1)*n + 15*c*n + 9*c*c + 2*n)
 	p := v7Backward{n: n, states: buf.take(chunks * size), s: buf.take(size), ds: buf.take(size), y: buf.take(c * n),
-		pow: buf.take((c + 1) * n), r: buf.take(c * n), a: buf.take(c * n), k: buf.take(c * n), b: buf.take(c * n), v: buf.take(c * n), sa: buf.take(c * n), x: buf.take(c * n),
+		pow: buf.take((c + 1) * n), r: buf.take(c * n), a: buf.take(c * n), st: buf.take(size), pair: buf.take(4 * c * c), turned: buf.take(2 * n * c), k: buf.take(c * n), b: buf.take(c * n), v: buf.take(c * n), sa: buf.take(c * n), x: buf.take(c * n),
 		dr: buf.take(c * n), da: buf.take(c * n), dk: buf.take(c * n), db: buf.take(c * n), tr: buf.take(n * c),
-		ak: buf.take(c * c), ab: buf.take(c * c), rk: buf.take(c * c), rb: buf.take(c * c), m1: buf.take(c * c), m2: buf.take(c * c),
+		ak: buf.take(c * c), ab: buf.take(c * c), rk: buf.take(c * c), rb: buf.take(c * c), m1: buf.take(c * c),
 		log: buf.take(n)}
 	ld, col := t.in[0].Stride, h*n
 	for i := range chunks { // the states that chunks begin with
@@ -94,16 +96,9 @@ func (p *v7Backward) chunk(t *backwardTask, s0 []float32, col, at, c int) {
 	dy, ldy := t.y.Data[at*t.y.Stride+col:], t.y.Stride
 
 	// The forward pass: SA, and s before the last decays.
-	nt := func(dst, x []float32, ldx int, y []float32) { kernel.GemmNT(dst, c, x, ldx, y, n, c, c, n, false) }
-	nt(p.ak, p.a, n, p.k)
-	nt(p.ab, p.a, n, p.b)
-	nt(p.rk, p.r, n, p.k)
-	nt(p.rb, p.r, n, p.b)
-	lower(p.ak, c, 0)
-	lower(p.ab, c, 0)
-	lower(p.rk, c, 1)
-	lower(p.rb, c, 1)
-	kernel.GemmNT(p.sa, n, p.a, n, s0, n, c, n, n, false)
+	p.products(p.r, n, p.a, n, p.k, p.b, c)
+	kernel.Transpose(p.st, n, s0, n, n, n)
+	kernel.GemmNN(p.sa, n, p.a, n, p.st, n, c, n, n, false)
 	kernel.GemmNN(p.sa, n, p.ak, c, p.v, n, c, n, c, true)
 	for i := range c {
 		for j := range i {
@@ -132,10 +127,11 @@ func (p *v7Backward) chunk(t *backwardTask, s0 []float32, col, at, c int) {
 	dv, ldv := t.out[2].Data[at*t.out[2].Stride+col:], t.out[2].Stride
 	kernel.Transpose(p.m1, c, p.rk, c, c, c)
 	kernel.GemmNN(dv, ldv, p.m1, c, dy, ldy, c, n, c, false)
-	kernel.GemmNT(dv, ldv, p.k, n, p.ds, n, c, n, n, true)
+	kernel.Transpose(p.st, n, p.ds, n, n, n)
+	kernel.GemmNN(dv, ldv, p.k, n, p.st, n, c, n, n, true)
 	kernel.Transpose(p.m1, c, p.rb, c, c, c)
 	kernel.GemmNN(p.x, n, p.m1, c, dy, ldy, c, n, c, false)
-	kernel.GemmNT(p.x, n, p.b, n, p.ds, n, c, n, n, true)
+	kernel.GemmNN(p.x, n, p.b, n, p.st, n, c, n, n, true)
 	kernel.Scale(p.x[:c*n], -1, p.x[:c*n])
 	for i := c - 1; i >= 0; i-- {
 		for j := i + 1; j < c; j++ {
@@ -147,14 +143,7 @@ func (p *v7Backward) chunk(t *backwardTask, s0 []float32, col, at, c int) {
 
 	// From here p.sa is −SA, and p.rk, p.rb, p.ak, p.ab are the gradients of those products.
 	kernel.Scale(p.sa[:c*n], -1, p.sa[:c*n])
-	nt(p.rk, dy, ldy, p.v)
-	nt(p.rb, dy, ldy, p.sa)
-	nt(p.ak, p.x, n, p.v)
-	nt(p.ab, p.x, n, p.sa)
-	lower(p.ak, c, 0)
-	lower(p.ab, c, 0)
-	lower(p.rk, c, 1)
-	lower(p.rb, c, 1)
+	p.products(dy, ldy, p.x, n, p.v, p.sa, c)
 	nn := func(dst, x []float32, ldx int, y []float32, k int, add bool) {
 		kernel.GemmNN(dst, n, x, ldx, y, n, c, n, k, add)
 	}
@@ -195,9 +184,22 @@ func (p *v7Backward) chunk(t *backwardTask, s0 []float32, col, at, c int) {
 	}
 }
 
-// lower clears what lies above the diagonal of m [c, c], and the diagonal if keep is 0.
-func lower(m []float32, c, keep int) {
+// products computes rk = tril(r·kᵀ), rb = tril(r·bᵀ), ak = tril₋₁(a·kᵀ) and ab = tril₋₁(a·bᵀ) of c rows.
+func (p *v7Backward) products(r []float32, ldr int, a []float32, lda int, k, b []float32, c int) {
+	n := p.n
+	kernel.Transpose(p.turned, 2*c, k, n, c, n)
+	kernel.Transpose(p.turned[c:], 2*c, b, n, c, n)
+	kernel.GemmNN(p.pair, 2*c, r, ldr, p.turned, 2*c, c, 2*c, n, false)
+	kernel.GemmNN(p.pair[2*c*c:], 2*c, a, lda, p.turned, 2*c, c, 2*c, n, false)
 	for i := range c {
-		clear(m[i*c+i+keep:][:c-i-keep])
+		now, before := p.pair[2*c*i:][:2*c], p.pair[2*c*(c+i):][:2*c]
+		for j, m := range [...][]float32{p.rk, p.rb} {
+			copy(m[i*c:][:i+1], now[j*c:])
+			clear(m[i*c:][i+1 : c])
+		}
+		for j, m := range [...][]float32{p.ak, p.ab} {
+			copy(m[i*c:][:i], before[j*c:])
+			clear(m[i*c:][i:c])
+		}
 	}
 }

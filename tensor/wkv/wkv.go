@@ -191,24 +191,27 @@ func (t *wkvTask) v5Chunk(buf *wkvBuffer, s []float32, col, from, to int) {
 	r, k, v := t.in[0].Data[from*ld+col:], t.in[1].Data[from*ld+col:], t.in[2].Data[from*ld+col:]
 	y := t.y.Data[from*t.y.Stride+col:]
 
-	buf.pow, buf.scores = freelist.Grown(buf.pow, c+1), freelist.Grown(buf.scores, c*c)
+	buf.pow, buf.scores = freelist.Grown(buf.pow, 3*c+1), freelist.Grown(buf.scores, c*c)
 	buf.r, buf.k = freelist.Grown(buf.r, c*n), freelist.Grown(buf.k, n*c)
-	pow := buf.pow[:c+1] // w⁰ … w^c
+	pow, left := buf.pow[:c+1], buf.pow[c+1:3*c+1] // w⁰ … w^c, and w^{c−1} … w⁰ 0 … 0
 	p := 1.0
 	for i := range pow {
 		pow[i] = float32(p)
 		p *= float64(w)
 	}
+	for i := range c {
+		left[i] = pow[c-1-i]
+	}
+	clear(left[c:])
 
-	scores := buf.scores[:c*c]
-	kernel.GemmNT(scores, c, r, ld, k, ld, c, c, n, false)
+	scores, kt := buf.scores[:c*c], buf.k[:n*c]
+	kernel.Transpose(kt, c, k, ld, c, n)
+	kernel.GemmNN(scores, c, r, ld, kt, c, c, c, n, false)
 	for i := range c {
 		row := scores[i*c:][:c]
-		for j := range i {
-			row[j] *= pow[i-1-j]
-		}
-		row[i] *= u
-		clear(row[i+1:])
+		now := u * row[i]
+		kernel.Mul(row, row, left[c-i:][:c])
+		row[i] = now
 	}
 	kernel.GemmNN(y, t.y.Stride, scores, c, v, ld, c, n, c, false)
 
@@ -217,14 +220,11 @@ func (t *wkvTask) v5Chunk(buf *wkvBuffer, s []float32, col, from, to int) {
 	}
 	kernel.GemmNN(y, t.y.Stride, buf.r, n, s, n, c, n, n, true)
 
-	for j := range c { // the keys' transpose, with the decay that is left at the chunk's end
-		d := pow[c-1-j]
-		for i, x := range k[j*ld:][:n] {
-			buf.k[i*c+j] = d * x
-		}
+	for i := range n { // the decay that is left at the chunk's end
+		kernel.Mul(kt[i*c:][:c], kt[i*c:][:c], left[:c])
 	}
 	kernel.Scale(s, pow[c], s)
-	kernel.GemmNN(s, n, buf.k, c, v, ld, n, n, c, true)
+	kernel.GemmNN(s, n, kt, c, v, ld, n, n, c, true)
 }
 
 // v7Head computes rows from to to of one head, whose values begin at column col.

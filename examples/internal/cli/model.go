@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -20,10 +19,9 @@ type ModelFlags struct {
 	Kind, Key                string
 	Weights, Activations     string
 	Precision                string
-	Kernel                   string
-	Threads                  int
-	SkipChecks, Opaque       bool
-	Companions               CompanionFlags
+	MachineFlags
+	SkipChecks, Opaque bool
+	Companions         CompanionFlags
 }
 
 // Register adds the flags to fs.
@@ -36,8 +34,7 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.Weights, "weights", "auto", "keep the weights as the file has them (auto), or convert them: f32, bf16")
 	fs.StringVar(&m.Activations, "activations", "auto", "activations beside quantized weights: f32, which is exact, or auto, which is f32 as yet")
 	fs.StringVar(&m.Precision, "precision", "f32", "multiply with weights that aren't quantized in f32, or in bf16 as PyTorch does, or, where this CPU can't, on in f32: prefer_bf16")
-	fs.StringVar(&m.Kernel, "kernel", "", "assembly kernels to use (default: the fastest of "+strings.Join(tensor.Kernels(), ", ")+")")
-	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: one for each core)")
+	m.MachineFlags.Register(fs)
 	fs.BoolVar(&m.Opaque, "opaque", false, OpaqueUsage)
 	fs.BoolVar(&m.SkipChecks, "skip_checks", false, "don't check weights for damage, NaN and Inf")
 	m.Companions.Register(fs)
@@ -65,22 +62,10 @@ func (m *ModelFlags) Path() (string, error) {
 	return "", fmt.Errorf("no model %q: looked for %s", m.ModelName, strings.Join(tried, ", "))
 }
 
-// maxThreads is far more than helps anyone, and far less than the runtime gives up at.
-const maxThreads = 1024
-
 // Open applies the flags and opens the model.
 func (m *ModelFlags) Open() (*rwkv.Model, error) {
-	if m.Threads < 0 || m.Threads > maxThreads {
-		return nil, fmt.Errorf("--threads %d: want 0 (all processors) to %d", m.Threads, maxThreads)
-	}
-	if m.Threads > runtime.GOMAXPROCS(0) {
-		runtime.GOMAXPROCS(m.Threads)
-	}
-	tensor.SetThreads(m.Threads)
-	if m.Kernel != "" {
-		if err := tensor.SetKernel(m.Kernel); err != nil {
-			return nil, fmt.Errorf("--kernel: %w", err)
-		}
+	if err := m.Apply(); err != nil {
+		return nil, err
 	}
 	if m.Activations != "" && m.Activations != "auto" && m.Activations != "f32" {
 		return nil, fmt.Errorf("--activations %q: want auto or f32; products in 8 bits aren't there yet", m.Activations)

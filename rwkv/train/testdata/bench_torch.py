@@ -3,16 +3,19 @@
 eager float32. The models are written from the project's SEMANTICS and checked against its golden gradients.
 
     python rwkv/train/testdata/bench_torch.py --check rwkv/train/testdata/golden/x051a/base
-    python rwkv/train/testdata/bench_torch.py --threads 2 --sizes demo --kinds x051a,rwkv7 --go
+    python rwkv/train/testdata/bench_torch.py --threads 2 --sizes demo --kinds x051a,rwkv7 --go --compile
+
+Every measurement is a process of its own, so that its largest resident set is known; they take turns.
 """
-import argparse, json, os, re, resource, subprocess, sys, time
+import argparse, importlib.util, json, os, re, subprocess, sys, threading, time
 import torch
 import torch.nn.functional as F
 
 here = os.path.dirname(os.path.abspath(__file__))
 root = os.path.join(here, "..", "..", "..")
-sys.path.insert(0, os.path.join(root, "rwkv", "testdata"))
-import bench_torch as forward
+spec = importlib.util.spec_from_file_location("forward", os.path.join(root, "rwkv", "testdata", "bench_torch.py"))
+forward = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(forward)
 
 # batch, block, layers, width, vocabulary: BenchmarkStep's
 SIZES = dict(demo=(12, 64, 4, 128, 65), middle=(8, 256, 6, 384, 65), vocabulary=(8, 256, 6, 128, 50304), gpt2=(4, 64, 12, 768, 50304))
@@ -53,9 +56,10 @@ class Nano(forward.Model):
         self.aux = self.aux + 0.01 * (h.mean(1) ** 2).mean(dim=(-1, -2)).mean()
         return self.linear(p + "fc", (s[..., :h.shape[-2], None] * h).sum(-2))
 
-    def loss(self, x, y):
+    def loss(self, x, y, last=None):
         self.aux = torch.zeros(())
-        last = (y[:, :-1] == -1).all().item()
+        if last is None:
+            last = (y[:, :-1] == -1).all().item()
         logits = self.forward(x, last_only=last)
         y = y[:, -1:] if last else y
         return F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=-1), self.aux
@@ -176,7 +180,7 @@ def check(base):
         assert worst <= 1
 
 
-def step_of(kind, size):
+def step_of(kind, size, compiled):
     B, T, L, C, V = SIZES[size]
     a = dict(block_size=T, vocab_size=V, n_layer=L, n_head=C // 64 if C != 128 else 4, n_embd=C, num_experts=4, num_active_experts=4, expert_dim=2 * C // 3)
     w = goose_weights(a) if kind == "rwkv7" else forward.random_weights(a, nano=kind == "x051a")
@@ -188,13 +192,52 @@ def step_of(kind, size):
         y[:, :-1] = -1
     opt = torch.optim.AdamW(w.values(), lr=1e-3, fused=True)
 
+    loss_of = (lambda: m.loss(x, y)) if kind == "rwkv7" else (lambda: m.loss(x, y, kind == "reference"))
+    if compiled:
+        loss_of = torch.compile(loss_of)
+
     def step():
         opt.zero_grad(set_to_none=True)
-        loss, aux = m.loss(x, y)
+        loss, aux = loss_of()
         (loss + aux).backward()
         torch.nn.utils.clip_grad_norm_([v for v in w.values() if v.grad is not None], 1.0)
         opt.step()
     return step, B * T
+
+
+def one(size, kind, compiled, seconds):
+    """Times steps in this process: prints the median in seconds."""
+    step, _ = step_of(kind, size, compiled)
+    step(), step()
+    times = []
+    while sum(times) < seconds or len(times) < 3:
+        t = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - t)
+    print(sorted(times)[len(times) // 2])
+
+
+def run(command, **options):
+    """Runs a process; returns what it prints and its largest resident set in MB, by what /proc last said: getrusage
+    would count what this process had when it forked."""
+    p = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+    most = [0]
+
+    def watch():
+        while p.poll() is None:
+            try:
+                found = re.search(r"VmHWM:\s+(\d+) kB", open(f"/proc/{p.pid}/status").read())
+            except OSError:
+                break
+            most[0] = max(most[0], int(found[1]) if found else 0)
+            time.sleep(0.02)
+    t = threading.Thread(target=watch)
+    time.sleep(0.1)  # exec is done
+    t.start()
+    out = p.stdout.read()
+    assert p.wait() == 0, command
+    t.join()
+    return out, most[0] / 1e3
 
 
 def main():
@@ -205,38 +248,43 @@ def main():
     p.add_argument("--sizes", default="demo,middle,vocabulary,gpt2")
     p.add_argument("--kinds", default="x051a,causal,reference,rwkv7")
     p.add_argument("--go", action="store_true", help="time this project in turn")
+    p.add_argument("--compile", action="store_true", help="time torch.compile in turn")
     p.add_argument("--check", metavar="BASE")
+    p.add_argument("--one", nargs=3, metavar=("SIZE", "KIND", "COMPILED"), help=argparse.SUPPRESS)
     o = p.parse_args()
     torch.set_num_threads(o.threads)
     torch.manual_seed(1)
     if o.check:
         return check(o.check)
+    if o.one:
+        return one(o.one[0], o.one[1], o.one[2] == "compiled", o.seconds)
     binary = "/tmp/microrwkv-train.test"
     if o.go:
         subprocess.run(["go", "test", "-c", "-o", binary, "./rwkv/train"], cwd=root, check=True)
+    me = [sys.executable, os.path.abspath(__file__), "--threads", str(o.threads), "--seconds", str(o.seconds), "--one"]
+    sides = ["eager"] + ["compiled"] * o.compile + ["Go"] * o.go
     for size in o.sizes.split(","):
         for kind in o.kinds.split(","):
-            step, tokens = step_of(kind, size)
-            theirs, ours = [], []
+            tokens = SIZES[size][0] * SIZES[size][1]
+            times, memory = {side: [] for side in sides}, {}
             for _ in range(o.rounds):
-                step(), step()
-                times = []
-                while sum(times) < o.seconds or len(times) < 3:
-                    t = time.perf_counter()
-                    step()
-                    times.append(time.perf_counter() - t)
-                theirs.append(sorted(times)[len(times) // 2])
+                for side in sides:
+                    if side == "Go":
+                        out, memory[side] = run([binary, "-test.run", "xxx", "-test.bench", f"Step/size={size}/kind={kind}$", "-test.benchtime", f"{o.seconds}s"],
+                                                env={**os.environ, "GOMAXPROCS": str(o.threads)}, cwd=os.path.join(root, "rwkv", "train"))
+                        times[side].append(float(re.search(r"(\d+(?:\.\d+)?) ns/op", out)[1]) / 1e9)
+                    else:
+                        out, memory[side] = run([*me, size, kind, side])
+                        times[side].append(float(out))
+            t = {side: sorted(v)[len(v) // 2] for side, v in times.items()}
+            line = f"{size:10} {kind:9}"
+            for side in sides:
+                line += f"  {side} {t[side] * 1e3:7.1f} ms {tokens / t[side]:7.0f} tok/s {memory[side]:5.0f} MB"
+            for side in sides[:-1]:
                 if o.go:
-                    out = subprocess.run([binary, "-test.run", "xxx", "-test.bench", f"Step/size={size}/kind={kind}$", "-test.benchtime", f"{o.seconds}s"],
-                                         env={**os.environ, "GOMAXPROCS": str(o.threads)}, cwd=os.path.join(root, "rwkv", "train"), capture_output=True, text=True, check=True).stdout
-                    ours.append(float(re.search(r"(\d+(?:\.\d+)?) ns/op", out)[1]) / 1e9)
-            t = sorted(theirs)[len(theirs) // 2]
-            line = f"{size:10} {kind:9} PyTorch {t * 1e3:7.0f} ms {tokens / t:7.0f} tok/s"
-            if ours:
-                g = sorted(ours)[len(ours) // 2]
-                line += f"   Go {g * 1e3:7.0f} ms {tokens / g:7.0f} tok/s   {t / g:.2f}x"
+                    line += f"  {t[side] / t['Go']:.2f}x {side}"
             print(line, flush=True)
-    print(f"PyTorch {torch.__version__}, {o.threads} threads, largest resident set {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
+    print(f"PyTorch {torch.__version__}, {o.threads} threads")
 
 
 if __name__ == "__main__":

@@ -21,16 +21,22 @@ var generic = impl{
 	mix:        mixGeneric,
 	norm:       normGeneric,
 	squareReLU: squareReLUGeneric,
-	exp:        func(dst, x []float32) { mapGeneric(dst, x, exp) },
-	sigmoid:    func(dst, x []float32) { mapGeneric(dst, x, sigmoid) },
-	silu:       func(dst, x []float32) { mapGeneric(dst, x, silu) },
-	tanh:       func(dst, x []float32) { mapGeneric(dst, x, tanh) },
-	expSum:     expSumGeneric,
-	widen:      widenGeneric(),
-	wkv5:       wkv5Generic,
-	wkv7:       wkv7Generic,
-	peak:       peakGeneric,
-	read:       func(x []float32) { sumGeneric(x) },
+
+	squareReLUGrad: squareReLUGradGeneric,
+	mixGrad:        mixGradGeneric,
+	adam:           adamGeneric,
+	transpose:      transposeGeneric,
+
+	exp:     func(dst, x []float32) { mapGeneric(dst, x, exp) },
+	sigmoid: func(dst, x []float32) { mapGeneric(dst, x, sigmoid) },
+	silu:    func(dst, x []float32) { mapGeneric(dst, x, silu) },
+	tanh:    func(dst, x []float32) { mapGeneric(dst, x, tanh) },
+	expSum:  expSumGeneric,
+	widen:   widenGeneric(),
+	wkv5:    wkv5Generic,
+	wkv7:    wkv7Generic,
+	peak:    peakGeneric,
+	read:    func(x []float32) { sumGeneric(x) },
 }
 
 func dotGeneric(x, y []float32) float32 {

@@ -53,11 +53,17 @@ type impl struct {
 	mix        func(dst, x, prev, maa []float32)           // dst = x + (prev−x)⊙maa
 	norm       func(dst, x []float32, mean, rstd float32, gain, bias []float32)
 	squareReLU func(dst, x []float32)
-	exp        func(dst, x []float32)
-	sigmoid    func(dst, x []float32)
-	silu       func(dst, x []float32)
-	tanh       func(dst, x []float32)
-	expSum     func(dst, x []float32, shift float32) float32 // dst = exp(x−shift); Σ dst
+	// What only backward passes and optimizers need.
+	squareReLUGrad func(dst, a, b []float32)                  // dst = 2·a·√b
+	mixGrad        func(dx, s, d, next, mix, diff []float32)  // dx += d + (next−d)⊙mix, s += d⊙diff
+	adam           func(p, m, v, g []float32, f *AdamFactors) // one step of AdamW
+	transpose      func(dst []float32, ldd int, src []float32, lds, rows, cols int)
+
+	exp     func(dst, x []float32)
+	sigmoid func(dst, x []float32)
+	silu    func(dst, x []float32)
+	tanh    func(dst, x []float32)
+	expSum  func(dst, x []float32, shift float32) float32 // dst = exp(x−shift); Σ dst
 
 	widen [numDTypes]widening // exact
 
@@ -270,6 +276,44 @@ func SquareReLU(dst, x []float32) {
 	checkLen("SquareReLU", len(dst), len(x))
 	if len(dst) > 0 {
 		active.squareReLU(dst, x)
+	}
+}
+
+// SquareReLUGrad computes dst = 2·dy·√y: the gradient of SquareReLU's argument from that of its result y,
+// whose root is max(x, 0) again.
+func SquareReLUGrad(dst, dy, y []float32) {
+	checkLen("SquareReLUGrad", len(dst), len(dy), len(y))
+	if len(dst) > 0 {
+		active.squareReLUGrad(dst, dy, y)
+	}
+}
+
+// MixGrad adds to the gradients of Mix, from those of its result in this row, d, and in the next one: that
+// of x, dx += d + (next−d) ⊙ mix, and that of mix, s += d ⊙ diff with diff = prev−x. No slice may overlap
+// another.
+func MixGrad(dx, s, d, next, mix, diff []float32) {
+	checkLen("MixGrad", len(dx), len(s), len(d), len(next), len(mix), len(diff))
+	if len(dx) > 0 {
+		active.mixGrad(dx, s, d, next, mix, diff)
+	}
+}
+
+// AdamFactors are what one step of AdamW (Loshchilov and Hutter, arXiv:1711.05101) multiplies with.
+type AdamFactors struct {
+	Clip            float32 // what gradients are multiplied by
+	Rest1           float32 // 1 − β1
+	Beta2, Rest2    float32 // β2 and 1 − β2
+	Correct         float32 // 1/√(1−β2^t)
+	Eps, Keep, Rate float32 // Keep is 1 − rate·decay, Rate is rate/(1−β1^t)
+}
+
+// Adam does one step: with x = Clip·g,
+//
+//	m += (x−m)·Rest1;  v = Beta2·v + Rest2·x²;  p = Keep·p − Rate·m/(Correct·√v + Eps)
+func Adam(p, m, v, g []float32, f *AdamFactors) {
+	checkLen("Adam", len(p), len(m), len(v), len(g))
+	if len(p) > 0 {
+		active.adam(p, m, v, g, f)
 	}
 }
 

@@ -8,9 +8,13 @@ package kernel
 func vecAVX512(im *impl) {
 	im.add = addVecAVX512
 	im.mul = mulVecAVX512
+	im.squareReLUGrad = squareReLUGradVecAVX512
 	im.axpy = axpyVecAVX512
 	im.scale = scaleVecAVX512
 	im.mix = mixVecAVX512
+	im.mixGrad = mixGradVecAVX512
+	im.adam = adamVecAVX512
+	im.transpose = transposeVecAVX512
 	im.norm = normVecAVX512
 	im.squareReLU = squareReLUVecAVX512
 	im.exp = expVecAVX512
@@ -35,6 +39,9 @@ func addAVX512(dst, a, b *float32, n int)
 func mulAVX512(dst, a, b *float32, n int)
 
 //go:noescape
+func squareReLUGradAVX512(dst, a, b *float32, n int)
+
+//go:noescape
 func axpyAVX512(dst, x *float32, n int, a float32)
 
 //go:noescape
@@ -42,6 +49,15 @@ func scaleAVX512(dst, x *float32, n int, a float32)
 
 //go:noescape
 func mixAVX512(dst, x, prev, maa *float32, n int)
+
+//go:noescape
+func mixGradAVX512(dx, s, d, next, mix, diff *float32, n int)
+
+//go:noescape
+func adamAVX512(p, m, v, grad, f *float32, n int)
+
+//go:noescape
+func transposeAVX512(dst, src *float32, ldd, lds, n int)
 
 //go:noescape
 func normAVX512(dst, x *float32, n int, mean float32, rstd float32)
@@ -112,6 +128,20 @@ func mulVecAVX512(dst, a, b []float32) {
 		copy(x[:], a[n:])
 		copy(y[:], b[n:])
 		mulAVX512(&d[0], &x[0], &y[0], 16)
+		copy(dst[n:], d[:])
+	}
+}
+
+func squareReLUGradVecAVX512(dst, a, b []float32) {
+	n := len(dst) &^ 15
+	if n > 0 {
+		squareReLUGradAVX512(&dst[0], &a[0], &b[0], n)
+	}
+	if n < len(dst) {
+		var d, x, y [16]float32
+		copy(x[:], a[n:])
+		copy(y[:], b[n:])
+		squareReLUGradAVX512(&d[0], &x[0], &y[0], 16)
 		copy(dst[n:], d[:])
 	}
 }
@@ -221,6 +251,56 @@ func mixVecAVX512(dst, x, prev, maa []float32) {
 		copy(m[:], maa[n:])
 		mixAVX512(&d[0], &v[0], &p[0], &m[0], 16)
 		copy(dst[n:], d[:])
+	}
+}
+
+func mixGradVecAVX512(dx, s, d, next, mix, diff []float32) {
+	n := len(dx) &^ 15
+	if n > 0 {
+		mixGradAVX512(&dx[0], &s[0], &d[0], &next[0], &mix[0], &diff[0], n)
+	}
+	if n < len(dx) {
+		var x, sum, g, after, m, v [16]float32
+		copy(x[:], dx[n:])
+		copy(sum[:], s[n:])
+		copy(g[:], d[n:])
+		copy(after[:], next[n:])
+		copy(m[:], mix[n:])
+		copy(v[:], diff[n:])
+		mixGradAVX512(&x[0], &sum[0], &g[0], &after[0], &m[0], &v[0], 16)
+		copy(dx[n:], x[:])
+		copy(s[n:], sum[:])
+	}
+}
+
+func adamVecAVX512(p, m, v, g []float32, f *AdamFactors) {
+	n := len(p) &^ 15
+	if n > 0 {
+		adamAVX512(&p[0], &m[0], &v[0], &g[0], &f.Clip, n)
+	}
+	if n < len(p) {
+		var a, b, c, d [16]float32
+		copy(a[:], p[n:])
+		copy(b[:], m[n:])
+		copy(c[:], v[n:])
+		copy(d[:], g[n:])
+		adamAVX512(&a[0], &b[0], &c[0], &d[0], &f.Clip, 16)
+		copy(p[n:], a[:])
+		copy(m[n:], b[:])
+		copy(v[n:], c[:])
+	}
+}
+
+func transposeVecAVX512(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	i, n := 0, cols&^3
+	for ; i+8 <= rows && n > 0; i += 8 {
+		transposeAVX512(&dst[i], &src[i*lds], 4*ldd, 4*lds, n)
+		if n < cols {
+			transposeGeneric(dst[n*ldd+i:], ldd, src[i*lds+n:], lds, 8, cols-n)
+		}
+	}
+	if i < rows {
+		transposeGeneric(dst[i:], ldd, src[i*lds:], lds, rows-i, cols)
 	}
 }
 

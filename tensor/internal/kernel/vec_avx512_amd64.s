@@ -66,6 +66,23 @@ loop:
 	VZEROUPPER
 	RET
 
+// func squareReLUGradAVX512(dst, a, b *float32, n int)
+// dst = 2·a·√b
+TEXT ·squareReLUGradAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI; MOVQ a+8(FP), SI; MOVQ b+16(FP), DX; MOVQ n+24(FP), CX
+	SHLQ $2, CX
+	XORQ AX, AX
+
+loop:
+	VSQRTPS (DX)(AX*1), Z0
+	VMULPS (SI)(AX*1), Z0, Z0
+	VADDPS Z0, Z0, Z0
+	VMOVUPS Z0, (DI)(AX*1)
+	ADDQ $64, AX
+	CMPQ AX, CX; JLT loop
+	VZEROUPPER
+	RET
+
 // func axpyAVX512(dst, x *float32, n int, a float32)
 // dst += a·x
 TEXT ·axpyAVX512(SB), NOSPLIT, $0-28
@@ -113,6 +130,89 @@ loop:
 	VMOVUPS Z0, (DI)(AX*1)
 	ADDQ $64, AX
 	CMPQ AX, CX; JLT loop
+	VZEROUPPER
+	RET
+
+// func mixGradAVX512(dx, s, d, next, mix, diff *float32, n int)
+// dx += d + (next−d) ⊙ mix; s += d ⊙ diff
+TEXT ·mixGradAVX512(SB), NOSPLIT, $0-56
+	MOVQ dx+0(FP), DI; MOVQ s+8(FP), SI; MOVQ d+16(FP), DX; MOVQ next+24(FP), R8; MOVQ mix+32(FP), R9
+	MOVQ diff+40(FP), R10; MOVQ n+48(FP), CX
+	SHLQ $2, CX
+	XORQ AX, AX
+
+loop:
+	VMOVUPS (DX)(AX*1), Z0; VMOVUPS (R8)(AX*1), Z1; VMOVUPS (SI)(AX*1), Z2
+	VFMADD231PS (R10)(AX*1), Z0, Z2
+	VSUBPS Z0, Z1, Z1
+	VMOVUPS Z2, (SI)(AX*1)
+	VFMADD231PS (R9)(AX*1), Z1, Z0
+	VADDPS (DI)(AX*1), Z0, Z0
+	VMOVUPS Z0, (DI)(AX*1)
+	ADDQ $64, AX
+	CMPQ AX, CX; JLT loop
+	VZEROUPPER
+	RET
+
+// func adamAVX512(p, m, v, grad, f *float32, n int)
+// One step of AdamW by the factors at f: clip, 1−β1, β2, 1−β2, 1/√(1−β2^t), eps, keep, step.
+// No multiplication is fused with an addition: the reference isn't either.
+TEXT ·adamAVX512(SB), NOSPLIT, $0-48
+	MOVQ p+0(FP), DI; MOVQ m+8(FP), SI; MOVQ v+16(FP), DX; MOVQ grad+24(FP), R8; MOVQ f+32(FP), R9
+	MOVQ n+40(FP), CX
+	VBROADCASTSS 0(R9), Z5; VBROADCASTSS 4(R9), Z6; VBROADCASTSS 8(R9), Z7; VBROADCASTSS 12(R9), Z8
+	VBROADCASTSS 16(R9), Z9; VBROADCASTSS 20(R9), Z10; VBROADCASTSS 24(R9), Z11; VBROADCASTSS 28(R9), Z12
+	SHLQ $2, CX
+	XORQ AX, AX
+
+loop:
+	VMULPS (R8)(AX*1), Z5, Z0
+	VMOVUPS (SI)(AX*1), Z1
+	VSUBPS Z1, Z0, Z2
+	VMULPS Z6, Z2, Z2
+	VADDPS Z2, Z1, Z1
+	VMOVUPS Z1, (SI)(AX*1)
+	VMULPS Z0, Z8, Z2; VMULPS Z0, Z2, Z2; VMULPS (DX)(AX*1), Z7, Z3
+	VADDPS Z2, Z3, Z3
+	VMOVUPS Z3, (DX)(AX*1)
+	VSQRTPS Z3, Z3
+	VMULPS Z9, Z3, Z3
+	VADDPS Z10, Z3, Z3
+	VMULPS Z1, Z12, Z1
+	VDIVPS Z3, Z1, Z1
+	VMULPS (DI)(AX*1), Z11, Z0
+	VSUBPS Z1, Z0, Z0
+	VMOVUPS Z0, (DI)(AX*1)
+	ADDQ $64, AX
+	CMPQ AX, CX; JLT loop
+	VZEROUPPER
+	RET
+
+// func transposeAVX512(dst, src *float32, ldd, lds, n int)
+// Eight rows of src, lds bytes apart, become eight columns of dst, whose rows are ldd bytes apart; n is a
+// multiple of 4, the numbers of a row. Rows i and i+4 share a register.
+// AX: rows 4 to 7 of src; R9: 3·lds; R11: 3·ldd.
+TEXT ·transposeAVX512(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI; MOVQ src+8(FP), SI; MOVQ ldd+16(FP), BX; MOVQ lds+24(FP), R8; MOVQ n+32(FP), CX
+	LEAQ (R8)(R8*2), R9; LEAQ (BX)(BX*2), R11; LEAQ (SI)(R8*4), AX
+
+loop:
+	VMOVUPS (SI), X0; VMOVUPS (SI)(R8*1), X1; VMOVUPS (SI)(R8*2), X2; VMOVUPS (SI)(R9*1), X3
+	VINSERTF128 $1, (AX), Y0, Y0; VINSERTF128 $1, (AX)(R8*1), Y1, Y1; VINSERTF128 $1, (AX)(R8*2), Y2, Y2
+	VINSERTF128 $1, (AX)(R9*1), Y3, Y3
+	VUNPCKLPS Y1, Y0, Y4
+	VUNPCKHPS Y1, Y0, Y5
+	VUNPCKLPS Y3, Y2, Y6
+	VUNPCKHPS Y3, Y2, Y7
+	VUNPCKLPD Y6, Y4, Y0
+	VUNPCKHPD Y6, Y4, Y1
+	VUNPCKLPD Y7, Y5, Y2
+	VUNPCKHPD Y7, Y5, Y3
+	VMOVUPS Y0, (DI); VMOVUPS Y1, (DI)(BX*1); VMOVUPS Y2, (DI)(BX*2); VMOVUPS Y3, (DI)(R11*1)
+	ADDQ $16, SI; ADDQ $16, AX
+	LEAQ (DI)(BX*4), DI
+	SUBQ $4, CX
+	JG loop
 	VZEROUPPER
 	RET
 

@@ -13,6 +13,7 @@ type Sums struct {
 	Out    [8]Matrix
 	Vec    [8][]float32
 	Sum    [8][]float32 // that the sums are added to; nil is a sum that nobody wants
+	Sums   int          // the least number of sums that there is room for, wanted or not
 	N      int          // length of a row, and of each sum
 	Rows   int          // 0: those of In[0]
 	Tmp    int
@@ -43,10 +44,10 @@ func OverRowSums(task *Sums) {
 		t.Rows = t.In[0].Rows
 	}
 	if t.Rows > 0 && t.N > 0 {
-		t.sums = 0
+		t.sums = t.Sums
 		for i, s := range t.Sum {
 			if s != nil {
-				t.sums = i + 1
+				t.sums = max(t.sums, i+1)
 			}
 		}
 		t.sums = max(t.sums, 1)

@@ -91,6 +91,9 @@ var functionsAVX = []functionAVX{
 	VADDPS (DX)(AX*1), V0, V0`),
 	binary("mul", "dst = a ⊙ b", "", `	VMOVUPS (SI)(AX*1), V0
 	VMULPS (DX)(AX*1), V0, V0`),
+	binary("squareReLUGrad", "dst = 2·a·√b", "", `	VSQRTPS (DX)(AX*1), V0
+	VMULPS (SI)(AX*1), V0, V0
+	VADDPS V0, V0, V0`),
 	{"axpy", "dst, x *float32, n int, a float32", "dst += a·x", `
 	MOVQ dst+0(FP), DI
 	MOVQ x+8(FP), SI
@@ -141,6 +144,116 @@ loop:
 	ADDQ $W, AX
 	CMPQ AX, CX
 	JLT loop
+	VZEROUPPER
+	RET
+`},
+	{"mixGrad", "dx, s, d, next, mix, diff *float32, n int", "dx += d + (next−d) ⊙ mix; s += d ⊙ diff", `
+	MOVQ dx+0(FP), DI
+	MOVQ s+8(FP), SI
+	MOVQ d+16(FP), DX
+	MOVQ next+24(FP), R8
+	MOVQ mix+32(FP), R9
+	MOVQ diff+40(FP), R10
+	MOVQ n+48(FP), CX
+	SHLQ $2, CX
+	XORQ AX, AX
+loop:
+	VMOVUPS (DX)(AX*1), V0
+	VMOVUPS (R8)(AX*1), V1
+	VMOVUPS (SI)(AX*1), V2
+	VFMADD231PS (R10)(AX*1), V0, V2
+	VSUBPS V0, V1, V1
+	VMOVUPS V2, (SI)(AX*1)
+	VFMADD231PS (R9)(AX*1), V1, V0
+	VADDPS (DI)(AX*1), V0, V0
+	VMOVUPS V0, (DI)(AX*1)
+	ADDQ $W, AX
+	CMPQ AX, CX
+	JLT loop
+	VZEROUPPER
+	RET
+`},
+	{"adam", "p, m, v, grad, f *float32, n int", `One step of AdamW by the factors at f: clip, 1−β1, β2, 1−β2, 1/√(1−β2^t), eps, keep, step.
+No multiplication is fused with an addition: the reference isn't either.`, `
+	MOVQ p+0(FP), DI
+	MOVQ m+8(FP), SI
+	MOVQ v+16(FP), DX
+	MOVQ grad+24(FP), R8
+	MOVQ f+32(FP), R9
+	MOVQ n+40(FP), CX
+	VBROADCASTSS 0(R9), V5
+	VBROADCASTSS 4(R9), V6
+	VBROADCASTSS 8(R9), V7
+	VBROADCASTSS 12(R9), V8
+	VBROADCASTSS 16(R9), V9
+	VBROADCASTSS 20(R9), V10
+	VBROADCASTSS 24(R9), V11
+	VBROADCASTSS 28(R9), V12
+	SHLQ $2, CX
+	XORQ AX, AX
+loop:
+	VMULPS (R8)(AX*1), V5, V0
+	VMOVUPS (SI)(AX*1), V1
+	VSUBPS V1, V0, V2
+	VMULPS V6, V2, V2
+	VADDPS V2, V1, V1
+	VMOVUPS V1, (SI)(AX*1)
+	VMULPS V0, V8, V2
+	VMULPS V0, V2, V2
+	VMULPS (DX)(AX*1), V7, V3
+	VADDPS V2, V3, V3
+	VMOVUPS V3, (DX)(AX*1)
+	VSQRTPS V3, V3
+	VMULPS V9, V3, V3
+	VADDPS V10, V3, V3
+	VMULPS V1, V12, V1
+	VDIVPS V3, V1, V1
+	VMULPS (DI)(AX*1), V11, V0
+	VSUBPS V1, V0, V0
+	VMOVUPS V0, (DI)(AX*1)
+	ADDQ $W, AX
+	CMPQ AX, CX
+	JLT loop
+	VZEROUPPER
+	RET
+`},
+	{"transpose", "dst, src *float32, ldd, lds, n int", `Eight rows of src, lds bytes apart, become eight columns of dst, whose rows are ldd bytes apart; n is a
+multiple of 4, the numbers of a row. Rows i and i+4 share a register.
+AX: rows 4 to 7 of src; R9: 3·lds; R11: 3·ldd.`, `
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ ldd+16(FP), BX
+	MOVQ lds+24(FP), R8
+	MOVQ n+32(FP), CX
+	LEAQ (R8)(R8*2), R9
+	LEAQ (BX)(BX*2), R11
+	LEAQ (SI)(R8*4), AX
+loop:
+	VMOVUPS (SI), X0
+	VMOVUPS (SI)(R8*1), X1
+	VMOVUPS (SI)(R8*2), X2
+	VMOVUPS (SI)(R9*1), X3
+	VINSERTF128 $1, (AX), Y0, Y0
+	VINSERTF128 $1, (AX)(R8*1), Y1, Y1
+	VINSERTF128 $1, (AX)(R8*2), Y2, Y2
+	VINSERTF128 $1, (AX)(R9*1), Y3, Y3
+	VUNPCKLPS Y1, Y0, Y4
+	VUNPCKHPS Y1, Y0, Y5
+	VUNPCKLPS Y3, Y2, Y6
+	VUNPCKHPS Y3, Y2, Y7
+	VUNPCKLPD Y6, Y4, Y0
+	VUNPCKHPD Y6, Y4, Y1
+	VUNPCKLPD Y7, Y5, Y2
+	VUNPCKHPD Y7, Y5, Y3
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, (DI)(BX*1)
+	VMOVUPS Y2, (DI)(BX*2)
+	VMOVUPS Y3, (DI)(R11*1)
+	ADDQ $16, SI
+	ADDQ $16, AX
+	LEAQ (DI)(BX*4), DI
+	SUBQ $4, CX
+	JG loop
 	VZEROUPPER
 	RET
 `},

@@ -14,7 +14,7 @@ var shapes = []struct {
 	ops  string // names of functions
 	text string // OP is the function, ISA the suffix
 }{
-	{"add mul", `
+	{"add mul squareReLUGrad", `
 func OPVecISA(dst, a, b []float32) {
 	n := len(dst) &^ 15
 	if n > 0 {
@@ -71,6 +71,59 @@ func OPVecISA(dst, x, prev, maa []float32) {
 		copy(m[:], maa[n:])
 		OPISA(&d[0], &v[0], &p[0], &m[0], 16)
 		copy(dst[n:], d[:])
+	}
+}
+`},
+	{"mixGrad", `
+func OPVecISA(dx, s, d, next, mix, diff []float32) {
+	n := len(dx) &^ 15
+	if n > 0 {
+		OPISA(&dx[0], &s[0], &d[0], &next[0], &mix[0], &diff[0], n)
+	}
+	if n < len(dx) {
+		var x, sum, g, after, m, v [16]float32
+		copy(x[:], dx[n:])
+		copy(sum[:], s[n:])
+		copy(g[:], d[n:])
+		copy(after[:], next[n:])
+		copy(m[:], mix[n:])
+		copy(v[:], diff[n:])
+		OPISA(&x[0], &sum[0], &g[0], &after[0], &m[0], &v[0], 16)
+		copy(dx[n:], x[:])
+		copy(s[n:], sum[:])
+	}
+}
+`},
+	{"adam", `
+func OPVecISA(p, m, v, g []float32, f *AdamFactors) {
+	n := len(p) &^ 15
+	if n > 0 {
+		OPISA(&p[0], &m[0], &v[0], &g[0], &f.Clip, n)
+	}
+	if n < len(p) {
+		var a, b, c, d [16]float32
+		copy(a[:], p[n:])
+		copy(b[:], m[n:])
+		copy(c[:], v[n:])
+		copy(d[:], g[n:])
+		OPISA(&a[0], &b[0], &c[0], &d[0], &f.Clip, 16)
+		copy(p[n:], a[:])
+		copy(m[n:], b[:])
+		copy(v[n:], c[:])
+	}
+}
+`},
+	{"transpose", `
+func OPVecISA(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	i, n := 0, cols&^3
+	for ; i+8 <= rows && n > 0; i += 8 {
+		OPISA(&dst[i], &src[i*lds], 4*ldd, 4*lds, n)
+		if n < cols {
+			transposeGeneric(dst[n*ldd+i:], ldd, src[i*lds+n:], lds, 8, cols-n)
+		}
+	}
+	if i < rows {
+		transposeGeneric(dst[i:], ldd, src[i*lds:], lds, rows-i, cols)
 	}
 }
 `},
