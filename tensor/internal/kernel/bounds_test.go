@@ -122,3 +122,31 @@ func eachProduct(f func(m, n, k int)) {
 		}
 	}
 }
+
+// TestBoundsQ8 is TestBounds of rounding activations to 8 bits and the products with them.
+func TestBoundsQ8(t *testing.T) {
+	x, w, dst := newEdge(t, edgeSize), newEdge(t, edgeSize), newEdge(t, edgeSize)
+	eachBound(t, func(t *testing.T, im *impl, call func(what string, f func())) {
+		r := &im.roundings[Q8Activations]
+		for k := 32; k <= 512; k += 32 {
+			call(fmt.Sprintf("rounding %d", k), func() { r.round(dst[len(dst)-q8Size(k):], x.floats(k), k, 1, k) })
+		}
+		for d, product := range r.products {
+			if product == nil {
+				continue
+			}
+			d := DType(d)
+			numbers, _ := d.Block()
+			for _, m := range []int{1, 2, 5, 9} {
+				for n := 1; n <= 35; n += 1 + n/9 {
+					for _, k := range []int{numbers, 2 * numbers} {
+						row := d.Bytes(k)
+						call(fmt.Sprintf("product of m=%d n=%d k=%d with %v", m, n, k, d), func() {
+							product(dst.floats(m*n), n, x[len(x)-m*q8Size(k):], w[len(w)-n*row:], row, m, n, k, n%2 == 0)
+						})
+					}
+				}
+			}
+		}
+	})
+}

@@ -46,7 +46,7 @@ func avx512Sums() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	files = append(files, "blocks_amd64.go", "gemm_nn_amd64.go", "gemm_nt_amd64.go")
+	files = append(files, "blocks_amd64.go", "gemm_nn_amd64.go", "gemm_nt_amd64.go", "q8_amd64.go", "q8_asm.go")
 	slices.Sort(files)
 	var lines []string
 	for _, file := range files {

@@ -1,0 +1,85 @@
+//go:build !purego
+
+package kernel
+
+//go:noescape
+func roundQ8AVX2(dst *byte, x *float32, units int)
+
+//go:noescape
+func unpackQ4_KAVX2(a *q8Args)
+
+//go:noescape
+func unpackQ5_KAVX2(a *q8Args)
+
+//go:noescape
+func unpackQ6_KAVX2(a *q8Args)
+
+//go:noescape
+func dotQ8AVX2(a *q8Args)
+
+//go:noescape
+func dotQ8HalvesAVX2(a *q8Args)
+
+//go:noescape
+func unpackQ4_KAVX512(a *q8Args)
+
+//go:noescape
+func unpackQ5_KAVX512(a *q8Args)
+
+//go:noescape
+func unpackQ6_KAVX512(a *q8Args)
+
+//go:noescape
+func dotQ8AVX512(a *q8Args)
+
+//go:noescape
+func dotQ8HalvesAVX512(a *q8Args)
+
+var q8AVX2 = q8Kernel{
+	lanes: 8, rows: 4, round: roundQ8,
+	dot: func(a *q8Args, halves bool) {
+		if halves {
+			dotQ8HalvesAVX2(a)
+		} else {
+			dotQ8AVX2(a)
+		}
+	},
+	unpack: func(a *q8Args, d DType) {
+		switch d {
+		case Q4_K:
+			unpackQ4_KAVX2(a)
+		case Q5_K:
+			unpackQ5_KAVX2(a)
+		default:
+			unpackQ6_KAVX2(a)
+		}
+	},
+}
+
+// q8VNNI needs AVX-512 with its VNNI part: without that AVX-512 CPUs use AVX2's.
+var q8VNNI = q8Kernel{
+	lanes: 16, rows: 8, round: roundQ8,
+	dot: func(a *q8Args, halves bool) {
+		if halves {
+			dotQ8HalvesAVX512(a)
+		} else {
+			dotQ8AVX512(a)
+		}
+	},
+	unpack: func(a *q8Args, d DType) {
+		switch d {
+		case Q4_K:
+			unpackQ4_KAVX512(a)
+		case Q5_K:
+			unpackQ5_KAVX512(a)
+		default:
+			unpackQ6_KAVX512(a)
+		}
+	},
+}
+
+func roundQ8(dst []byte, x []float32, k int) {
+	if k >= 32 {
+		roundQ8AVX2(&dst[0], &x[0], k/32)
+	}
+}
