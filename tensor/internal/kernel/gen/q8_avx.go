@@ -6,7 +6,7 @@ import "fmt"
 type q8File struct {
 	avxFile
 	isa
-	fetched int // bytes that a block has prefetched
+	columns, column, lines int // of a block: its columns, which one is next, a row's cache lines
 }
 
 // unit is the bytes of 32 numbers of a panel.
@@ -22,7 +22,7 @@ func q8AVX(s isa) []byte {
 // Register map of the functions that take rows of w apart:
 //	DI	a              CX	blocks left
 //	R8	row 0 of w     R9–R12	1, 3, 5 and 7 times a.ldw
-//	R13	row 8          R14	what is prefetched
+//	R13	row 8          R14, R15	rows 0 and 8, a.ahead further, of what is prefetched
 //	DX	panel
 //	V0–V3	four numbers of each row, transposed, by 4 to 7; or 8 to 11: others that stay
 //	V12, V13	temporaries, d and dmin   V14, V15	constants
@@ -39,7 +39,7 @@ func q8AVX(s isa) []byte {
 		f.data("q8Order", 0, 4, 1, 5, 2, 6, 3, 7)
 		f.round()
 	}
-	f.unpack("Q4_K", 144, func() {
+	f.unpack("Q4_K", 144, 9, func() {
 		f.scaleK()
 		f.constant(14, 0)
 		for i := range 8 { // columns of 16 bytes
@@ -53,7 +53,7 @@ func q8AVX(s isa) []byte {
 			}
 		}
 	})
-	f.unpack("Q5_K", 176, func() {
+	f.unpack("Q5_K", 176, 11, func() {
 		f.scaleK()
 		f.constant(14, 0)
 		f.constant(15, 16)
@@ -73,7 +73,7 @@ func q8AVX(s isa) []byte {
 			}
 		}
 	})
-	f.unpack("Q6_K", 210, func() {
+	f.unpack("Q6_K", 210, 14, func() {
 		f.transpose(192, 0)
 		f.transpose(194, 8) // whose last two bytes are d
 		f.half(11, -1, 12)
@@ -144,7 +144,7 @@ func (f *q8File) indexes() {
 }
 
 // q8Unpack writes the function for a format whose blocks have size bytes.
-func (f *q8File) unpack(format string, size int, block func()) {
+func (f *q8File) unpack(format string, size, columns int, block func()) {
 	name := "unpack" + format + f.name
 	f.line(`
 // func %s(a *q8Args)
@@ -153,20 +153,23 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
 	f.op("MOVQ q8Args_panel(DI), DX")
 	f.op("MOVQ q8Args_w(DI), R8")
 	f.op("MOVQ q8Args_ldw(DI), R9")
-	f.op("MOVQ q8Args_fetch(DI), R14")
+	f.op("MOVQ q8Args_ahead(DI), R14")
 	f.op("MOVQ q8Args_blocks(DI), CX")
 	f.indexes()
 	if f.lanes == 16 {
 		f.op("LEAQ (R8)(R9*8), R13")
+		f.op("LEAQ (R13)(R14*1), R15")
 	}
+	f.op("ADDQ R8, R14")
 	f.label("loop")
-	f.fetched = 0
+	f.columns, f.column, f.lines = columns, 0, (size+63)/64
 	f.pack(block)
 	f.op("ADDQ $%d, R8", size)
+	f.op("ADDQ $%d, R14", size)
 	if f.lanes == 16 {
 		f.op("ADDQ $%d, R13", size)
+		f.op("ADDQ $%d, R15", size)
 	}
-	f.op("ADDQ $%d, R14", f.lanes*size)
 	f.op("ADDQ $%d, DX", 8*f.unit())
 	f.pair("DECQ CX", "JNZ loop")
 	f.op("VZEROUPPER")
@@ -174,8 +177,8 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
 }
 
 // q8Transpose puts 16 bytes of each row, as four numbers of 32 bits, into four registers from b on: the
-// first number of all rows, the second and so on. Registers 4 to 7 are temporaries. It prefetches as
-// many bytes as it reads.
+// first number of all rows, the second and so on. Registers 4 to 7 are temporaries. It prefetches
+// its share of a block's lines.
 func (f *q8File) transpose(off, b int) {
 	f.macro(fmt.Sprintf("TRANSPOSE%d", b), "off", func() {
 		for r := range 4 {
@@ -196,10 +199,15 @@ func (f *q8File) transpose(off, b int) {
 			f.op("VPUNPCK%sQDQ %s, %s, %s", []string{"L", "H"}[i%2], f.v(5+i/2*2), f.v(4+i/2*2), f.v(b+i))
 		}
 	}, off)
-	for range f.lanes / 4 {
-		f.op("PREFETCHT1 %d(R14)", f.fetched)
-		f.fetched += 64
+	all := f.lanes * f.lines
+	for i := f.column * all / f.columns; i < (f.column+1)*all/f.columns; i++ {
+		r, base := i%f.lanes, "R14"
+		if r >= 8 {
+			base = "R15"
+		}
+		f.op("PREFETCHT0 %d(%s)%s", i/f.lanes*64, base, q8Index[r%8])
 	}
+	f.column++
 }
 
 // and computes d = n & m, of registers.
