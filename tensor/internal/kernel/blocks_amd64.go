@@ -42,6 +42,18 @@ func widenQ4_KBlocks(dst *float32, src *byte, blocks int)
 //go:noescape
 func widenQ6_KBlocks(dst *float32, src *byte, blocks int)
 
+//go:noescape
+func widenIQ4_NLAVX2(dst *float32, src *byte, factors *float32)
+
+//go:noescape
+func widenIQ4_XSAVX2(dst *float32, src *byte, factors *float32)
+
+//go:noescape
+func widenQ2_KAVX2(dst *float32, src *byte, factors *float32)
+
+//go:noescape
+func widenQ3_KAVX2(dst *float32, src *byte, factors *float32)
+
 // putBlocks puts what the assembly does with blocks into im.
 func (kn *ntKernel) putBlocks(im *impl) {
 	im.few[Q8_0].rows, im.few[Q8_0].product = 4*kn.rows, kn.gemmQ8
@@ -56,6 +68,27 @@ func (kn *ntKernel) putBlocks(im *impl) {
 	im.widen[Q4_1] = blocks(32, 20, func(dst []float32, b []byte) { widenAffine(&dst[0], &b[4], &nibbles{step: half(b), add: half(b[2:])}) })
 	im.widen[Q5_1] = blocks(32, 24, func(dst []float32, b []byte) {
 		widenAffine(&dst[0], &b[8], &nibbles{step: half(b), add: half(b[2:]), high: binary.LittleEndian.Uint32(b[4:])})
+	})
+	// The calls are direct, so that factors are on the stack.
+	im.widen[IQ4_NL] = blocks(32, 18, func(dst []float32, b []byte) {
+		var f factors
+		f.half(b)
+		widenIQ4_NLAVX2(&dst[0], &b[0], &f[0][0])
+	})
+	im.widen[IQ4_XS] = blocks(256, 136, func(dst []float32, b []byte) {
+		var f factors
+		f.iq4XS(b)
+		widenIQ4_XSAVX2(&dst[0], &b[0], &f[0][0])
+	})
+	im.widen[Q2_K] = blocks(256, 84, func(dst []float32, b []byte) {
+		var f factors
+		f.q2K(b)
+		widenQ2_KAVX2(&dst[0], &b[0], &f[0][0])
+	})
+	im.widen[Q3_K] = blocks(256, 110, func(dst []float32, b []byte) {
+		var f factors
+		f.q3K(b)
+		widenQ3_KAVX2(&dst[0], &b[0], &f[0][0])
 	})
 	im.widen[Q4_K] = func(dst []float32, src []byte) { widenQ4_KBlocks(&dst[0], &src[0], len(dst)/256) }
 	im.widen[Q5_K] = func(dst []float32, src []byte) { widenQ5_KBlocks(&dst[0], &src[0], len(dst)/256) }

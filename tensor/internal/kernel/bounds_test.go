@@ -150,3 +150,26 @@ func TestBoundsQ8(t *testing.T) {
 		}
 	})
 }
+
+// TestBoundsOfBlocks is TestBounds of widening blocks and of the products with them.
+func TestBoundsOfBlocks(t *testing.T) {
+	x, w, dst := newEdge(t, edgeSize), newEdge(t, edgeSize), newEdge(t, edgeSize)
+	eachBound(t, func(t *testing.T, im *impl, call func(what string, f func())) {
+		for d := Q8_0; d < numDTypes; d++ {
+			numbers, size := d.Block()
+			for blocks := 1; blocks <= 5; blocks++ {
+				call(fmt.Sprintf("widening %d blocks of %v", blocks, d), func() {
+					im.widen[d](dst.floats(blocks*numbers), w[len(w)-blocks*size:])
+				})
+			}
+			for _, m := range []int{1, 2, 5, 9} {
+				for n := 1; n <= 12; n++ {
+					k := numbers * (1 + n%2)
+					call(fmt.Sprintf("product of m=%d n=%d k=%d with %v", m, n, k, d), func() {
+						im.product(d, dst.floats(m*n), n, x.floats(m*k), k, w[len(w)-d.Bytes(n*k):], d.Bytes(k), m, n, k, n%3 == 0)
+					})
+				}
+			}
+		}
+	})
+}

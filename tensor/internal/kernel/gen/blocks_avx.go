@@ -28,6 +28,7 @@ GLOBL ·blockConst<>(SB), RODATA|NOPTR, $48`)
 		f.widenK("widenQ4_KBlocks", 144)
 		f.widenK("widenQ5_KBlocks", 176)
 		f.widenQ6K()
+		f.groupsAVX()
 	}
 	return f.Bytes()
 }

@@ -26,6 +26,7 @@ func files() map[string][]byte {
 	list := map[string][]byte{
 		"gemm_nt_neon_arm64.s":     ntNEON(),
 		"gemm_nn_neon_arm64.s":     nnNEON(),
+		"blocks_neon_arm64.s":      blocksNEON(),
 		"q8_neon_arm64.s":          q8NEON(),
 		"vec_neon_arm64.s":         vecNEON(),
 		"wkv_neon_arm64.s":         wkvNEON(),

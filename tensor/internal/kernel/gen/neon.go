@@ -58,12 +58,18 @@ var words = map[string]struct {
 	"SMLAL2": {0x4e208000, three},
 	"SMAXV":  {0x4eb0a800, across},
 	"ADDV":   {0x4eb1b800, across},
+	"SXTLB":  {0x0f08a400, widen}, // with their signs: bytes to 16 bits, Vd.8H, Vn.8B
+	"SXTLB2": {0x4f08a400, widenTop},
+	"SXTLH":  {0x0f10a400, widen}, // 16 bits to 32
+	"SXTLH2": {0x4f10a400, widenTop},
+	"CMTST":  {0x4e208c00, three}, // of bytes: all ones where n and m share a bit
 }
 
 // elements are the instructions with one element as a factor of all: Vd.4S, Vn.4S, Vm.S[i].
 var elements = map[string]uint32{
 	"FMLA": 0x4f801000,
 	"FMLS": 0x4f805000,
+	"FMUL": 0x4f809000,
 	"SDOT": 0x4f80e000, // Vd.4S, Vn.16B, Vm.4B[i]
 }
 
