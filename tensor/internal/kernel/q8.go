@@ -75,9 +75,34 @@ type q8Format struct {
 // q8Formats has the formats with such products. What they unpack is, but for the last operation, what
 // their widening computes.
 var q8Formats = [numDTypes]q8Format{
+	Q4_0: {false, func(q []uint8, factors []float32, b []byte) {
+		d := half(b)
+		factors[0], factors[1] = d, 8*d
+		unpackNibbles(q, b[2:], 0)
+	}},
+	Q4_1: {false, func(q []uint8, factors []float32, b []byte) {
+		factors[0], factors[1] = half(b), -half(b[2:])
+		unpackNibbles(q, b[4:], 0)
+	}},
+	Q5_0: {false, func(q []uint8, factors []float32, b []byte) {
+		d := half(b)
+		factors[0], factors[1] = d, 16*d
+		unpackNibbles(q, b[6:], binary.LittleEndian.Uint32(b[2:]))
+	}},
+	Q5_1: {false, func(q []uint8, factors []float32, b []byte) {
+		factors[0], factors[1] = half(b), -half(b[2:])
+		unpackNibbles(q, b[8:], binary.LittleEndian.Uint32(b[4:]))
+	}},
 	Q4_K: {false, unpackQ4_K},
 	Q5_K: {false, unpackQ5_K},
 	Q6_K: {true, unpackQ6_K},
+}
+
+// unpackNibbles unpacks 32 numbers of four bits, and a fifth one each.
+func unpackNibbles(q []uint8, b []byte, high uint32) {
+	for i, v := range b[:16] {
+		q[i], q[i+16] = v&15|byte(high>>i&1)<<4, v>>4|byte(high>>(i+16)&1)<<4
+	}
 }
 
 func unpackQ4_K(q []uint8, factors []float32, b []byte) {

@@ -6,6 +6,18 @@ package kernel
 func roundQ8AVX2(dst *byte, x *float32, units int)
 
 //go:noescape
+func unpackQ4_0AVX2(a *q8Args)
+
+//go:noescape
+func unpackQ4_1AVX2(a *q8Args)
+
+//go:noescape
+func unpackQ5_0AVX2(a *q8Args)
+
+//go:noescape
+func unpackQ5_1AVX2(a *q8Args)
+
+//go:noescape
 func unpackQ4_KAVX2(a *q8Args)
 
 //go:noescape
@@ -15,10 +27,16 @@ func unpackQ5_KAVX2(a *q8Args)
 func unpackQ6_KAVX2(a *q8Args)
 
 //go:noescape
-func dotQ8AVX2(a *q8Args)
+func unpackQ4_0AVX512(a *q8Args)
 
 //go:noescape
-func dotQ8HalvesAVX2(a *q8Args)
+func unpackQ4_1AVX512(a *q8Args)
+
+//go:noescape
+func unpackQ5_0AVX512(a *q8Args)
+
+//go:noescape
+func unpackQ5_1AVX512(a *q8Args)
 
 //go:noescape
 func unpackQ4_KAVX512(a *q8Args)
@@ -28,6 +46,12 @@ func unpackQ5_KAVX512(a *q8Args)
 
 //go:noescape
 func unpackQ6_KAVX512(a *q8Args)
+
+//go:noescape
+func dotQ8AVX2(a *q8Args)
+
+//go:noescape
+func dotQ8HalvesAVX2(a *q8Args)
 
 //go:noescape
 func dotQ8AVX512(a *q8Args)
@@ -44,15 +68,14 @@ var q8AVX2 = q8Kernel{
 			dotQ8AVX2(a)
 		}
 	},
-	unpack: func(a *q8Args, d DType) {
-		switch d {
-		case Q4_K:
-			unpackQ4_KAVX2(a)
-		case Q5_K:
-			unpackQ5_KAVX2(a)
-		default:
-			unpackQ6_KAVX2(a)
-		}
+	unpack: [numDTypes]func(a *q8Args){
+		Q4_0: unpackQ4_0AVX2,
+		Q4_1: unpackQ4_1AVX2,
+		Q5_0: unpackQ5_0AVX2,
+		Q5_1: unpackQ5_1AVX2,
+		Q4_K: unpackQ4_KAVX2,
+		Q5_K: unpackQ5_KAVX2,
+		Q6_K: unpackQ6_KAVX2,
 	},
 }
 
@@ -66,15 +89,14 @@ var q8VNNI = q8Kernel{
 			dotQ8AVX512(a)
 		}
 	},
-	unpack: func(a *q8Args, d DType) {
-		switch d {
-		case Q4_K:
-			unpackQ4_KAVX512(a)
-		case Q5_K:
-			unpackQ5_KAVX512(a)
-		default:
-			unpackQ6_KAVX512(a)
-		}
+	unpack: [numDTypes]func(a *q8Args){
+		Q4_0: unpackQ4_0AVX512,
+		Q4_1: unpackQ4_1AVX512,
+		Q5_0: unpackQ5_0AVX512,
+		Q5_1: unpackQ5_1AVX512,
+		Q4_K: unpackQ4_KAVX512,
+		Q5_K: unpackQ5_KAVX512,
+		Q6_K: unpackQ6_KAVX512,
 	},
 }
 

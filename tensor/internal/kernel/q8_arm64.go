@@ -8,6 +8,18 @@ import "golang.org/x/sys/cpu"
 func roundQ8NEON(dst *byte, x *float32, units int)
 
 //go:noescape
+func unpackQ4_0NEON(a *q8Args)
+
+//go:noescape
+func unpackQ4_1NEON(a *q8Args)
+
+//go:noescape
+func unpackQ5_0NEON(a *q8Args)
+
+//go:noescape
+func unpackQ5_1NEON(a *q8Args)
+
+//go:noescape
 func unpackQ4_KNEON(a *q8Args)
 
 //go:noescape
@@ -50,14 +62,13 @@ var q8NEON = q8Kernel{
 			dotQ8NEON(a)
 		}
 	},
-	unpack: func(a *q8Args, d DType) {
-		switch d {
-		case Q4_K:
-			unpackQ4_KNEON(a)
-		case Q5_K:
-			unpackQ5_KNEON(a)
-		default:
-			unpackQ6_KNEON(a)
-		}
+	unpack: [numDTypes]func(a *q8Args){
+		Q4_0: unpackQ4_0NEON,
+		Q4_1: unpackQ4_1NEON,
+		Q5_0: unpackQ5_0NEON,
+		Q5_1: unpackQ5_1NEON,
+		Q4_K: unpackQ4_KNEON,
+		Q5_K: unpackQ5_KNEON,
+		Q6_K: unpackQ6_KNEON,
 	},
 }

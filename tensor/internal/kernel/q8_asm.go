@@ -31,7 +31,7 @@ type q8Kernel struct {
 	lanes  int
 	rows   int                                  // of x in a call, at most
 	dot    func(a *q8Args, halves bool)         // acc = sums of rows of x by the panel's rows
-	unpack func(a *q8Args, d DType)             // panel = rows of w
+	unpack [numDTypes]func(a *q8Args)           // panel = rows of w
 	round  func(dst []byte, x []float32, k int) // one row
 }
 
@@ -63,7 +63,7 @@ func (kn *q8Kernel) put(im *impl) {
 	r := rounding{group: 1, size: q8Size}
 	r.round = func(dst []byte, x []float32, _, _, k int) { kn.round(dst, x, k) }
 	for d := range q8Formats {
-		if q8Formats[d].unpack == nil {
+		if kn.unpack[d] == nil {
 			continue
 		}
 		r.products[d] = func(dst []float32, ldd int, x []byte, w []byte, ldw int, m, n, k int, acc bool) {
@@ -112,7 +112,7 @@ func (kn *q8Kernel) product(d DType, dst []float32, ldd int, x []byte, w []byte,
 			if cols < kn.lanes {
 				kn.copyRows(work, src, ldw, cols, a.blocks*size)
 			}
-			kn.unpack(a, d)
+			kn.unpack[d](a)
 			groups := (m + kn.rows - 1) / kn.rows
 			for i, g := 0, 0; g < groups; g++ {
 				a.rows = (m - i) / (groups - g)

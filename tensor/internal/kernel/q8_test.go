@@ -241,6 +241,34 @@ func TestNumbersQ8(t *testing.T) {
 	})
 }
 
+// The largest numbers of blocks beside the largest of x: sums of few bits must not overflow.
+func TestExtremesQ8(t *testing.T) {
+	eachQ8(t, func(t *testing.T, im *impl, d DType) {
+		numbers, size := d.Block()
+		for _, bits := range []byte{0x00, 0xff} {
+			w := make([]byte, 2*size)
+			for i := range w {
+				w[i] = bits
+			}
+			for i := range 2 {
+				for _, at := range d.Scales() {
+					binary.LittleEndian.PutUint16(w[i*size+at:], 0x3555) // some third
+				}
+			}
+			for _, signs := range [][2]float32{{1, 1}, {-1, -1}, {1, -1}} {
+				x := make([]float32, 2*numbers)
+				for i := range x {
+					x[i] = signs[i%2]
+				}
+				var got [1]float32
+				rounded := roundedRows(im, x, 1, len(x))
+				im.roundings[Q8Activations].products[d](got[:], 1, rounded, w, 2*size, 1, 1, len(x), false)
+				checkQ8(t, fmt.Sprintf("bits %x, signs %v", bits, signs), d, got[0], x, rounded, w)
+			}
+		}
+	})
+}
+
 // The wrapper refuses what doesn't fit.
 func TestRoundedRefuses(t *testing.T) {
 	x := NewRounded(Q8Activations, 2, 256)

@@ -47,6 +47,8 @@ var words = map[string]struct {
 	"XTNB2":  {0x4e212800, widenTop},
 	"SCVTF":  {0x4e21d800, two},
 	"NEG":    {0x6ea0b800, two},
+	"FNEG":   {0x6ea0f800, two},
+	"MUL":    {0x4ea09c00, three}, // of integers
 	"SADDLP": {0x4e602800, two},   // sums of neighbours: Vd.4S, Vn.8H
 	"ADDP":   {0x4ea0bc00, three}, // of integers
 	"SMAX":   {0x4ea06400, three},

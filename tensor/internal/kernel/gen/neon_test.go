@@ -40,6 +40,8 @@ func TestEncode(t *testing.T) {
 		{func(f neonFile) { f.vec("XTNB2", 17, 30, 0) }, "0x4e212bd1 // XTN2 V17.16B, V30.8H"},
 		{func(f neonFile) { f.vec("SCVTF", 17, 30, 0) }, "0x4e21dbd1 // SCVTF V17.4S, V30.4S"},
 		{func(f neonFile) { f.vec("NEG", 17, 30, 0) }, "0x6ea0bbd1 // NEG V17.4S, V30.4S"},
+		{func(f neonFile) { f.vec("FNEG", 17, 30, 0) }, "0x6ea0fbd1 // FNEG V17.4S, V30.4S"},
+		{func(f neonFile) { f.vec("MUL", 1, 2, 31) }, "0x4ebf9c41 // MUL V1.4S, V2.4S, V31.4S"},
 		{func(f neonFile) { f.vec("SADDLP", 17, 30, 0) }, "0x4e602bd1 // SADDLP V17.4S, V30.8H"},
 		{func(f neonFile) { f.vec("ADDP", 1, 2, 31) }, "0x4ebfbc41 // ADDP V1.4S, V2.4S, V31.4S"},
 		{func(f neonFile) { f.vec("SMAX", 1, 2, 31) }, "0x4ebf6441 // SMAX V1.4S, V2.4S, V31.4S"},

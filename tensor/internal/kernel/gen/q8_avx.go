@@ -31,13 +31,16 @@ func q8AVX(s isa) []byte {
 //	DI	a              CX	units left
 //	SI	x              R9–R12	1, 3, 5 and 7 times a.ldx
 //	R8	panel          DX	acc`)
-	f.data("q8Const", 0x0f0f0f0f, 0x3f3f3f3f, 0x30303030, 0xff, 0x10101010, bits(127), 0x7fffffff, bits(0x1p-120)-1, 0x7f7fffff, 0)
+	f.data("q8Const", 0x0f0f0f0f, 0x3f3f3f3f, 0x30303030, 0xff, 0x10101010, bits(127), 0x7fffffff, bits(0x1p-120)-1, 0x7f7fffff, 0x00204081, bits(8), bits(16), 0x80000000, 0)
 	if f.regs == 16 {
 		// The lower halves of 32-bit numbers before the upper ones; ones of 16 bits; an order for VPERMD.
 		f.data("q8Halves", 0x05040100, 0x0d0c0908, 0x07060302, 0x0f0e0b0a, 0x05040100, 0x0d0c0908, 0x07060302, 0x0f0e0b0a)
 		f.data("q8Ones", 0x10001, 0x10001, 0x10001, 0x10001, 0x10001, 0x10001, 0x10001, 0x10001)
 		f.data("q8Order", 0, 4, 1, 5, 2, 6, 3, 7)
 		f.round()
+	}
+	for _, n := range q8Nibbles {
+		f.unpack(n.format, n.size, 2, func() { f.nibbles(n) })
 	}
 	f.unpack("Q4_K", 144, 9, func() {
 		f.scaleK()
@@ -108,6 +111,70 @@ func q8AVX(s isa) []byte {
 	return f.Bytes()
 }
 
+// q8Nibble is a format of 32 nibbles, with fifth bits from the byte high of a block on if that isn't 0.
+type q8Nibble struct {
+	format              string
+	size, nibbles, high int
+	less                int // what is subtracted from the numbers; 0: a minimum is added
+}
+
+var q8Nibbles = []q8Nibble{{"Q4_0", 18, 2, 0, 8}, {"Q4_1", 20, 4, 0, 0}, {"Q5_0", 22, 6, 2, 16}, {"Q5_1", 24, 8, 4, 0}}
+
+// q8Units is how often a block of a format has 32 numbers.
+func q8Units(format string) int {
+	if format[3] == 'K' {
+		return 8
+	}
+	return 1
+}
+
+// nibbles takes a block of 32 numbers of each row apart.
+func (f *q8File) nibbles(n q8Nibble) {
+	f.transpose(0, 8) // the scales, and the fifth bits but for some
+	if n.high == 2 {
+		f.shift(-16, 8, 15)
+		f.shift(16, 9, 9)
+		f.or(15, 9)
+	}
+	f.half(8, 12, 13)
+	f.store(12, 0, 8)
+	if n.less == 0 {
+		f.constant(14, 48)
+		f.op("VXORPS %s, %s, %s", f.v(14), f.v(13), f.v(12))
+	} else {
+		f.constant(14, 40+4*(n.less/16))
+		f.op("VMULPS %s, %s, %s", f.v(14), f.v(12), f.v(12))
+	}
+	f.store(12, 0, 9)
+	f.transpose(n.nibbles, 0)
+	f.constant(14, 0)
+	if n.high > 0 {
+		f.constant(15, 16)
+		f.constant(10, 36)
+	}
+	for d := range 8 { // the lower halves of the bytes are the first 16 numbers
+		f.and(14, d%4, 4)
+		if d < 4 {
+			f.shift(-4, d, d)
+		}
+		if n.high > 0 { // four bits, each to a byte of its own
+			f.shift(-4*d, 9, 5)
+			f.nibble(5)
+			f.op("VPMULLD %s, %s, %s", f.v(10), f.v(5), f.v(5))
+			f.shift(4, 5, 5)
+			f.and(15, 5, 5)
+			f.or(5, 4)
+		}
+		f.store(4, 0, d)
+	}
+}
+
+// nibble leaves the lowest four bits of each number of a register.
+func (f *q8File) nibble(r int) {
+	f.shift(28, r, r)
+	f.shift(-28, r, r)
+}
+
 // q8Data writes words of 32 bits, an even number of them.
 func (f *q8File) data(name string, words ...uint32) {
 	f.line("")
@@ -170,7 +237,7 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
 		f.op("ADDQ $%d, R13", size)
 		f.op("ADDQ $%d, R15", size)
 	}
-	f.op("ADDQ $%d, DX", 8*f.unit())
+	f.op("ADDQ $%d, DX", q8Units(format)*f.unit())
 	f.pair("DECQ CX", "JNZ loop")
 	f.op("VZEROUPPER")
 	f.op("RET")

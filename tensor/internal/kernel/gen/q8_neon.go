@@ -19,6 +19,9 @@ func q8NEON() []byte {
 //	R0	a       R2	units left    R8–R11	rows of x
 //	R1	panel   R12	acc           R13	ldacc
 //	V0–V3	sums    V24–V31	numbers of the panel`)
+	for _, n := range q8Nibbles {
+		f.unpack(n.format, n.size, 2, func() { f.nibbles(n) })
+	}
 	f.unpack("Q4_K", 144, 9, func() {
 		f.scaleK()
 		for i := range 8 { // columns of 16 bytes
@@ -122,9 +125,53 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, name)
 	for r := range 4 {
 		f.op("ADD $%d, R%d", size, 8+r)
 	}
-	f.op("ADD $%d, R1", 8*q8UnitNEON)
+	f.op("ADD $%d, R1", q8Units(format)*q8UnitNEON)
 	f.pair("SUBS $1, R2", "BNE loop")
 	f.op("RET")
+}
+
+// nibbles takes a block of 32 numbers of each row apart.
+func (f *q8NEONFile) nibbles(n q8Nibble) {
+	f.transpose(0, 8) // the scales, and the fifth bits but for some
+	f.vec("XTN", 12, 8, 0)
+	f.vec("FCVTL", 12, 12, 0)
+	f.store(12, 0, 8)
+	f.vec("USHR", 13, 8, 16)
+	if n.high == 2 {
+		f.vec("SHL", 9, 9, 16)
+		f.vec("ORR", 9, 9, 13)
+	}
+	if n.less == 0 {
+		f.vec("XTN", 13, 13, 0)
+		f.vec("FCVTL", 13, 13, 0)
+		f.vec("FNEG", 13, 13, 0)
+	} else {
+		f.op("MOVD $0x%08x, R16", bits(float64(n.less)))
+		f.op("VDUP R16, V13.S4")
+		f.vec("FMUL", 13, 12, 13)
+	}
+	f.store(13, 0, 9)
+	f.transpose(n.nibbles, 0)
+	if n.high > 0 {
+		f.op("VMOVI $16, V26.B16")
+		f.op("MOVD $0x00204081, R16")
+		f.op("VDUP R16, V10.S4")
+	}
+	for d := range 8 { // the lower halves of the bytes are the first 16 numbers
+		f.vec("AND", 4, d%4, 24)
+		if d < 4 {
+			f.op("VUSHR $4, V%d.B16, V%d.B16", d, d)
+		}
+		if n.high > 0 { // four bits, each to a byte of its own
+			f.vec("SHL", 5, 9, 28-4*d)
+			f.vec("USHR", 5, 5, 28)
+			f.vec("MUL", 5, 5, 10)
+			f.vec("SHL", 5, 5, 4)
+			f.vec("AND", 5, 5, 26)
+			f.vec("ORR", 4, 4, 5)
+		}
+		f.store(4, 0, d)
+	}
 }
 
 // transpose puts 16 bytes of each row, as four numbers of 32 bits, into four registers from b on: the first
