@@ -1,8 +1,6 @@
 package nn
 
 import (
-	"math"
-
 	"microrwkv/tensor"
 	"microrwkv/tensor/shift"
 	"microrwkv/tensor/wkv"
@@ -77,6 +75,11 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, vFirst *tensor.Tensor, states 
 		{Dst: g, X: g1, W: m.Gate.Up},
 		{},
 	}
+	y := s.New(rows, c)
+	mix := wkv.Mix7Forward{
+		Heads: m.Heads, Scale: decayScale, R: r, W: w, K: k, V: v, A: a, Kappa: xk, B: xv, Y: y, // whose inputs are done with
+		KK: m.KK, KA: m.KA, RK: m.RK, Norm: wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g},
+	}
 	if m.ValueMix.Down == nil {
 		tensor.Linear(products[:6]...)
 		tensor.Linear(seconds[:3]...)
@@ -87,22 +90,9 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, vFirst *tensor.Tensor, states 
 		seconds[3] = tensor.Product{Dst: xr, X: v1, W: m.ValueMix.Up, Bias: m.ValueMix.Bias, Act: tensor.Sigmoid}
 		tensor.Linear(products[:]...)
 		tensor.Linear(seconds[:]...)
-		tensor.MixTensor(v, v, vFirst, xr)
+		mix.VFirst, mix.M = vFirst, xr
 	}
-	wkv.ExpScaled(w, w, float32(-math.Exp(-0.5)))
-
-	kappa, b, y := xk, xv, s.New(rows, c)
-	tensor.MulVector(kappa, k, m.KK)
-	wkv.NormalizeHeads(kappa, kappa, m.Heads, 1e-12)
-	tensor.Mul(b, k, a)
-	tensor.Mix(k, k, b, m.KA) // k + (k⊙a − k) ⊙ KA
-	tensor.Mul(b, kappa, a)
-	wkv.V7(y, r, w, k, v, kappa, b, m.Heads, ctx.Spans, func(i int) []float32 { return states(i).WKV })
-
-	m.LnX.Forward(y, y)
-	tensor.MulVector(r, r, m.RK)
-	wkv.AddHeadDots(y, r, k, v, m.Heads)
-	tensor.Mul(y, y, g)
+	mix.Run(ctx.Spans, func(i int) []float32 { return states(i).WKV })
 	op := m.Output.Product(dst, y)
 	op.Add = ctx.Add
 	tensor.Linear(op)

@@ -16,6 +16,9 @@ import (
 
 // load builds the model that a checkpoint holds.
 func load(f *checkpoint.File, o *openOptions) (*Model, error) {
+	if err := o.setPrecision(); err != nil {
+		return nil, err
+	}
 	src, family, c, err := identify(f, o)
 	if err != nil {
 		return nil, err
@@ -30,15 +33,19 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 	}
 	warnings := src.readConfig(&c)
 	m, err := loadModel(f.Name(), src, family, c)
-	if !o.skipChecks {
+	background := o.background && !o.skipChecks && err == nil
+	if !o.skipChecks && !background {
 		err = joinOnce(err, f.Verify(o.progress))
 	}
 	if err != nil {
 		return nil, err
 	}
-	m.file, m.warnings = f, warnings
+	m.file, m.warnings, m.precision = f, warnings, o.precision
 	if f.Format() == checkpoint.GGUF {
 		m.ownTokenizer = sync.OnceValues(func() (tokenizer.Tokenizer, error) { return ggufTokenizer(f, c.VocabSize) })
+	}
+	if background {
+		m.check(func() error { return f.Verify(o.progress) })
 	}
 	return m, nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"microrwkv/checkpoint"
 	"microrwkv/nn"
@@ -15,12 +16,13 @@ import (
 
 // Model is a language model. It is read-only once loaded, and goroutines share it.
 type Model struct {
-	family   *family
-	config   Config
-	net      *stack
-	tensors  []namedTensor // by name
-	path     string        // of the file, "" without one
-	warnings []string
+	family    *family
+	config    Config
+	net       *stack
+	tensors   []namedTensor // by name
+	path      string        // of the file, "" without one
+	warnings  []string
+	precision ProductPrecision
 	// ownTokenizer returns what the file itself has, nil if it has none; it is nil for most files.
 	ownTokenizer func() (tokenizer.Tokenizer, error)
 	file         *checkpoint.File // what the weights are views of; nil for weights in memory
@@ -28,6 +30,9 @@ type Model struct {
 
 	use    sync.RWMutex // held for reading by calls that read weights
 	closed bool
+
+	damage  atomic.Pointer[error] // what checks in the background found
+	checked chan struct{}         // closed when they are done; nil without them
 
 	fingerprintOnce sync.Once
 	fingerprint     [32]byte
@@ -95,6 +100,36 @@ func (m *Model) enter() error {
 	if m.closed {
 		m.use.RUnlock()
 		return ErrClosed
+	}
+	if damage := m.damage.Load(); damage != nil {
+		m.use.RUnlock()
+		return *damage
+	}
+	return nil
+}
+
+// check runs checks in the background, until whose end the model isn't closed.
+func (m *Model) check(checks func() error) {
+	m.checked = make(chan struct{})
+	m.use.RLock()
+	go func() {
+		defer close(m.checked)
+		defer m.use.RUnlock()
+		if err := checks(); err != nil {
+			m.damage.Store(&err)
+		}
+	}()
+}
+
+// Checked waits until the weights are checked, if that goes on in the background (CheckInBackground), and
+// returns what is wrong with them.
+func (m *Model) Checked() error {
+	if m.checked == nil {
+		return nil
+	}
+	<-m.checked
+	if damage := m.damage.Load(); damage != nil {
+		return *damage
 	}
 	return nil
 }

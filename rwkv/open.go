@@ -13,11 +13,14 @@ type openOptions struct {
 	convert    bool // the matrices to dtype
 	dtype      tensor.DType
 	skipChecks bool
+	background bool // check while the model is used
 	key        []string
 	opaque     bool
 	progress   func(done, total int64)
 	companions []companion
 	onDisk     bool // files may lie beside the checkpoint
+
+	precision ProductPrecision
 
 	ofBlocks ActivationFormat   // beside quantized weights
 	ofFloats tensor.Activations // beside other ones
@@ -38,6 +41,12 @@ func AsKind(k Kind) OpenOption { return func(o *openOptions) { o.kind = k } }
 // SkipChecks leaves out the checks of every weight for damage (CRC), NaN and Inf, which read the
 // whole model once. The checks of names, shapes and sizes stay.
 func SkipChecks() OpenOption { return func(o *openOptions) { o.skipChecks = true } }
+
+// CheckInBackground lets Open return as soon as names, shapes and sizes are checked: every weight is checked
+// for damage, NaN and Inf while the model is already used, on CPUs that it uses too. Until then a damaged file
+// may make wrong numbers; when damage is found, all later calls of the model return the error that Open would
+// have returned. Model.Checked waits for the end. What Progress calls is called from another goroutine.
+func CheckInBackground() OpenOption { return func(o *openOptions) { o.background = true } }
 
 // Key says under which key of the file the weights are, or under which keys one inside the other.
 // Without it they are looked for.

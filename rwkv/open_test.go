@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"microrwkv/checkpoint"
@@ -146,5 +147,47 @@ func TestWeightsAs(t *testing.T) {
 			t.Errorf("%v: logits differ by %g of %g", dtype, worst, largest)
 		}
 		m.Close()
+	}
+}
+
+// TestCheckInBackground opens files whose damage the checks in the background find, and then every call tells.
+func TestCheckInBackground(t *testing.T) {
+	for _, name := range []string{"nan.pt", "bit_flip.pt"} {
+		path := checkpointData + "hostile/" + name
+		_, want := Open(path)
+		m, err := Open(path, CheckInBackground())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := m.Checked(); got == nil || got.Error() != want.Error() {
+			t.Errorf("%s: the background found %v, want %v", name, got, want)
+		}
+		if _, err := m.Forward([]int{1}); err == nil || err.Error() != want.Error() {
+			t.Errorf("%s: Forward after it: %v, want %v", name, err, want)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	var last atomic.Int64
+	m, err := Open("testdata/golden/microrwkv/mini.pt", CheckInBackground(), Progress(func(done, total int64) { last.Store(total - done) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Checked(); err != nil || last.Load() != 0 {
+		t.Errorf("a whole file: %v, %d bytes not checked", err, last.Load())
+	}
+	if _, err := m.Forward([]int{1}); err != nil {
+		t.Error(err)
+	}
+	closed, err := Open("testdata/golden/microrwkv/mini.pt", CheckInBackground())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closed.Close(); err != nil { // waits for the checks, which read the mapping
+		t.Error(err)
+	}
+	if err := closed.Checked(); err != nil {
+		t.Error(err)
 	}
 }

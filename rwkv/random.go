@@ -9,8 +9,9 @@ import (
 )
 
 // Random returns a model with random weights in F32 or BF16, for benchmarks and tests: the numbers
-// stay in a sane range, the text is noise. The same seed gives the same model.
-func Random(c Config, dtype tensor.DType, seed uint64) (*Model, error) {
+// stay in a sane range, the text is noise. The same seed gives the same model. Of the options those count
+// that say how products are computed.
+func Random(c Config, dtype tensor.DType, seed uint64, opts ...OpenOption) (*Model, error) {
 	if dtype != tensor.F32 && dtype != tensor.BF16 {
 		return nil, fmt.Errorf("rwkv: random weights in %v", dtype)
 	}
@@ -22,16 +23,22 @@ func Random(c Config, dtype tensor.DType, seed uint64) (*Model, error) {
 	if err := c.validate(f); err != nil {
 		return nil, fmt.Errorf("rwkv: %w", err)
 	}
+	o := newOpenOptions(opts)
+	if err := o.setPrecision(); err != nil {
+		return nil, err
+	}
 	p := &params{}
 	net := f.describe(c, p)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for _, q := range p.list {
 		if !q.unused {
-			q.set(q.random(dtype, rng))
+			q.set(q.random(dtype, rng).WithActivations(o.activations(dtype)))
 		}
 	}
 	p.finish()
-	return newModel(f, c, net, p), nil
+	m := newModel(f, c, net, p)
+	m.precision = o.precision
+	return m, nil
 }
 
 // random makes values for the parameter. Sums of uniform numbers are normal enough and fast.

@@ -237,7 +237,7 @@ type Task = task.Task
 func Parallel(n int, t Task) { task.Parallel(n, t) }
 
 // Threads returns the number of goroutines that an operation may use: what SetThreads asked for, else
-// GOMAXPROCS, but not more than the process has CPUs.
+// GOMAXPROCS, but not more than the process has CPUs, or cores where the system tells (Linux).
 func Threads() int { return task.Threads() }
 
 // SetThreads sets the goroutines that one operation uses, the caller's own included; n ≤ 0 is the

@@ -68,6 +68,7 @@ type wkvTask struct {
 	eps          float32
 	gate         task.Matrix // empty without a gate
 	normed       bool        // there is a HeadNorm
+	mix7         mix7
 	heads, n     int
 	spans        []int
 	states       [][]float32
@@ -115,6 +116,7 @@ func (t *wkvTask) run(spans []int, state func(i int) []float32) {
 	clear(t.states)
 	t.decay, t.bonus, t.y, t.in = nil, nil, task.Matrix{}, [6]task.Matrix{}
 	t.gain, t.bias, t.gate, t.normed = nil, nil, task.Matrix{}, false
+	t.mix7 = mix7{}
 	wkvTasks.Put(t)
 }
 

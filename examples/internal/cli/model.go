@@ -19,6 +19,7 @@ type ModelFlags struct {
 	Model, ModelName, OutDir string
 	Kind, Key                string
 	Weights, Activations     string
+	Precision                string
 	Kernel                   string
 	Threads                  int
 	SkipChecks, Opaque       bool
@@ -34,8 +35,9 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.Key, "key", "", "`keys` of the file under which the weights are, one in the other, separated by dots (default: found out)")
 	fs.StringVar(&m.Weights, "weights", "auto", "keep the weights as the file has them (auto), or convert them: f32, bf16")
 	fs.StringVar(&m.Activations, "activations", "auto", "activations beside quantized weights: f32, which is exact, q8, 8 bits wherever there are products for them, or auto, which is q8 for q4_k, q5_k and q6_k and f32 for the rest")
+	fs.StringVar(&m.Precision, "precision", "f32", "multiply with weights that aren't quantized in f32, or in bf16 as PyTorch does, or, where this CPU can't, on in f32: prefer_bf16")
 	fs.StringVar(&m.Kernel, "kernel", "", "assembly kernels to use (default: the fastest of "+strings.Join(tensor.Kernels(), ", ")+")")
-	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: all processors)")
+	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: one for each core)")
 	fs.BoolVar(&m.Opaque, "opaque", false, OpaqueUsage)
 	fs.BoolVar(&m.SkipChecks, "skip_checks", false, "don't check weights for damage, NaN and Inf")
 	m.Companions.Register(fs)
@@ -96,6 +98,15 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 		opts = append(opts, rwkv.WeightsAs(tensor.BF16))
 	default:
 		return nil, fmt.Errorf("--weights %q: want auto, f32 or bf16", m.Weights)
+	}
+	switch m.Precision {
+	case "", "f32":
+	case "bf16":
+		opts = append(opts, rwkv.Precision(rwkv.BF16Products))
+	case "prefer_bf16":
+		opts = append(opts, rwkv.Precision(rwkv.PreferBF16Products))
+	default:
+		return nil, fmt.Errorf("--precision %q: want f32, bf16 or prefer_bf16", m.Precision)
 	}
 	if m.Kind != "" {
 		if !slices.Contains(rwkv.Kinds(), rwkv.Kind(m.Kind)) {

@@ -173,3 +173,20 @@ func TestBoundsOfBlocks(t *testing.T) {
 		}
 	})
 }
+
+// TestBoundsOfBF16Products is TestBounds of products whose activations are rounded to bfloat16.
+func TestBoundsOfBF16Products(t *testing.T) {
+	x, y, dst := newEdge(t, edgeSize), newEdge(t, edgeSize), newEdge(t, edgeSize)
+	eachBound(t, func(t *testing.T, im *impl, call func(what string, f func())) {
+		if im.roundings[BF16Activations].products[BF16] == nil {
+			return
+		}
+		eachProduct(func(m, n, k int) {
+			d, x := dst.floats(m*n), x.floats(m*k)
+			call(fmt.Sprintf("product of m=%d n=%d k=%d", m, n, k), func() {
+				roundedProduct(im, BF16Activations, BF16, d, n, x, k, BytesOf(y.bits(n*k)), 2*k, m, n, k, true)
+				roundedProduct(im, BF16Activations, F32, d, n, x, k, BytesOf(y.floats(n*k)), 4*k, m, n, k, false)
+			})
+		})
+	})
+}

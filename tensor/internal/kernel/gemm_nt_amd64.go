@@ -29,6 +29,7 @@ type ntKernel struct {
 	lanes  int // float32 numbers of a vector
 	rows   int // of x in a tile, at most
 	avx512 bool
+	pairs  bool // numbers are pairs of bfloat16, as large as a float32
 }
 
 var (
@@ -58,6 +59,8 @@ func ntF16AVX512(a *ntArgs)
 // can be on the caller's stack.
 func (kn *ntKernel) run(t DType, a *ntArgs) {
 	switch {
+	case kn.pairs:
+		ntPairsAVX512(a)
 	case kn.avx512 && t == F32:
 		ntF32AVX512(a)
 	case kn.avx512 && t == BF16:

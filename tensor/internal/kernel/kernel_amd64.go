@@ -19,10 +19,16 @@ func archImpls() []impl {
 			im.name = "avx512"
 			gemmAVX512(&im)
 			vecAVX512(&im)
-			if c.HasAVX512VNNI {
+			if hasVNNI {
 				q8VNNI.put(&im)
 			}
+			bf16AVX512(&im)
 			ims = append(ims, im)
+			if hasAMX() {
+				im.name = "amx"
+				bf16AMX(&im)
+				ims = append(ims, im)
+			}
 		}
 	}
 	return ims

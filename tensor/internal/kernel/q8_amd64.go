@@ -2,6 +2,8 @@
 
 package kernel
 
+import "golang.org/x/sys/cpu"
+
 //go:noescape
 func roundQ8AVX2(dst *byte, x *float32, units int)
 
@@ -79,7 +81,10 @@ var q8AVX2 = q8Kernel{
 	},
 }
 
-// q8VNNI needs AVX-512 with its VNNI part: without that AVX-512 CPUs use AVX2's.
+// hasVNNI reports whether the CPU multiplies and adds four bytes at once, which the first ones with AVX-512
+// don't: they use AVX2's products.
+var hasVNNI = cpu.X86.HasAVX512VNNI
+
 var q8VNNI = q8Kernel{
 	lanes: 16, rows: 8, round: roundQ8,
 	dot: func(a *q8Args, halves bool) {

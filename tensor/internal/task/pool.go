@@ -24,13 +24,22 @@ var maxThreads atomic.Int32
 
 // Threads returns the number of goroutines that an operation may use: what SetThreads asked for, else
 // GOMAXPROCS, but not more than the process has CPUs, for goroutines that wait for each other lose by
-// taking turns.
+// taking turns, nor than it has cores where the system tells (Linux), for the CPUs of a core share what
+// operations are limited by.
 func Threads() int {
 	if n := int(maxThreads.Load()); n > 0 {
 		return n
 	}
-	return min(runtime.GOMAXPROCS(0), runtime.NumCPU())
+	return min(runtime.GOMAXPROCS(0), usefulCPUs())
 }
+
+// usefulCPUs is how many threads can be of use at once.
+var usefulCPUs = sync.OnceValue(func() int {
+	if n := cores(); n > 0 {
+		return min(n, runtime.NumCPU())
+	}
+	return runtime.NumCPU()
+})
 
 // SetThreads sets the goroutines that one operation uses, the caller's own included; n ≤ 0 is the
 // default of Threads. Results don't depend on it.

@@ -24,6 +24,8 @@ func main() {
 // files returns the generated files by name.
 func files() map[string][]byte {
 	list := map[string][]byte{
+		"bf16_avx512_amd64.s":      bf16AVX512(),
+		"bf16_amx_amd64.s":         amxBF16(),
 		"gemm_nt_neon_arm64.s":     ntNEON(),
 		"gemm_nn_neon_arm64.s":     nnNEON(),
 		"blocks_neon_arm64.s":      blocksNEON(),

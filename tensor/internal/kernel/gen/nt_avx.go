@@ -235,6 +235,7 @@ func (f avxFile) ntStepBody(s isa, w weight, rows int, masked bool) {
 	xAddr := []string{"x(SI)", "x(SI)(R9*1)", "x(SI)(R9*2)", "x(SI)(R10*1)", "x(SI)(R9*4)", "x(SI)(R11*1)"}
 	wAddr := []string{"w(R8)", "w(R8)(R12*1)", "w(R8)(R13*1)", "w(R8)(BX*1)"}
 	fma := func(w string, x int, acc int) { f.op("VFMADD231PS %s, %s, %s", w, s.v(x), s.v(acc)) }
+	pairs := w.name == "Pairs"
 	mask := ""
 	if masked {
 		mask = "_MASKED"
@@ -243,12 +244,16 @@ func (f avxFile) ntStepBody(s isa, w weight, rows int, masked bool) {
 	case s.regs == 32 && rows == 1:
 		f.load512("VMOVUPS", xAddr[0], 31, masked)
 		for c := range tileCols {
-			if w.size == 4 && !masked {
+			if w.size == 4 && !masked && !pairs {
 				fma(wAddr[c], 31, c)
 				continue
 			}
 			f.loadW512(w, wAddr[c], 16+c, masked)
-			fma(s.v(16+c), 31, c)
+			if pairs {
+				f.dotBF16(16+c, 31, c)
+			} else {
+				fma(s.v(16+c), 31, c)
+			}
 		}
 	case s.regs == 32:
 		for c := range tileCols {
@@ -259,7 +264,11 @@ func (f avxFile) ntStepBody(s isa, w weight, rows int, masked bool) {
 				x := 28 + r%4
 				f.load512("VMOVUPS", xAddr[r], x, masked)
 				for c := range tileCols {
-					fma(s.v(24+c), x, r*tileCols+c)
+					if pairs {
+						f.dotBF16(24+c, x, r*tileCols+c)
+					} else {
+						fma(s.v(24+c), x, r*tileCols+c)
+					}
 				}
 			}
 		}, "x")
@@ -313,7 +322,7 @@ func (f avxFile) load512(inst, addr string, i int, masked bool) {
 // loadW512 loads 16 weights into register i as float32.
 func (f avxFile) loadW512(w weight, addr string, i int, masked bool) {
 	switch w.name {
-	case "F32":
+	case "F32", "Pairs":
 		f.load512("VMOVUPS", addr, i, masked)
 	case "BF16": // the upper half of a float32
 		f.load512("VPMOVZXWD", addr, i, masked)
