@@ -126,3 +126,26 @@ func rowQ8NEON(dst []float32, _ int, x []float32, _ int, w []byte, ldw int, _, n
 		putRest(unsafe.Pointer(&dst[c]), 0, out[:], 1, rest, acc)
 	}
 }
+
+// affine is for blocks of 32 numbers with a scale and what is added.
+func (f *factors) affine(b []byte) {
+	d, m := half(b), half(b[2:])
+	f[0], f[1] = [2]float32{d, -m}, [2]float32{d, -m}
+}
+
+// scaleK is for Q4_K and Q5_K.
+func (f *factors) scaleK(b []byte) {
+	d, dmin := half(b), half(b[2:])
+	for j := range 8 {
+		scale, least := scaleK(b[4:16], j)
+		f[2*j] = [2]float32{d * scale, dmin * least}
+		f[2*j+1] = f[2*j]
+	}
+}
+
+func (f *factors) q6K(b []byte) {
+	d := half(b[208:])
+	for i, s := range b[192:208] {
+		f[i][0] = d * float32(int8(s))
+	}
+}

@@ -14,12 +14,6 @@ func (f *factors) half(b []byte) {
 	f[0][0], f[1][0] = d, d
 }
 
-// affine is for blocks of 32 numbers with a scale and what is added.
-func (f *factors) affine(b []byte) {
-	d, m := half(b), half(b[2:])
-	f[0], f[1] = [2]float32{d, -m}, [2]float32{d, -m}
-}
-
 func (f *factors) iq4XS(b []byte) {
 	d, high := half(b), binary.LittleEndian.Uint16(b[2:])
 	for j := range 8 {
@@ -41,22 +35,5 @@ func (f *factors) q3K(b []byte) {
 	for i := range f {
 		scale := int(s[i%8]>>(4*(i/8))&15) | int(s[8+i%4]>>(2*(i/4))&3)<<4
 		f[i][0] = d * float32(scale-32)
-	}
-}
-
-// scaleK is for Q4_K and Q5_K.
-func (f *factors) scaleK(b []byte) {
-	d, dmin := half(b), half(b[2:])
-	for j := range 8 {
-		scale, least := scaleK(b[4:16], j)
-		f[2*j] = [2]float32{d * scale, dmin * least}
-		f[2*j+1] = f[2*j]
-	}
-}
-
-func (f *factors) q6K(b []byte) {
-	d := half(b[208:])
-	for i, s := range b[192:208] {
-		f[i][0] = d * float32(int8(s))
 	}
 }
