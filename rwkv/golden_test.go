@@ -120,6 +120,7 @@ func (g *golden) read(t testing.TB, path string) {
 
 // options returns what the case's model is opened with.
 func (g *golden) options() (opts []OpenOption) {
+	opts = append(opts, Activations(Float32)) // the numbers are of exact ones
 	beside := func(name string) string { return filepath.Join(filepath.Dir(g.path), name) }
 	if g.State != "" {
 		opts = append(opts, InitialState(beside(g.State)))

@@ -22,14 +22,14 @@ type openOptions struct {
 
 	precision ProductPrecision
 
-	ofBlocks tensor.Activations // beside quantized weights
+	ofBlocks ActivationFormat   // beside quantized weights
 	ofFloats tensor.Activations // beside other ones
 }
 
 // activations returns what products make of their activations beside a weight of type d.
 func (o *openOptions) activations(d tensor.DType) tensor.Activations {
 	if block, _ := d.Block(); block > 1 {
-		return o.ofBlocks
+		return o.ofBlocks.beside(d)
 	}
 	return o.ofFloats
 }

@@ -92,7 +92,8 @@ func quantizedType(t namedTensor, format tensor.DType) tensor.DType {
 }
 
 // Quantize returns the model with its large matrices rounded to a format of blocks, one of tensor.Quantized,
-// by QuantizeRule. It is a model of its own, in memory; m stays as it is.
+// by QuantizeRule. It is a model of its own, in memory, with exact products (see Activations); m stays as it
+// is.
 func Quantize(m *Model, format tensor.DType, opts ...QuantizeOption) (*Model, error) {
 	q := &quantizing{format: format, progress: func(done, total int64) {}}
 	for _, set := range opts {

@@ -63,7 +63,7 @@ func TestQuantize(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				r, err := Open(path, AsKind(kind))
+				r, err := Open(path, AsKind(kind), Activations(Float32)) // as Quantize's
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -55,34 +55,44 @@ func report(b *testing.B, rows, in, out int, size float64) {
 	b.ReportMetric(size*perSec/1e9, "GB/s")
 }
 
+// linearKind is what BenchmarkLinear multiplies with.
+type linearKind struct {
+	name        string
+	dtype       tensor.DType
+	activations tensor.Activations
+}
+
 // BenchmarkLinear takes other weights each time, so that they come from memory.
 func BenchmarkLinear(b *testing.B) {
 	shapes := [][2]int{{768, 768}, {768, 2304}, {2304, 768}, {768, 50304}}
-	run := func(b *testing.B, f func(b *testing.B, dtype tensor.DType, rows, in, out int)) {
-		for _, dtype := range []tensor.DType{tensor.F32, tensor.BF16, tensor.Q8_0, tensor.Q6_K, tensor.Q4_K} {
-			for _, rows := range []int{1, 8, 50, 256} {
+	kinds := []linearKind{{"f32", tensor.F32, tensor.F32Activations}, {"bf16", tensor.BF16, tensor.F32Activations}, {"q8_0", tensor.Q8_0, tensor.F32Activations}}
+	for _, d := range []tensor.DType{tensor.Q6_K, tensor.Q5_K, tensor.Q4_K} {
+		kinds = append(kinds, linearKind{d.String(), d, tensor.F32Activations}, linearKind{d.String() + "/activations=q8", d, tensor.Q8Activations})
+	}
+	run := func(b *testing.B, f func(b *testing.B, kind linearKind, rows, in, out int)) {
+		for _, kind := range kinds {
+			for _, rows := range []int{1, 8, 16, 50, 256} {
 				for _, s := range shapes {
-					b.Run(fmt.Sprintf("weights=%v/rows=%d/shape=%dx%d", dtype, rows, s[0], s[1]), func(b *testing.B) {
-						f(b, dtype, rows, s[0], s[1])
+					b.Run(fmt.Sprintf("weights=%s/rows=%d/shape=%dx%d", kind.name, rows, s[0], s[1]), func(b *testing.B) {
+						f(b, kind, rows, s[0], s[1])
 					})
 				}
 			}
 		}
 	}
 	benchmarkKernels(b, func(b *testing.B) {
-		run(b, func(b *testing.B, dtype tensor.DType, rows, in, out int) {
+		run(b, func(b *testing.B, kind linearKind, rows, in, out int) {
+			dtype := kind.dtype
 			x, y := tensor.FromSlice(cold()[:rows*in], rows, in), tensor.New(rows, out)
 			var weights []*tensor.Weight
 			for at := 0; at+in*out <= coldSize; at += in * out {
-				switch dtype {
-				case tensor.F32:
+				if dtype == tensor.F32 {
 					weights = append(weights, tensor.FromSlice(cold()[at:][:in*out], out, in).Weight())
-				case tensor.Q8_0, tensor.Q6_K, tensor.Q4_K: // whatever the bits of those numbers are
-					size := dtype.Bytes(in * out)
-					weights = append(weights, tensor.NewWeight(dtype, kernel.BytesOf(coldBits())[at*2:][:size], out, in))
-				default:
-					weights = append(weights, tensor.FromBits(dtype, coldBits()[at:][:in*out], out, in))
+					continue
 				}
+				size := dtype.Bytes(in * out) // of blocks: whatever the bits of those numbers are
+				w := tensor.NewWeight(dtype, kernel.BytesOf(coldBits())[at*2:][:size], out, in)
+				weights = append(weights, w.WithActivations(kind.activations))
 			}
 			i := 0
 			for b.Loop() {
@@ -94,8 +104,8 @@ func BenchmarkLinear(b *testing.B) {
 		})
 	})
 	b.Run("impl=gonum", func(b *testing.B) {
-		run(b, func(b *testing.B, dtype tensor.DType, rows, in, out int) {
-			if dtype != tensor.F32 {
+		run(b, func(b *testing.B, kind linearKind, rows, in, out int) {
+			if kind.dtype != tensor.F32 {
 				b.Skip("gonum has float32 alone")
 			}
 			x, y := blas32.General{Rows: rows, Cols: in, Stride: in, Data: cold()[:rows*in]}, blas32.General{Rows: rows, Cols: out, Stride: out, Data: make([]float32, rows*out)}

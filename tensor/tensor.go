@@ -3,8 +3,8 @@
 // goroutines.
 //
 // A [Tensor] is row-major float32: activations, and parameters that are vectors. A [Weight] is a matrix
-// that products read, in any of the formats that [DType] lists, widened inside the kernels, exactly; a
-// new format is a row of their table. Operations take dst first and panic, naming the operation and
+// that products read, in any of the formats that [DType] lists, widened inside the kernels, exactly unless
+// it asks for rounded activations ([Weight.WithActivations]). Operations take dst first and panic, naming the operation and
 // the shapes, when shapes don't fit: that is a bug of the caller, never of a file. They are safe for
 // concurrent use on different destinations, allocate nothing, and give the same bits at any number of
 // threads: each output element is computed by one goroutine in one order.
@@ -14,6 +14,35 @@
 // (the sum of experts). What all of them share is here.
 //
 // The inner loops are assembly chosen at run time by what the CPU has: see [Kernel].
+//
+// # Formats of weights
+//
+// A format is a row of tables in tensor/internal/kernel. What a row says, and what one gets by it:
+//
+//   - dtypes (dtype.go): the name, the numbers and bytes of a block, a function that widens blocks to float32,
+//     where in a block its scales are. With this alone weights of the format work everywhere: a few rows at a
+//     time are widened into the cache for float32 products, and the function is what all else is tested
+//     against.
+//   - grids (quantize.go): how numbers are rounded to blocks, for [Weight.Convert] and [Weight.Compensated].
+//   - q8Formats (q8.go): how a block comes apart into small unsigned integers and factors, a step and what is
+//     subtracted for each 32 numbers. With it products can round their activations to 8 bits and multiply
+//     integers, in Go: see [Q8Activations].
+//
+// An instruction set adds to a row what it does better. By the generator in gen:
+//
+//   - widen: for nibbles and the like a program of groupFormats (gen/groups.go), written once for AVX2 and NEON.
+//   - few: products of few rows of activations that wait for the memory, where the blocks are read as they are:
+//     Q8_0's.
+//   - q8Kernel's unpack (gen/q8_avx.go, gen/q8_neon.go): it takes as many rows of blocks apart as a vector has
+//     lanes, into a panel of which all formats' products are the same.
+//
+// The formats and what they have:
+//
+//	F32, F16, BF16                    float32 products of their own; in bfloat16 by request
+//	Q8_0                              exact products, of few rows as the blocks are read
+//	Q4_K, Q5_K, Q6_K                  products with 8-bit activations, which models use unless asked not to
+//	Q4_0, Q4_1, Q5_0, Q5_1            products with 8-bit activations, by request
+//	IQ4_NL, IQ4_XS, Q2_K, Q3_K        exact products of widened rows
 package tensor
 
 import (

@@ -104,12 +104,21 @@ func TestAgainst(t *testing.T) {
 	}
 }
 
-// Activations of quantized weights are float32.
+// Activations are float32 beside Q8_0, and 8 bits beside Q4_K unless f32 is asked for.
 func TestActivations(t *testing.T) {
-	path := golden + "gguf/rwkv7-q8_0.gguf"
-	a, b := score(t, "--model", path, "--tokens", "1,2,3"), score(t, "--model", path, "--tokens", "1,2,3", "--activations", "f32")
-	if !slices.Equal(a.LastLogits, b.LastLogits) {
-		t.Error("f32 isn't auto")
+	last := func(name string, more ...string) []float32 {
+		return score(t, append([]string{"--model", golden + "gguf/" + name, "--tokens", "1,2,3"}, more...)...).LastLogits
 	}
-	clitest.Refuse(t, 1, []string{"--activations", "q8"}, "--model", path, "--tokens", "1,2,3", "--activations", "q8")
+	if !slices.Equal(last("rwkv7-q8_0.gguf"), last("rwkv7-q8_0.gguf", "--activations", "f32")) {
+		t.Error("q8_0: auto isn't f32")
+	}
+	q4 := "rwkv6-q4_k.gguf"
+	rounded := last(q4, "--activations", "q8")
+	if !slices.Equal(last(q4), rounded) {
+		t.Error("q4_k: auto isn't q8")
+	}
+	if slices.Equal(last(q4, "--activations", "f32"), rounded) {
+		t.Error("q4_k: f32 is q8")
+	}
+	clitest.Refuse(t, 1, []string{"--activations", "q4"}, "--model", golden+"gguf/"+q4, "--tokens", "1,2,3", "--activations", "q4")
 }

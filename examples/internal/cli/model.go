@@ -32,7 +32,7 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.Kind, "kind", "", "kind of a checkpoint that doesn't say so itself: reference or causal")
 	fs.StringVar(&m.Key, "key", "", "`keys` of the file under which the weights are, one in the other, separated by dots (default: found out)")
 	fs.StringVar(&m.Weights, "weights", "auto", "keep the weights as the file has them (auto), or convert them: f32, bf16")
-	fs.StringVar(&m.Activations, "activations", "auto", "activations beside quantized weights: f32, which is exact, or auto, which is f32 as yet")
+	fs.StringVar(&m.Activations, "activations", "auto", "activations beside quantized weights: f32, which is exact, q8, 8 bits wherever there are products for them, or auto, which is q8 for q4_k, q5_k and q6_k and f32 for the rest")
 	fs.StringVar(&m.Precision, "precision", "f32", "multiply with weights that aren't quantized in f32, or in bf16 as PyTorch does, or, where this CPU can't, on in f32: prefer_bf16")
 	m.MachineFlags.Register(fs)
 	fs.BoolVar(&m.Opaque, "opaque", false, OpaqueUsage)
@@ -67,10 +67,14 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 	if err := m.Apply(); err != nil {
 		return nil, err
 	}
-	if m.Activations != "" && m.Activations != "auto" && m.Activations != "f32" {
-		return nil, fmt.Errorf("--activations %q: want auto or f32; products in 8 bits aren't there yet", m.Activations)
+	activations := rwkv.AutoActivations
+	if m.Activations != "" {
+		var err error
+		if activations, err = rwkv.ParseActivations(m.Activations); err != nil {
+			return nil, fmt.Errorf("--%w", err)
+		}
 	}
-	var opts []rwkv.OpenOption
+	opts := []rwkv.OpenOption{rwkv.Activations(activations)}
 	switch m.Weights {
 	case "auto":
 	case "f32":

@@ -33,7 +33,7 @@ func GoldenModel(t *testing.T, expect string) []string {
 			}
 		}
 	}
-	args := []string{"--model", beside(c.File)}
+	args := []string{"--model", beside(c.File), "--activations", "f32"} // the numbers are of exact products
 	if c.State != "" {
 		args = append(args, "--state", beside(c.State))
 	}

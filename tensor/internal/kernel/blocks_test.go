@@ -56,7 +56,17 @@ func TestBlockProducts(t *testing.T) {
 		eachImpl(t, func(t *testing.T, im *impl) {
 			rng := newRand()
 			numbers, _ := d.Block()
-			for _, c := range []struct{ m, n, blocks int }{{1, 1, 1}, {1, 37, 3}, {3, 5, 2}, {7, 34, 5}, {40, 3, 1}} {
+			type size struct{ m, n, blocks int }
+			sizes := []size{{1, 1, 1}, {1, 37, 3}, {3, 5, 2}, {7, 34, 5}, {40, 3, 1}}
+			if im.few[d].product != nil { // every tile, with every rest
+				for m := 1; m <= im.few[d].rows+1; m++ {
+					for n := 1 + m%2; n <= 11; n += 2 {
+						sizes = append(sizes, size{m, n, 1 + m%3})
+					}
+				}
+				sizes = append(sizes, size{1, 300, 2}, size{2, 71, 4})
+			}
+			for _, c := range sizes {
 				k := c.blocks * numbers
 				x, w := randoms(rng, c.m*k), randomBlocks(rng, d, c.n*c.blocks)
 				row := d.Bytes(k)
@@ -80,12 +90,15 @@ func TestBlockProducts(t *testing.T) {
 						}
 					}
 				}
-				added := make([]float32, c.m*c.n)
-				copy(added, x)
-				im.product(d, added, c.n, x, k, w, row, c.m, c.n, k, true)
-				for i := range added {
-					if want := got[i] + x[i]; added[i] != want {
-						t.Fatalf("%+v: added to %g: %g, want %g", c, x[i], added[i], want)
+				added := newMatrix(rng, c.m, c.n, 2, 1)
+				before := added.clone()
+				im.product(d, added.slice(), added.ld, x, k, w, row, c.m, c.n, k, true)
+				added.checkGuards(t)
+				for i := range c.m {
+					for j, v := range before.row(i) {
+						if want := got[i*c.n+j] + v; added.row(i)[j] != want {
+							t.Fatalf("%+v: added to %g: %g, want %g", c, v, added.row(i)[j], want)
+						}
 					}
 				}
 			}

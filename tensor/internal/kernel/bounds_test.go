@@ -123,6 +123,57 @@ func eachProduct(f func(m, n, k int)) {
 	}
 }
 
+// TestBoundsQ8 is TestBounds of rounding activations to 8 bits and the products with them.
+func TestBoundsQ8(t *testing.T) {
+	x, w, dst := newEdge(t, edgeSize), newEdge(t, edgeSize), newEdge(t, edgeSize)
+	eachBound(t, func(t *testing.T, im *impl, call func(what string, f func())) {
+		r := &im.roundings[Q8Activations]
+		for k := 32; k <= 512; k += 32 {
+			call(fmt.Sprintf("rounding %d", k), func() { r.round(dst[len(dst)-q8Size(k):], x.floats(k), k, 1, k) })
+		}
+		for d, product := range r.products {
+			if product == nil {
+				continue
+			}
+			d := DType(d)
+			numbers, _ := d.Block()
+			for _, m := range []int{1, 2, 5, 9} {
+				for n := 1; n <= 35; n += 1 + n/9 {
+					for _, k := range []int{numbers, 2 * numbers} {
+						row := d.Bytes(k)
+						call(fmt.Sprintf("product of m=%d n=%d k=%d with %v", m, n, k, d), func() {
+							product(dst.floats(m*n), n, x[len(x)-m*q8Size(k):], w[len(w)-n*row:], row, m, n, k, n%2 == 0)
+						})
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestBoundsOfBlocks is TestBounds of widening blocks and of the products with them.
+func TestBoundsOfBlocks(t *testing.T) {
+	x, w, dst := newEdge(t, edgeSize), newEdge(t, edgeSize), newEdge(t, edgeSize)
+	eachBound(t, func(t *testing.T, im *impl, call func(what string, f func())) {
+		for d := Q8_0; d < numDTypes; d++ {
+			numbers, size := d.Block()
+			for blocks := 1; blocks <= 5; blocks++ {
+				call(fmt.Sprintf("widening %d blocks of %v", blocks, d), func() {
+					im.widen[d](dst.floats(blocks*numbers), w[len(w)-blocks*size:])
+				})
+			}
+			for _, m := range []int{1, 2, 5, 9} {
+				for n := 1; n <= 12; n++ {
+					k := numbers * (1 + n%2)
+					call(fmt.Sprintf("product of m=%d n=%d k=%d with %v", m, n, k, d), func() {
+						im.product(d, dst.floats(m*n), n, x.floats(m*k), k, w[len(w)-d.Bytes(n*k):], d.Bytes(k), m, n, k, n%3 == 0)
+					})
+				}
+			}
+		}
+	})
+}
+
 // TestBoundsOfBF16Products is TestBounds of products whose activations are rounded to bfloat16.
 func TestBoundsOfBF16Products(t *testing.T) {
 	x, y, dst := newEdge(t, edgeSize), newEdge(t, edgeSize), newEdge(t, edgeSize)

@@ -11,9 +11,11 @@ import (
 // A new format of weights is a constant here, a row in dtypes, and a function that widens it, which is
 // the reference that everything else is tested against. With these alone its products work: rows of
 // it are widened, a few at a time, for the float32 product. An instruction set that can do better gets
-// an entry in its impl's widen, and where the memory is what one row of x waits for in its row, beside
+// an entry in its impl's widen, and where the memory is what few rows of x wait for in its few, beside
 // those of blocks_amd64.go; a type without blocks gets one in products. A format of blocks says where its
-// scales are, and one that weights are rounded to has a row in grids.
+// scales are, and one that weights are rounded to has a row in grids. One whose products may take
+// activations of 8 bits has a row in q8Formats, and the instruction sets a function that takes rows of it
+// apart, in gen's q8 files.
 type DType uint8
 
 // Weights come in the first three and in blocks; tensors of the others can be listed, and copied from file
@@ -205,8 +207,8 @@ func Product(d DType, dst []float32, ldd int, x []float32, ldx int, w []byte, ld
 
 // product is Product of an instruction set, by its own entry or through widened rows.
 func (im *impl) product(d DType, dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
-	if f := im.row[d]; f != nil && m == 1 {
-		f(dst, x, w, ldw, n, k, acc)
+	if f := &im.few[d]; m <= f.rows {
+		f.product(dst, ldd, x, ldx, w, ldw, m, n, k, acc)
 		return
 	}
 	if f := im.products[d]; f != nil {
@@ -215,8 +217,8 @@ func (im *impl) product(d DType, dst []float32, ldd int, x []float32, ldx int, w
 	}
 	// Rows of w are widened some at a time, so that they stay in a cache for all rows of x.
 	rows := max(wideNumbers/k/16, 1) * 16 // whole tiles of every kernel
-	if m == 1 {                           // each number is read once: let them stay in the first cache
-		rows = max(wideNumbers/8/k/4, 1) * 4
+	if m <= 32 {                          // they are read soon again: let them stay in the first cache
+		rows = max(wideNumbers/4/k/4, 1) * 4
 	}
 	rows = min(rows, n)
 	b := getBuffer(rows * k)

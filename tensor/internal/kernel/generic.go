@@ -9,6 +9,7 @@ var negInf = float32(math.Inf(-1))
 var generic = impl{
 	name:       "generic",
 	products:   productsGeneric,
+	roundings:  [numActivations]rounding{Q8Activations: q8Generic()},
 	gemmNN:     gemmNNGeneric,
 	dot:        dotGeneric,
 	sum:        sumGeneric,

@@ -32,9 +32,12 @@ type impl struct {
 	// acc adds the product to what dst holds, after the sum is complete.
 	// products has dst[m,n] = x[m,k]·w[n,k]ᵀ by the type of w, ldw in bytes; nil goes through widen.
 	products [numDTypes]func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)
-	// row is the product of one row of x by the type of w; nil is as products. It has the bits that the
-	// product of several rows has.
-	row [numDTypes]func(dst, x []float32, w []byte, ldw, n, k int, acc bool)
+	// few has products of few rows of x, up to as many as it says, by the type of w. They have the bits that
+	// the product of more rows has.
+	few [numDTypes]struct {
+		rows    int
+		product func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)
+	}
 	// roundings are the products whose activations are rounded; that of Exact is empty.
 	roundings [numActivations]rounding
 	gemmNN    func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) // dst[m,n] = a[m,k]·b[k,n]

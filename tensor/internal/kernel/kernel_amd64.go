@@ -13,11 +13,15 @@ func archImpls() []impl {
 		im.name = "avx2"
 		gemmAVX2(&im)
 		vecAVX2(&im)
+		q8AVX2.put(&im)
 		ims = append(ims, im)
 		if c.HasAVX512F && c.HasAVX512BW && c.HasAVX512VL && c.HasAVX512DQ {
 			im.name = "avx512"
 			gemmAVX512(&im)
 			vecAVX512(&im)
+			if hasVNNI {
+				q8VNNI.put(&im)
+			}
 			bf16AVX512(&im)
 			ims = append(ims, im)
 			if hasAMX() {

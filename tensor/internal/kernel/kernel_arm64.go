@@ -8,6 +8,8 @@ func archImpls() []impl {
 	im.name = "neon"
 	gemmNEON(&im)
 	vecNEON(&im)
+	blocksNEON(&im)
+	q8NEON.put(&im)
 	im.peak = func(n int) int { peakNEON(n); return n * peakFlopsNEON }
 	return []impl{im}
 }

@@ -10,9 +10,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/cpu"
 )
 
-// Few machines have AVX-512, fewer its bfloat16 instructions or AMX, and no emulator that runs a program alone
+// Few machines have AVX-512, fewer its bfloat16 and VNNI instructions or AMX, and no emulator that runs a program alone
 // has them. So what was tested last on a CPU that has them is recorded: a change of the kernels' text that
 // wasn't tested there fails here, on every machine.
 //
@@ -33,6 +35,9 @@ var records = []struct {
 	{"AVX-512 with bfloat16", "testdata/tested_bf16.txt", []string{"bf16_avx512_amd64.s", "bf16_amd64.go"}, func() bool {
 		i := slices.Index(Names(), "avx512")
 		return i >= 0 && impls[i].roundings[BF16Activations].products[BF16] != nil
+	}},
+	{"AVX-512 with VNNI", "testdata/tested_vnni.txt", []string{"q8_avx512_amd64.s", "q8_amd64.go", "q8_asm.go"}, func() bool {
+		return slices.Contains(Names(), "avx512") && cpu.X86.HasAVX512VNNI
 	}},
 	{"AMX", "testdata/tested_amx.txt", []string{"bf16_amx_amd64.s", "bf16_amd64.go"}, func() bool { return slices.Contains(Names(), "amx") }},
 }
@@ -74,11 +79,11 @@ func sumsOf(patterns []string) ([]string, error) {
 // recordTested writes what was tested, and where.
 func recordTested() error {
 	info, err := os.ReadFile("/proc/cpuinfo")
-	cpu := "an unnamed CPU"
+	name := "an unnamed CPU"
 	if err == nil {
 		_, rest, _ := strings.Cut(string(info), "model name\t: ")
 		if first, _, ok := strings.Cut(rest, "\n"); ok {
-			cpu = first
+			name = first
 		}
 	}
 	recorded := false
@@ -90,7 +95,7 @@ func recordTested() error {
 		if err != nil {
 			return err
 		}
-		head := fmt.Sprintf("# The %s kernels of these files passed their tests on %s, %s.", r.name, cpu, time.Now().UTC().Format(time.DateOnly))
+		head := fmt.Sprintf("# The %s kernels of these files passed their tests on %s, %s.", r.name, name, time.Now().UTC().Format(time.DateOnly))
 		if err := os.WriteFile(r.file, []byte(head+"\n"+strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 			return err
 		}

@@ -8,7 +8,8 @@ func blocksAVX(s isa) []byte {
 	if s.regs == 32 {
 		f.ntConstants(s)
 	}
-	f.rowQ8(s)
+	f.ntQ8(s)
+	f.widenQ8(s)
 	if s.regs == 16 { // AVX-512 uses these too
 		f.line(`
 // The low four bits of each number, and the lower two, what is taken from those of Q6_K, one bit, and where
@@ -22,106 +23,186 @@ DATA ·blockConst<>+24(SB)/8, $0x0000000300000002
 DATA ·blockConst<>+32(SB)/8, $0x0000000500000004
 DATA ·blockConst<>+40(SB)/8, $0x0000000700000006
 GLOBL ·blockConst<>(SB), RODATA|NOPTR, $48`)
-		f.widenQ8()
 		f.widenNibbles("widenSymmetric", false)
 		f.widenNibbles("widenAffine", true)
 		f.widenK("widenQ4_KBlocks", 144)
 		f.widenK("widenQ5_KBlocks", 176)
 		f.widenQ6K()
+		f.groupsAVX()
 	}
 	return f.Bytes()
 }
 
-// rowQ8 writes the product of one row of x with rows of Q8_0: the widened numbers, which are exact, take
-// the way of float32 weights, with the same bits.
-func (f avxFile) rowQ8(s isa) {
-	name := "rowQ8_0" + s.name
+// ntQ8 writes the product of few rows of x with rows of Q8_0: the widened numbers, which are exact, take the
+// way of float32 weights, with the same bits.
+func (f avxFile) ntQ8(s isa) {
+	name := "ntQ8_0" + s.name
 	f.line(`
 // func %s(a *ntArgs)
 //
 //	for a.tiles {
 //		accumulators = 0
 //		for a.steps blocks of 32 { accumulators += x·(d·q), a vector of %d numbers after another }
-//		dst = sums; w += a.tileW; dst += 4 columns
+//		dst = sums, or dst += sums if a.add; w += a.tileW; dst += 4 columns
 //	}
 //
 // Register map:
 //	DI	a                 CX	blocks left
-//	SI	x, at the block   R12, R13, BX	offsets of rows 1, 2, 3 of w
-//	R8	w, at the block   R9	w of the tile
-//	DX	dst of the tile   R10	tiles left
-TEXT ·%s(SB), NOSPLIT, $0-8`, name, s.lanes, name)
+//	SI	x, at the block   R9, R10, R11	ldx, 3·ldx, 5·ldx
+//	R8	w, at the block   R12, R13, BX	offsets of rows 1, 2, 3 of w
+//	DX	dst of the tile   R14	what is prefetched, a.fetchStep after w
+//	AX, R15	temporaries
+// and on the stack the scales of the four rows, and w and the tiles left.
+TEXT ·%s(SB), NOSPLIT, $32-8`, name, s.lanes, name)
 	f.op("MOVQ a+0(FP), DI")
 	f.op("MOVQ ntArgs_dst(DI), DX")
-	f.op("MOVQ ntArgs_w(DI), R9")
+	f.op("MOVQ ntArgs_ldx(DI), R9")
+	f.op("LEAQ (R9)(R9*2), R10")
+	f.op("LEAQ (R9)(R9*4), R11")
 	f.op("MOVQ ntArgs_w1(DI), R12")
 	f.op("MOVQ ntArgs_w2(DI), R13")
 	f.op("MOVQ ntArgs_w3(DI), BX")
-	f.op("MOVQ ntArgs_tiles(DI), R10")
+	f.op("MOVQ ntArgs_w(DI), AX")
+	f.op("MOVQ AX, w-24(SP)")
+	f.op("MOVQ ntArgs_tiles(DI), AX")
+	f.op("MOVQ AX, tiles-32(SP)")
 	if s.regs == 32 {
 		f.op("MOVL $0xff00, AX")
 		f.op("KMOVW AX, K2")
 		f.op("MOVL $0xcccc, AX")
 		f.op("KMOVW AX, K3")
 	}
-	f.label("tile")
-	f.op("MOVQ R9, R8")
-	f.op("MOVQ ntArgs_x(DI), SI")
-	f.op("MOVQ ntArgs_steps(DI), CX")
-	f.zero(s, tileCols)
-	f.op("PCALIGN $32")
-	f.label("tile_block")
-	for c, row := range []string{"", "(R12*1)", "(R13*1)", "(BX*1)"} {
-		f.op("PREFETCHT1 1024(R8)%s", row)
-		f.rowQ8Body(s, row, s.v(c))
+	f.op("MOVQ ntArgs_rows(DI), AX")
+	for r := s.ntRows(); r > 1; r-- {
+		f.pair(fmt.Sprintf("CMPQ AX, $%d", r), fmt.Sprintf("JEQ rows%d", r))
 	}
-	f.op("ADDQ $128, SI")
-	f.op("ADDQ $34, R8")
-	f.pair("DECQ CX", "JNZ tile_block")
-	sums := f.ntReduce(s, 1)
-	f.op("VMOVUPS %s, (DX)", sums[0])
-	f.op("ADDQ $%d, DX", 4*tileCols)
-	f.op("ADDQ ntArgs_tileW(DI), R9")
-	f.pair("DECQ R10", "JNZ tile")
+	for r := 1; r <= s.ntRows(); r++ {
+		f.ntQ8Rows(s, r)
+	}
+	f.label("done")
 	f.op("VZEROUPPER")
 	f.op("RET")
 }
 
-// rowQ8Body adds a block of a row to acc.
-func (f avxFile) rowQ8Body(s isa, row, acc string) {
-	d, q := s.v(12), s.v(13)
-	if s.regs == 32 {
-		f.op("VPBROADCASTW (R8)%s, Y12", row)
-		f.op("VCVTPH2PS Y12, Z12")
-	} else {
-		f.op("VPBROADCASTW (R8)%s, X12", row)
-		f.op("VCVTPH2PS X12, Y12")
+// ntQ8Rows writes the block that computes tiles of rows rows.
+func (f avxFile) ntQ8Rows(s isa, rows int) {
+	id := fmt.Sprintf("rows%d", rows)
+	f.label("%s", id)
+	f.op("MOVQ w-24(SP), R8")
+	f.op("MOVQ ntArgs_fetchStep(DI), R14")
+	f.op("ADDQ R8, R14")
+	f.op("MOVQ ntArgs_x(DI), SI")
+	f.op("MOVQ ntArgs_steps(DI), CX")
+	f.zero(s, rows*tileCols)
+	f.op("PCALIGN $32")
+	f.label("%s_block", id)
+	f.macro("SCALES", "", func() { // in general registers: shuffles are what a core has fewest units for
+		f.op("MOVWLZX (R8), AX")
+		for c, row := range []string{"(R12*1)", "(R13*1)", "(BX*1)"} {
+			f.op("MOVWLZX (R8)%s, R15", row)
+			f.op("SHLQ $%d, R15", 16*(c+1))
+			f.op("ORQ R15, AX")
+		}
+		f.op("VMOVQ AX, X%d", s.regs-1)
+		f.op("VCVTPH2PS X%d, X%d", s.regs-1, s.regs-1)
+		f.op("VMOVUPS X%d, scales-16(SP)", s.regs-1)
+		for _, row := range []string{"", "(R12*1)", "(R13*1)", "(BX*1)"} {
+			f.op("PREFETCHT0 (R14)%s", row)
+		}
+	})
+	f.pack(func() {
+		if s.regs == 16 || rows == 1 {
+			f.ntQ8Columns(s, rows)
+			return
+		}
+		for i := 0; i < 32; i += s.lanes {
+			f.ntQ8Step(s, rows, i)
+		}
+	})
+	f.op("ADDQ $128, SI")
+	f.op("ADDQ $34, R8")
+	f.op("ADDQ $34, R14")
+	f.pair("DECQ CX", fmt.Sprintf("JNZ %s_block", id))
+	var sums []string
+	f.macro(fmt.Sprintf("REDUCE%d", rows), "", func() { sums = f.ntReduce(s, rows) })
+	f.pair("CMPQ ntArgs_add(DI), $0", fmt.Sprintf("JEQ %s_store", id))
+	f.ntEachSum(sums, func(sum, addr string) { f.op("VADDPS %s, %s, %s", addr, sum, sum) })
+	f.label("%s_store", id)
+	f.ntEachSum(sums, func(sum, addr string) { f.op("VMOVUPS %s, %s", sum, addr) })
+	f.op("ADDQ $%d, DX", 4*tileCols)
+	f.op("MOVQ ntArgs_tileW(DI), AX")
+	f.op("ADDQ AX, w-24(SP)")
+	f.pair("DECQ tiles-32(SP)", fmt.Sprintf("JNZ %s", id))
+	f.op("JMP done")
+}
+
+// q8XRows and q8WRows are where the rows of x and of w in a tile are.
+var q8XRows = []string{"", "(R9*1)", "(R9*2)", "(R10*1)", "(R9*4)", "(R11*1)"}
+var q8WRows = []string{"", "(R12*1)", "(R13*1)", "(BX*1)"}
+
+// ntQ8Step adds 16 numbers of k, i after the block's first, of AVX-512.
+func (f avxFile) ntQ8Step(s isa, rows, i int) {
+	f.macro("WIDEN4", "w", func() {
+		for c, row := range q8WRows {
+			f.op("VPMOVSXBD w(R8)%s, Z%d", row, 24+c)
+		}
+		for c := range q8WRows {
+			f.op("VCVTDQ2PS Z%d, Z%d", 24+c, 24+c)
+		}
+		for c := range q8WRows {
+			f.op("VMULPS.BCST scales-%d(SP), Z%d, Z%d", 16-4*c, 24+c, 24+c)
+		}
+	}, 2+i)
+	for r := range rows {
+		f.op("VMOVUPS %d(SI)%s, Z%d", 4*i, q8XRows[r], 28+r%3)
+		for c := range q8WRows {
+			f.op("VFMADD231PS Z%d, Z%d, %s", 24+c, 28+r%3, s.v(r*tileCols+c))
+		}
 	}
-	for i := 0; i < 32; i += s.lanes {
-		f.op("VPMOVSXBD %d(R8)%s, %s", 2+i, row, q)
-		f.op("VCVTDQ2PS %s, %s", q, q)
-		f.op("VMULPS %s, %s, %s", d, q, q)
-		f.op("VFMADD231PS %d(SI), %s, %s", 4*i, q, acc)
+}
+
+// ntQ8Columns adds a block of a column after another.
+func (f avxFile) ntQ8Columns(s isa, rows int) {
+	for c, row := range q8WRows {
+		d := s.v(15)
+		if s.regs == 16 {
+			f.op("VBROADCASTSS scales-%d(SP), %s", 16-4*c, d)
+		}
+		for i := 0; i < 32; i += s.lanes {
+			w := s.v(12 + i/s.lanes%3)
+			f.op("VPMOVSXBD %d(R8)%s, %s", 2+i, row, w)
+			f.op("VCVTDQ2PS %s, %s", w, w)
+			if s.regs == 16 {
+				f.op("VMULPS %s, %s, %s", d, w, w)
+			} else {
+				f.op("VMULPS.BCST scales-%d(SP), %s, %s", 16-4*c, w, w)
+			}
+			for r := range rows {
+				f.op("VFMADD231PS %d(SI)%s, %s, %s", 4*i, q8XRows[r], w, s.v(r*tileCols+c))
+			}
+		}
 	}
 }
 
 // widenQ8 writes the widening of Q8_0.
-func (f avxFile) widenQ8() {
+func (f avxFile) widenQ8(s isa) {
+	name := "widenQ8_0" + s.name
 	f.line(`
-// func widenQ8_0Blocks(dst *float32, src *byte, blocks int)
-TEXT ·widenQ8_0Blocks(SB), NOSPLIT, $0-24`)
+// func %s(dst *float32, src *byte, blocks int)
+TEXT ·%s(SB), NOSPLIT, $0-24`, name, name)
 	f.op("MOVQ dst+0(FP), DI")
 	f.op("MOVQ src+8(FP), SI")
 	f.op("MOVQ blocks+16(FP), CX")
 	f.label("loop")
 	f.op("VPBROADCASTW (SI), X0")
-	f.op("VCVTPH2PS X0, Y0")
-	for i := range 4 {
-		q := fmt.Sprintf("Y%d", 1+i)
-		f.op("VPMOVSXBD %d(SI), %s", 2+8*i, q)
+	f.op("VCVTPH2PS X0, X0")
+	f.op("VBROADCASTSS X0, %s", s.v(0))
+	for i := range 32 / s.lanes {
+		q := s.v(1 + i)
+		f.op("VPMOVSXBD %d(SI), %s", 2+s.lanes*i, q)
 		f.op("VCVTDQ2PS %s, %s", q, q)
-		f.op("VMULPS Y0, %s, %s", q, q)
-		f.op("VMOVUPS %s, %d(DI)", q, 32*i)
+		f.op("VMULPS %s, %s, %s", s.v(0), q, q)
+		f.op("VMOVUPS %s, %d(DI)", q, s.bytes()*i)
 	}
 	f.op("ADDQ $34, SI")
 	f.op("ADDQ $128, DI")

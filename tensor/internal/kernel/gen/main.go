@@ -28,6 +28,8 @@ func files() map[string][]byte {
 		"bf16_amx_amd64.s":         amxBF16(),
 		"gemm_nt_neon_arm64.s":     ntNEON(),
 		"gemm_nn_neon_arm64.s":     nnNEON(),
+		"blocks_neon_arm64.s":      blocksNEON(),
+		"q8_neon_arm64.s":          q8NEON(),
 		"vec_neon_arm64.s":         vecNEON(),
 		"wkv_neon_arm64.s":         wkvNEON(),
 		"../../wasmsimd/simd.wasm": moduleWASM(),
@@ -37,6 +39,7 @@ func files() map[string][]byte {
 		list["gemm_nn_"+s.file+"_amd64.s"] = nnAVX(s)
 		list["vec_"+s.file+"_amd64.s"] = vecAVX(s)
 		list["blocks_"+s.file+"_amd64.s"] = blocksAVX(s)
+		list["q8_"+s.file+"_amd64.s"] = q8AVX(s)
 		list["vec_"+s.file+"_amd64.go"] = wrappers(s)
 	}
 	return list

@@ -40,12 +40,39 @@ var words = map[string]struct {
 	"FCVTL":  {0x0e217800, widen}, // half precision to float32
 	"FCVTL2": {0x4e217800, widenTop},
 	"FMAXV":  {0x6e30f800, across},
+	"USHR":   {0x6f000400, shift},
+	"XTN":    {0x0e612800, widen}, // the lower halves of 32-bit numbers: Vd.4H, Vn.4S
+	"XTN2":   {0x4e612800, widenTop},
+	"XTNB":   {0x0e212800, widen}, // and of 16-bit ones: Vd.8B, Vn.8H
+	"XTNB2":  {0x4e212800, widenTop},
+	"SCVTF":  {0x4e21d800, two},
+	"NEG":    {0x6ea0b800, two},
+	"FNEG":   {0x6ea0f800, two},
+	"MUL":    {0x4ea09c00, three}, // of integers
+	"SADDLP": {0x4e602800, two},   // sums of neighbours: Vd.4S, Vn.8H
+	"ADDP":   {0x4ea0bc00, three}, // of integers
+	"SMAX":   {0x4ea06400, three},
+	"CMGT":   {0x4ea03400, three},
+	"BIC":    {0x4e601c00, three}, // n and not m
+	"SMULL":  {0x0e20c000, three}, // Vd.8H, Vn.8B, Vm.8B
+	"SMULL2": {0x4e20c000, three},
+	"SMLAL":  {0x0e208000, three},
+	"SMLAL2": {0x4e208000, three},
+	"SMAXV":  {0x4eb0a800, across},
+	"ADDV":   {0x4eb1b800, across},
+	"SXTLB":  {0x0f08a400, widen}, // with their signs: bytes to 16 bits, Vd.8H, Vn.8B
+	"SXTLB2": {0x4f08a400, widenTop},
+	"SXTLH":  {0x0f10a400, widen}, // 16 bits to 32
+	"SXTLH2": {0x4f10a400, widenTop},
+	"CMTST":  {0x4e208c00, three}, // of bytes: all ones where n and m share a bit
 }
 
 // elements are the instructions with one element as a factor of all: Vd.4S, Vn.4S, Vm.S[i].
 var elements = map[string]uint32{
 	"FMLA": 0x4f801000,
 	"FMLS": 0x4f805000,
+	"FMUL": 0x4f809000,
+	"SDOT": 0x4f80e000, // Vd.4S, Vn.16B, Vm.4B[i]
 }
 
 // known are the instructions that Go's assembler has, by its names; it writes the destination last.
