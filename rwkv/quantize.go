@@ -47,20 +47,19 @@ func PlanQuantize(m *Model, format tensor.DType) ([]PlannedTensor, error) {
 		if t.DType().Scales() != nil {
 			return nil, fmt.Errorf("rwkv: tensor %q is %v: the model is quantized already", t.name, t.DType())
 		}
-		plan = append(plan, PlannedTensor{t.name, t.Shape(), t.DType(), quantizedType(t, format)})
+		plan = append(plan, PlannedTensor{t.name, t.Shape(), t.DType(), quantizedType(t.name, t.Shape(), t.DType(), format)})
 	}
 	return plan, nil
 }
 
 // quantizedType returns the type that a tensor takes.
-func quantizedType(t namedTensor, format tensor.DType) tensor.DType {
+func quantizedType(name string, shape []int, from, format tensor.DType) tensor.DType {
 	const fewest = 32
-	shape := t.Shape()
-	if len(shape) != 2 || !strings.HasSuffix(t.name, ".weight") || t.name == "transformer.wpe.weight" ||
-		t.name == "blocks.0.att.output.weight" || shape[0] < fewest {
-		return t.DType()
+	if len(shape) != 2 || !strings.HasSuffix(name, ".weight") || name == "transformer.wpe.weight" ||
+		name == "blocks.0.att.output.weight" || shape[0] < fewest {
+		return from
 	}
-	if !isBlockMatrix(t.name) && format != tensor.Q8_0 {
+	if !isBlockMatrix(name) && format != tensor.Q8_0 {
 		format = tensor.Q6_K
 	}
 	fits := func(d tensor.DType) bool {
@@ -78,7 +77,7 @@ func quantizedType(t namedTensor, format tensor.DType) tensor.DType {
 		}
 	}
 	if !fits(format) {
-		return t.DType()
+		return from
 	}
 	return format
 }
