@@ -110,17 +110,17 @@ func TestGGUFAs(t *testing.T) {
 // A vocabulary of byte pairs goes into the file and comes out of it.
 func TestGGUFBytePairs(t *testing.T) {
 	dir := t.TempDir()
-	json, err := os.ReadFile("../tokenizer/bpe/testdata/qwen.tokenizer.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range []struct {
 		name, beside, pattern string
 		ids                   int
-	}{{"neox", "", "gpt-2", 50304}, {"qwen", "tokenizer.json", "qwen2", 448}} {
+	}{{"neox", "", "gpt-2", 50304}, {"llama", "llama", "llama-bpe", 448}, {"qwen", "qwen", "", 448}} {
 		path := filepath.Join(dir, c.name+".safetensors")
 		if c.beside != "" {
-			if err := os.WriteFile(filepath.Join(dir, c.beside), json, 0o666); err != nil {
+			json, err := os.ReadFile("../tokenizer/bpe/testdata/" + c.beside + ".tokenizer.json")
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, "tokenizer.json"), json, 0o666)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -149,6 +149,12 @@ func TestGGUFBytePairs(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer m.Close()
+			if c.pattern == "" { // two tokens of one spelling, which llama.cpp aborts on
+				if model, _ := m.file.Value("tokenizer.ggml.model"); model != "none" {
+					t.Errorf("%s: tokenizer %v", c.name, model)
+				}
+				break
+			}
 			tok, err := m.Tokenizer()
 			if err != nil {
 				t.Fatal(err)
@@ -322,7 +328,7 @@ func TestQuantizeTo(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if c, err := r.Compare(q, someIDs(60)); err != nil || c.KL > 1e-7 {
+				if c, err := r.Compare(q, someIDs(60)); err != nil || c.KL > 1e-3 { // whatever activations are rounded to
 					t.Errorf("%s%s: KL %g to Quantize's, %v", name, ext, c.KL, err)
 				}
 				r.Close()

@@ -193,6 +193,13 @@ func (m *Model) putBytePairs(v map[string]any, p *tokenizer.BytePairs) {
 			}[p.Types[id]]
 		}
 	}
+	seen := make(map[any]bool, len(tokens))
+	for _, text := range tokens {
+		if seen[text] {
+			return // two tokens of one spelling, an added one and one of bytes: llama.cpp aborts
+		}
+		seen[text] = true
+	}
 	merges := make([]any, len(p.Merges))
 	for i, text := range p.Merges {
 		merges[i] = text

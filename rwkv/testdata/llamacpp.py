@@ -15,7 +15,7 @@ core, with the server):
     python rwkv/testdata/llamacpp.py llama.cpp a.gguf b.gguf     # these files
     python rwkv/testdata/llamacpp.py --tokens llama.cpp a.gguf   # their tokenizers alone
 """
-import argparse, json, pathlib, subprocess, sys, tempfile
+import argparse, json, pathlib, subprocess, sys, tempfile, unicodedata
 import numpy as np
 
 TEXTS = [
@@ -72,6 +72,7 @@ def check_tokens(path):
     """Compares how a file's tokenizer cuts texts."""
     bad = 0
     for text in TEXTS:
+        text = unicodedata.normalize("NFC", text)  # as GPT-NeoX's tokenizer does and llama.cpp doesn't
         name = work / "text.txt"
         name.write_bytes(text.encode())
         theirs = list(map(int, run(llama, path, "tokens", stdin=text.encode()).split()))
@@ -98,6 +99,10 @@ def made():
         for d in "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k":
             go("quantize", source, work / f"{name}-{d}.gguf", "--format", d)
             yield name, d
+    pile = work / "pile.pth"  # of as many ids as GPT-NeoX's vocabulary
+    go("random", "--kind", "rwkv7", "--n_layer", 1, "--n_embd", 64, "--vocab_size", 50304, pile)
+    go("convert", pile, work / "pile-q8_0.gguf")
+    yield "pile", "q8_0"
     for name in sorted(g.glob("gguf/*.gguf")):
         go("convert", name, work / f"{name.stem}-again.gguf")
         yield name.stem, "again"
@@ -108,7 +113,7 @@ p.add_argument("llama", type=pathlib.Path, help="folder of llama.cpp, built in b
 p.add_argument("files", nargs="*", type=pathlib.Path)
 p.add_argument("--build", type=pathlib.Path, help="where it is built otherwise")
 p.add_argument("--tokens", action="store_true", help="compare the tokenizers alone")
-o = p.parse_args()
+o = p.parse_intermixed_args()
 root = pathlib.Path(__file__).resolve().parents[2]
 with tempfile.TemporaryDirectory() as d:
     work = pathlib.Path(d)
