@@ -31,7 +31,8 @@ type writeOptions struct {
 }
 
 // As converts the float tensors to dtype, rounding to the nearest, ties to even; f64 is rounded to
-// f32 first, as PyTorch does. A number too large for the type is an error. Other tensors stay.
+// f32 first, as PyTorch does. A number too large for the type is an error. Other tensors stay. For 0 all
+// stay, whatever options came before it.
 func As(dtype tensor.DType) WriteOption {
 	return func(o *writeOptions) { o.dtype = dtype }
 }
@@ -161,11 +162,7 @@ func writeNamed(path string, tensors []Named, values map[string]any, opts []Writ
 		}
 		items = append(items, it)
 	}
-	d := &pickle.Dict{}
-	for _, k := range keyOrder(values) {
-		d.Keys, d.Values = append(d.Keys, k), append(d.Values, values[k])
-	}
-	return writeItems(path, items, d, opts, write)
+	return writeItems(path, items, inOrder(values), opts, write)
 }
 
 // keyOrder puts what people look for first.

@@ -66,6 +66,15 @@ func weightBytes(m *Model) int {
 
 var benchDTypes = []tensor.DType{tensor.F32, tensor.BF16}
 
+// benchWeights returns the types of weights that a streaming kind is measured with: blocks for RWKV-7, but not
+// in short runs.
+func benchWeights(kind Kind) []tensor.DType {
+	if kind != RWKV7 || testing.Short() {
+		return benchDTypes
+	}
+	return slices.Concat(benchDTypes, tensor.Quantized())
+}
+
 // BenchmarkGenerate makes 50 tokens after a prompt of 2.
 func BenchmarkGenerate(b *testing.B) {
 	for _, kind := range allKinds {
@@ -109,7 +118,7 @@ func BenchmarkForward(b *testing.B) {
 // BenchmarkDecode appends one token.
 func BenchmarkDecode(b *testing.B) {
 	for _, kind := range streamingKinds {
-		for _, dtype := range benchDTypes {
+		for _, dtype := range benchWeights(kind) {
 			b.Run(fmt.Sprintf("kind=%s/weights=%v", kind, dtype), func(b *testing.B) {
 				m := benchModel(b, kind, dtype)
 				s := m.NewState()
@@ -133,7 +142,7 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkDecodeBatch(b *testing.B) {
 	const n = 16
 	for _, kind := range streamingKinds {
-		for _, dtype := range benchDTypes {
+		for _, dtype := range benchWeights(kind) {
 			b.Run(fmt.Sprintf("kind=%s/weights=%v/sequences=%d", kind, dtype, n), func(b *testing.B) {
 				m := benchModel(b, kind, dtype)
 				var states []*State
@@ -159,7 +168,7 @@ func BenchmarkDecodeBatch(b *testing.B) {
 // BenchmarkPrefill feeds a prompt to an empty state.
 func BenchmarkPrefill(b *testing.B) {
 	for _, kind := range streamingKinds {
-		for _, dtype := range benchDTypes {
+		for _, dtype := range benchWeights(kind) {
 			b.Run(fmt.Sprintf("kind=%s/weights=%v/T=512", kind, dtype), func(b *testing.B) {
 				m := benchModel(b, kind, dtype)
 				s := m.NewState()

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"microrwkv/checkpoint"
-	"microrwkv/tokenizer"
 )
 
 // Models in GGUF files, as llama.cpp has them: which it is and what shapes don't tell is in the metadata,
@@ -219,88 +218,4 @@ func (g *ggufInfo) configure(c *Config) error {
 		c.RescaleEvery = g.every
 	}
 	return errors.Join(errs...)
-}
-
-// ggufTokenizer returns the tokenizer in the metadata of a file for a model of so many ids: nil if it has
-// none, or one that isn't RWKV's and has to be found otherwise.
-func ggufTokenizer(f *checkpoint.File, ids int) (tokenizer.Tokenizer, error) {
-	const prefix = "tokenizer.ggml."
-	if name, _ := f.Value(prefix + "model"); name != "rwkv" {
-		return nil, nil
-	}
-	v, _ := f.Value(prefix + "tokens")
-	list, ok := v.([]any)
-	if !ok || len(list) > ids {
-		return nil, fmt.Errorf("%s: %stokens: %d tokens for a model of %d ids", f.Name(), prefix, len(list), ids)
-	}
-	v, _ = f.Value(prefix + "token_type")
-	types, _ := v.([]any)
-	tokens := make([]string, len(list))
-	for i, v := range list {
-		text, ok := v.(string)
-		token, err := unescape(text)
-		if !ok || err != nil {
-			return nil, fmt.Errorf("%s: %stokens: token %d is %s: %w", f.Name(), prefix, i, quoted(v), errors.Join(err, errEscape))
-		}
-		const control, unused = 3, 5
-		if i > 0 && (i >= len(types) || types[i] != int64(control) && types[i] != int64(unused)) {
-			tokens[i] = token
-		}
-	}
-	end := 0
-	if v, ok := f.Value(prefix + "eos_token_id"); ok {
-		if n, isInt := v.(int64); !isInt || n < 0 || n >= int64(len(list)) {
-			return nil, fmt.Errorf("%s: %seos_token_id is %s, want 0 to %d", f.Name(), prefix, quoted(v), len(list)-1)
-		}
-		end = int(v.(int64))
-	}
-	tok, err := tokenizer.LongestMatch(tokens, end)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	return tok, nil
-}
-
-var errEscape = errors.New(`want text with \t, \n, \r, \xHH and \ before other characters`)
-
-// unescape returns the bytes of a Python byte literal without its quotes.
-func unescape(s string) (string, error) {
-	if !strings.Contains(s, `\`) {
-		return s, nil
-	}
-	var b []byte
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' {
-			b = append(b, s[i])
-			continue
-		}
-		if i++; i == len(s) {
-			return "", errors.New("an escape without an end")
-		}
-		switch c := s[i]; c {
-		case 't':
-			b = append(b, '\t')
-		case 'n':
-			b = append(b, '\n')
-		case 'r':
-			b = append(b, '\r')
-		case 'x':
-			if i+2 >= len(s) {
-				return "", errors.New("an escape without an end")
-			}
-			var x byte
-			for _, digit := range []byte(strings.ToLower(s[i+1 : i+3])) {
-				d := strings.IndexByte("0123456789abcdef", digit)
-				if d < 0 {
-					return "", errors.New("an escape of other digits")
-				}
-				x = x<<4 | byte(d)
-			}
-			b = append(b, x)
-			i += 2
-		default:
-			b = append(b, c)
-		}
-	}
-	return string(b), nil
 }

@@ -1,23 +1,58 @@
 package rwkv
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"microrwkv/checkpoint"
 	"microrwkv/tensor"
-	"microrwkv/tokenizer"
 )
 
-// saveGGUF writes the model as llama.cpp's own converter does.
+// fileTensor is a tensor as a file has it.
+type fileTensor struct {
+	checkpoint.Deferred
+	official string // the tensor that it is, "" if it is made of others
+}
+
+// made returns a tensor to write that is there already.
+func made(name, official string, w *tensor.Weight, dtype tensor.DType) fileTensor {
+	return fileTensor{checkpoint.Deferred{Name: name, DType: dtype, Shape: w.Shape(), Make: func() (*tensor.Weight, error) { return w, nil }}, official}
+}
+
+// deferredOf returns the tensors to write.
+func deferredOf(list []fileTensor) []checkpoint.Deferred {
+	deferred := make([]checkpoint.Deferred, len(list))
+	for i, t := range list {
+		deferred[i] = t.Deferred
+	}
+	return deferred
+}
+
+// saveGGUF writes the model as llama.cpp's own converter does. As converts the matrices that llama.cpp takes
+// in other types than float32.
 func (m *Model) saveGGUF(path string, opts []checkpoint.WriteOption) error {
+	as := checkpoint.Converted(opts...)
+	if as.Quantizes() {
+		return fmt.Errorf("%s: conversion to %v, which quantizes: see rwkv.Quantize", path, as)
+	}
+	list, err := m.ggufTensors(path, as)
+	if err != nil {
+		return err
+	}
+	return m.writeGGUF(path, list, opts)
+}
+
+// writeGGUF writes tensors in the form that GGUF files have.
+func (m *Model) writeGGUF(path string, list []fileTensor, opts []checkpoint.WriteOption) error {
+	return checkpoint.WriteDeferred(path, deferredOf(list), m.ggufValues(path, list), append(slices.Clone(opts), checkpoint.As(0))...)
+}
+
+// ggufFamily returns the architecture that the model is in GGUF files. The error says why there is none.
+func (m *Model) ggufFamily(path string) (*ggufModel, error) {
 	c := m.config
-	architecture := string(c.Kind)
-	g := ggufModels[architecture]
+	g := ggufModels[string(c.Kind)]
 	var why string
 	switch {
 	case g == nil:
@@ -30,15 +65,19 @@ func (m *Model) saveGGUF(path string, opts []checkpoint.WriteOption) error {
 		why = "GGUF has time mixes of the model's width alone"
 	case c.HeadNormEps != 0:
 		why = "GGUF has no epsilon of the norm after the WKV"
+	default:
+		return g, nil
 	}
-	if why != "" {
-		return fmt.Errorf("%s: a model of kind %s: %s", path, c.Kind, why)
-	}
-	return checkpoint.WriteGGUF(path, m.ggufTensors(g), m.ggufValues(architecture, path), opts...)
+	return nil, fmt.Errorf("%s: a model of kind %s: %s", path, c.Kind, why)
 }
 
-// ggufTensors returns the tensors by the names and in the form that GGUF files have.
-func (m *Model) ggufTensors(g *ggufModel) []checkpoint.Named {
+// ggufTensors returns the tensors by the names and in the form that GGUF files have, the matrices in a type
+// if it isn't 0.
+func (m *Model) ggufTensors(path string, as tensor.DType) ([]fileTensor, error) {
+	g, err := m.ggufFamily(path)
+	if err != nil {
+		return nil, err
+	}
 	turned := narrow7
 	if g.kind == RWKV6 {
 		turned = narrow6
@@ -49,32 +88,51 @@ func (m *Model) ggufTensors(g *ggufModel) []checkpoint.Named {
 		official[t.name] = t.Weight
 		names = append(names, t.name)
 	}
-	for _, end := range []string{"0", "1", "2"} { // which the first block has no use for: llama.cpp wants copies
-		if a := official["blocks.0.att.a"+end]; g.kind == RWKV7 && a != nil && official["blocks.0.att.v"+end] == nil {
-			official["blocks.0.att.v"+end] = a
-			names = append(names, "blocks.0.att.v"+end)
+	for _, end := range []string{"0", "1", "2"} { // which the first block has no use for: llama.cpp wants them as large as a's
+		a, v := official["blocks.0.att.a"+end], "blocks.0.att.v"+end
+		if g.kind != RWKV7 || a == nil {
+			continue
 		}
+		if official[v] == nil {
+			names = append(names, v)
+		}
+		official[v] = a
 	}
 	slices.Sort(names)
-	var list []checkpoint.Named
+	var list []fileTensor
 	for _, name := range names {
 		w := official[name]
 		block, end := cutBlock(name)
-		if i := slices.Index(g.fused, end); i > 0 {
-			continue // with the first of them
-		} else if i == 0 {
-			var all []float32
-			for _, end := range g.fused {
-				all = append(all, official[block+end].Float32().Data()...)
+		i := slices.Index(g.fused, end)
+		switch {
+		case i > 0: // with the first of them
+		case i == 0:
+			list = append(list, g.lerps(official, block))
+		default:
+			form := ggufFormOf(w, name, turned, slices.Contains(g.float, end))
+			t := made(g.stored(name), name, w, w.DType())
+			t.Shape, t.Make = form.shape(w), func() (*tensor.Weight, error) { return form.of(w), nil }
+			if form.fixed {
+				t.DType = tensor.F32
+			} else if as != 0 {
+				t.DType = as
 			}
-			n := len(g.fused)
-			w = tensor.FromSlice(all, n, 1, 1, len(all)/n).Weight()
-		} else {
-			w = ggufForm(w, name, turned, slices.Contains(g.float, end))
+			list = append(list, t)
 		}
-		list = append(list, checkpoint.Named{Name: g.stored(name), Tensor: w})
 	}
-	return list
+	return list, nil
+}
+
+// lerps returns the tensor that a block's mixes are the rows of.
+func (g *ggufModel) lerps(official map[string]*tensor.Weight, block string) fileTensor {
+	n, width := len(g.fused), official[block+g.fused[0]].Len()
+	return fileTensor{checkpoint.Deferred{Name: g.stored(block + g.fused[0]), DType: tensor.F32, Shape: []int{n, 1, 1, width}, Make: func() (*tensor.Weight, error) {
+		var all []float32
+		for _, end := range g.fused {
+			all = append(all, official[block+end].Float32().Data()...)
+		}
+		return tensor.FromSlice(all, n, 1, 1, width).Weight(), nil
+	}}, ""}
 }
 
 // cutBlock cuts a name after the number of its block; names around the blocks are all end.
@@ -87,22 +145,49 @@ func cutBlock(name string) (block, end string) {
 	return name[:len("blocks.")+i+1], rest[i+1:]
 }
 
-// ggufForm returns a tensor as files have it: narrow matrices turned, vectors in float32 and one dimension.
-func ggufForm(w *tensor.Weight, name string, turned []string, float bool) *tensor.Weight {
+// ggufForm is how files have a tensor.
+type ggufForm struct {
+	turned bool // its last two axes exchanged
+	flat   bool // as one row
+	fixed  bool // in float32, whatever others are in
+}
+
+// ggufFormOf returns the form of a tensor: narrow matrices are turned, vectors are rows of float32.
+func ggufFormOf(w *tensor.Weight, name string, turned []string, float bool) ggufForm {
 	if slices.ContainsFunc(turned, func(end string) bool { return strings.HasSuffix(name, end) }) {
-		w = storedTensor{row: -1, turned: true}.of(w)
-		if float {
-			w = w.Convert(tensor.F32)
-		}
-		return w
+		return ggufForm{turned: true, fixed: float}
 	}
 	if strings.HasSuffix(name, ".time_faaaa") {
-		return w.Convert(tensor.F32)
+		return ggufForm{fixed: true}
 	}
-	if n := len(squeeze(w.Shape())); n > 1 && !strings.HasSuffix(name, ".r_k") {
-		return w
+	vector := len(squeeze(w.Shape())) <= 1 || strings.HasSuffix(name, ".r_k")
+	return ggufForm{flat: vector, fixed: vector}
+}
+
+// shape returns the shape of the form.
+func (f ggufForm) shape(w *tensor.Weight) []int {
+	if f.flat {
+		return []int{w.Len()}
 	}
-	return w.Convert(tensor.F32).Reshape(w.Len())
+	shape := slices.Clone(w.Shape())
+	if n := len(shape); f.turned {
+		shape[n-1], shape[n-2] = shape[n-2], shape[n-1]
+	}
+	return shape
+}
+
+// of returns the tensor in the form.
+func (f ggufForm) of(w *tensor.Weight) *tensor.Weight {
+	if f.turned {
+		w = storedTensor{row: -1, turned: true}.of(w)
+	}
+	if f.fixed {
+		w = w.Convert(tensor.F32)
+	}
+	if f.flat {
+		w = w.Reshape(w.Len())
+	}
+	return w
 }
 
 // fileTypes are what general.file_type calls a model by the type of most of its weights.
@@ -111,9 +196,10 @@ var fileTypes = map[tensor.DType]int{
 	tensor.Q4_K: 14, tensor.Q5_K: 16, tensor.Q6_K: 18, tensor.IQ4_NL: 25, tensor.IQ4_XS: 30, tensor.BF16: 32,
 }
 
-// ggufValues returns the metadata.
-func (m *Model) ggufValues(architecture, path string) map[string]any {
+// ggufValues returns the metadata of a file with these tensors.
+func (m *Model) ggufValues(path string, list []fileTensor) map[string]any {
 	c := m.config
+	architecture := string(c.Kind)
 	eps := c.NormEps
 	if eps == 0 {
 		eps = 1e-5
@@ -121,10 +207,16 @@ func (m *Model) ggufValues(architecture, path string) map[string]any {
 	numbers := map[tensor.DType]int{}
 	most := tensor.F32
 	rank := map[string]int{}
-	for _, t := range m.tensors {
-		if numbers[t.DType()] += t.Len(); numbers[t.DType()] > numbers[most] {
-			most = t.DType()
+	for _, t := range list {
+		n := 1
+		for _, d := range t.Shape {
+			n *= d
 		}
+		if numbers[t.DType] += n; numbers[t.DType] > numbers[most] {
+			most = t.DType
+		}
+	}
+	for _, t := range m.tensors {
 		if _, end := cutBlock(t.name); len(t.Shape()) == 2 {
 			rank[end] = t.Dim(1)
 		}
@@ -155,102 +247,4 @@ func (m *Model) ggufValues(architecture, path string) map[string]any {
 	}
 	m.ggufVocabulary(v)
 	return v
-}
-
-// ggufVocabulary adds the tokenizer to the metadata: the file's own, or World, if the program has it and
-// the number of ids fits. Others are left out.
-func (m *Model) ggufVocabulary(v map[string]any) {
-	const prefix = "tokenizer.ggml."
-	v[prefix+"model"] = "none"
-	var tok tokenizer.Tokenizer
-	var err error
-	if m.ownTokenizer != nil {
-		tok, err = m.ownTokenizer()
-	} else if e, absent := m.Vocabulary(); absent == nil && e.Name == "world" {
-		tok, err = e.Open()
-	}
-	if err != nil || tok == nil || tok.VocabSize() == 0 {
-		return
-	}
-	const normal, control, unused = 1, 3, 5
-	tokens, types := make([]any, m.config.VocabSize), make([]any, m.config.VocabSize)
-	for id := range tokens {
-		text := tok.Decode([]int{id})
-		switch {
-		case id == 0:
-			tokens[id], types[id] = "<s>", control
-		case text == "":
-			tokens[id], types[id] = fmt.Sprintf("[PAD%d]", id), unused
-		default:
-			tokens[id], types[id] = escape(text), normal
-		}
-		if text == "\n\n" {
-			v[prefix+"eot_token_id"] = id
-		}
-	}
-	v[prefix+"model"], v[prefix+"tokens"], v[prefix+"token_type"] = "rwkv", tokens, types
-	v[prefix+"bos_token_id"], v[prefix+"eos_token_id"] = 0, 0
-	v["tokenizer.chat_template"] = "rwkv-world"
-}
-
-// escape returns what unescape turns into s.
-func escape(s string) string {
-	var b strings.Builder
-	for _, c := range []byte(s) {
-		switch {
-		case c == '\t':
-			b.WriteString(`\t`)
-		case c == '\n':
-			b.WriteString(`\n`)
-		case c == '\r':
-			b.WriteString(`\r`)
-		case c == '\\' || c == '\'':
-			b.WriteString(`\` + string(rune(c)))
-		case c < ' ' || c > '~':
-			fmt.Fprintf(&b, `\x%02x`, c)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// unscaled returns the model's tensors for files that know no RescaleEvery: what is stored divided by powers of 2 is
-// multiplied by them, exactly.
-func (m *Model) unscaled() []checkpoint.Named {
-	list := m.Tensors()
-	every := m.config.RescaleEvery
-	if every == 0 {
-		return list
-	}
-	for i, n := range list {
-		block, end := cutBlock(n.Name)
-		if end != "att.output.weight" && end != "ffn.value.weight" {
-			continue
-		}
-		var number int
-		fmt.Sscanf(block, "blocks.%d.", &number)
-		list[i].Tensor = scaled(n.Tensor, float32(math.Ldexp(1, number/every)))
-	}
-	return list
-}
-
-// scaled returns w multiplied by a power of 2.
-func scaled(w *tensor.Weight, by float32) *tensor.Weight {
-	scales := w.DType().Scales()
-	if scales == nil {
-		x := w.Convert(tensor.F32).Packed().Float32()
-		y := tensor.New(x.Shape()...)
-		tensor.Scale(y, x, by)
-		return y.Weight().Convert(w.DType())
-	}
-	data := slices.Clone(w.Bytes())
-	_, size := w.DType().Block()
-	for b := data; len(b) > 0; b = b[size:] {
-		for _, at := range scales {
-			x := tensor.FromBits(tensor.F16, []uint16{binary.LittleEndian.Uint16(b[at:])}, 1).Float32().Data()[0]
-			binary.LittleEndian.PutUint16(b[at:], tensor.RoundF16(x*by))
-		}
-	}
-	return tensor.NewWeight(w.DType(), data, w.Shape()...)
 }

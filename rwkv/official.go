@@ -112,6 +112,27 @@ func describeOfficial(c Config, p *params) *stack {
 	return n
 }
 
+// epsArgs returns what tells a model's epsilons where they aren't the usual ones, nil if they are: the official
+// files have nothing beside the weights.
+func epsArgs(c Config) map[string]any {
+	args := map[string]any{}
+	for name, eps := range map[string]float64{"norm_eps": c.NormEps, "head_norm_eps": c.HeadNormEps} {
+		if eps != 0 {
+			args[name] = eps
+		}
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	return map[string]any{"model_args": args}
+}
+
+// readEpsArgs reads what epsArgs returned.
+func readEpsArgs(a *modelArgs, c *Config) {
+	a.number("norm_eps", &c.NormEps)
+	a.number("head_norm_eps", &c.HeadNormEps)
+}
+
 // describeNorm describes a LayerNorm.
 func describeNorm(c Config, p *params, l *nn.LayerNorm, name string) {
 	p.layerNorm(l, name, true, c.EmbedDim)

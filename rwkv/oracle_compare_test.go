@@ -96,7 +96,7 @@ func wildModel(t testing.TB, c Config, rng *rand.Rand) *Model {
 		case slices.Contains([]string{"key.weight", "value.weight", "wte.weight", "emb.weight"}, last(s.name, 2)):
 			s.dev *= size
 		}
-		x := s.random(tensor.F32, rng)
+		x := s.random(tensor.F32, s.shape, rng)
 		if short == "time_decay" && rng.IntN(2) == 0 {
 			for i := range x.Len() {
 				x.Float32().Data()[i] = decays[rng.IntN(len(decays))]

@@ -146,11 +146,13 @@ func (p *params) check(file string) error {
 }
 
 // finish derives what layers derive, once every parameter is set.
-func (p *params) finish() {
-	for _, f := range p.derive {
-		f()
-	}
-}
+func (p *params) finish() { tensor.Parallel(len(p.derive), (*deriving)(p)) }
+
+// deriving is a tensor.Task that derives what layers derive.
+type deriving params
+
+// Run implements tensor.Task.
+func (p *deriving) Run(i int) { p.derive[i]() }
 
 // set gives the layers a parameter that is stored as w.
 func (q *param) set(w *tensor.Weight) {

@@ -1,13 +1,11 @@
 package rwkv
 
 import (
-	"errors"
 	"fmt"
-	"math"
+	"path/filepath"
 	"strings"
 
-	"gonum.org/v1/gonum/mat"
-
+	"microrwkv/checkpoint"
 	"microrwkv/tensor"
 )
 
@@ -17,24 +15,18 @@ embedding and head take at least 6 bits: Q6_K, or Q8_0 where rows aren't whole b
 everything else stays: vectors, low-rank matrices, positions, block 0's attention output`
 
 // QuantizeOption sets how a model is quantized.
-type QuantizeOption func(*quantizing)
-
-type quantizing struct {
-	format   tensor.DType
-	ids      []int
-	progress func(done, total int64)
-}
+type QuantizeOption func(*quantizer)
 
 // minCalibration is the fewest tokens that say enough of a layer's inputs.
 const minCalibration = 512
 
 // Calibrate compensates for rounding errors (GPTQ, arXiv:2210.17323) as far as the inputs that layers have
 // for these ids allow: a few thousand tokens of text like what the model is for, at least 512.
-func Calibrate(ids []int) QuantizeOption { return func(q *quantizing) { q.ids = ids } }
+func Calibrate(ids []int) QuantizeOption { return func(q *quantizer) { q.ids = ids } }
 
 // QuantizeProgress calls f now and then with the numbers quantized, and of all.
 func QuantizeProgress(f func(done, total int64)) QuantizeOption {
-	return func(q *quantizing) { q.progress = f }
+	return func(q *quantizer) { q.progress = f }
 }
 
 // PlannedTensor is what Quantize makes of a tensor.
@@ -55,20 +47,19 @@ func PlanQuantize(m *Model, format tensor.DType) ([]PlannedTensor, error) {
 		if t.DType().Scales() != nil {
 			return nil, fmt.Errorf("rwkv: tensor %q is %v: the model is quantized already", t.name, t.DType())
 		}
-		plan = append(plan, PlannedTensor{t.name, t.Shape(), t.DType(), quantizedType(t, format)})
+		plan = append(plan, PlannedTensor{t.name, t.Shape(), t.DType(), quantizedType(t.name, t.Shape(), t.DType(), format)})
 	}
 	return plan, nil
 }
 
 // quantizedType returns the type that a tensor takes.
-func quantizedType(t namedTensor, format tensor.DType) tensor.DType {
+func quantizedType(name string, shape []int, from, format tensor.DType) tensor.DType {
 	const fewest = 32
-	shape := t.Shape()
-	if len(shape) != 2 || !strings.HasSuffix(t.name, ".weight") || t.name == "transformer.wpe.weight" ||
-		t.name == "blocks.0.att.output.weight" || shape[0] < fewest {
-		return t.DType()
+	if len(shape) != 2 || !strings.HasSuffix(name, ".weight") || name == "transformer.wpe.weight" ||
+		name == "blocks.0.att.output.weight" || shape[0] < fewest {
+		return from
 	}
-	if !isBlockMatrix(t.name) && format != tensor.Q8_0 {
+	if !isBlockMatrix(name) && format != tensor.Q8_0 {
 		format = tensor.Q6_K
 	}
 	fits := func(d tensor.DType) bool {
@@ -86,20 +77,21 @@ func quantizedType(t namedTensor, format tensor.DType) tensor.DType {
 		}
 	}
 	if !fits(format) {
-		return t.DType()
+		return from
 	}
 	return format
 }
 
+// isBlockMatrix reports whether a matrix is one of the blocks', not the embedding or the head.
+func isBlockMatrix(name string) bool {
+	return name != "emb.weight" && name != "head.weight" && name != tiedEmbedding && name != tiedHead
+}
+
 // Quantize returns the model with its large matrices rounded to a format of blocks, one of tensor.Quantized,
 // by QuantizeRule. It is a model of its own, in memory, with exact products (see Activations); m stays as it
-// is.
+// is. QuantizeTo needs less memory.
 func Quantize(m *Model, format tensor.DType, opts ...QuantizeOption) (*Model, error) {
-	q := &quantizing{format: format, progress: func(done, total int64) {}}
-	for _, set := range opts {
-		set(q)
-	}
-	plan, err := PlanQuantize(m, format)
+	q, err := newQuantizer(m, format, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -107,57 +99,22 @@ func Quantize(m *Model, format tensor.DType, opts ...QuantizeOption) (*Model, er
 		return nil, err
 	}
 	defer m.leave()
-	if q.ids != nil && len(q.ids) < minCalibration {
-		return nil, fmt.Errorf("rwkv: a calibration of %d tokens: want at least %d", len(q.ids), minCalibration)
-	}
-	if err := m.CheckIDs(q.ids); err != nil {
-		return nil, err
-	}
 	src := sourceOf(m)
-	var done, total int64
-	for i := range plan {
-		total += int64(m.tensors[i].Len())
-	}
-	finish := func(i int, w *tensor.Weight) {
-		src[plan[i].Name] = w
-		done += int64(m.tensors[i].Len())
-		q.progress(done, total)
-	}
-	var calibrated []int
-	for i, p := range plan {
-		w := m.tensors[i].Weight
-		switch {
-		case p.From == p.To:
-			finish(i, tensor.NewWeight(w.DType(), append([]byte(nil), w.Packed().Bytes()...), w.Shape()...))
-		case q.ids != nil && isBlockMatrix(p.Name):
-			calibrated = append(calibrated, i)
-		default:
-			finish(i, w.Convert(p.To))
-		}
-	}
-	for len(calibrated) > 0 {
-		n, room := 0, 0
-		for n < len(calibrated) && (n == 0 || room+square(plan[calibrated[n]]) <= maxGram) {
-			room += square(plan[calibrated[n]])
-			n++
-		}
-		grams, err := m.grams(calibrated[:n], q.ids)
-		if err != nil {
-			return nil, err
-		}
-		for j, i := range calibrated[:n] {
-			w := m.tensors[i].Weight
-			factors, err := factorsOf(grams[j])
+	err = m.guard(func() error {
+		for i, p := range q.plan {
+			w, err := q.tensor(i)
 			if err != nil {
-				return nil, fmt.Errorf("rwkv: tensor %q: %w", plan[i].Name, err)
+				return err
 			}
-			if factors == nil { // nothing was multiplied with it
-				finish(i, w.Convert(plan[i].To))
-				continue
+			if p.From == p.To {
+				w = tensor.NewWeight(w.DType(), append([]byte(nil), w.Packed().Bytes()...), w.Shape()...)
 			}
-			finish(i, w.Compensated(plan[i].To, factors))
+			src[p.Name] = w
 		}
-		calibrated = calibrated[n:]
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	out, err := loadModel(m.path, src, m.family, m.config)
 	if err != nil {
@@ -167,98 +124,47 @@ func Quantize(m *Model, format tensor.DType, opts ...QuantizeOption) (*Model, er
 	return out, nil
 }
 
-// maxGram is how many numbers the sums of products of inputs may have at a time: 1 GB.
-const maxGram = 1 << 28
-
-func square(p PlannedTensor) int { return p.Shape[1] * p.Shape[1] }
-
-// isBlockMatrix reports whether a matrix is one of the blocks', not the embedding or the head.
-func isBlockMatrix(name string) bool {
-	return name != "emb.weight" && name != "head.weight" && name != tiedEmbedding && name != tiedHead
-}
-
-// sourceOf returns a model's tensors, to be replaced.
-func sourceOf(m *Model) modelSource {
-	src := modelSource{}
-	for _, t := range m.tensors {
-		src[t.name] = t.Weight
-	}
-	return src
-}
-
-// calibrationPass is how many tokens are computed at a time.
-const calibrationPass = 256
-
-// grams returns Σ xxᵀ [K, K] of the inputs x that each of some tensors has for ids.
-func (m *Model) grams(tensors []int, ids []int) ([]*tensor.Tensor, error) {
-	src := sourceOf(m)
-	grams := make([]*tensor.Tensor, len(tensors))
-	for j, i := range tensors {
-		w := m.tensors[i]
-		grams[j] = tensor.New(w.Dim(1), w.Dim(1))
-		sum := grams[j].Weight()
-		src[w.name] = w.Observed(func(x *tensor.Tensor) { tensor.GradWeight(sum, x, x) })
-	}
-	watched, err := loadModel(m.path, src, m.family, m.config)
+// QuantizeTo writes what Quantize returns to a file, as Save does, one tensor after the other: it takes the
+// memory of the largest one, with Calibrate also up to 1 GB of what was learnt of the inputs and what
+// computing on the calibration's tokens takes.
+func QuantizeTo(path string, m *Model, format tensor.DType, opts ...QuantizeOption) error {
+	q, err := newQuantizer(m, format, opts)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	pass := calibrationPass
-	if n := m.config.BlockSize; n > 0 {
-		pass = min(pass, n)
+	if err := m.enter(); err != nil {
+		return err
 	}
-	for len(ids) > 0 {
-		n := min(pass, len(ids))
-		if _, err := watched.Score(ids[:n], nil); err != nil {
-			return nil, err
+	defer m.leave()
+	number := map[string]int{}
+	for i, p := range q.plan {
+		number[p.Name] = i
+	}
+	gguf := strings.EqualFold(filepath.Ext(path), ".gguf")
+	var list []fileTensor
+	if gguf {
+		if list, err = m.ggufTensors(path, 0); err != nil {
+			return err
 		}
-		ids = ids[n:]
-	}
-	return grams, nil
-}
-
-// damping is the part of the mean diagonal that is added to it, so that the inverse exists.
-const damping = 0.01
-
-// factorsOf returns U [K, K] with UᵀU the inverse of a sum of products, damped; nil if the sum is zero.
-func factorsOf(gram *tensor.Tensor) (*tensor.Tensor, error) {
-	k := gram.Dim(0)
-	mean := 0.0
-	for i := range k {
-		mean += float64(gram.Row(i)[i]) / float64(k)
-	}
-	if mean == 0 {
-		return nil, nil
-	}
-	if math.IsNaN(mean) || math.IsInf(mean, 0) {
-		return nil, errors.New("its inputs aren't finite")
-	}
-	h := mat.NewSymDense(k, nil)
-	for i := range k {
-		for j := i; j < k; j++ {
-			h.SetSym(i, j, float64(gram.Row(i)[j]))
-		}
-		h.SetSym(i, i, h.At(i, i)+damping*mean)
-	}
-	var c, d mat.Cholesky
-	inverse := mat.NewSymDense(k, nil)
-	if !c.Factorize(h) {
-		return nil, errors.New("the products of its inputs have no Cholesky factors")
-	}
-	if err := c.InverseTo(inverse); err != nil {
-		return nil, err
-	}
-	if !d.Factorize(inverse) {
-		return nil, errors.New("the inverse products of its inputs have no Cholesky factors")
-	}
-	u := tensor.New(k, k)
-	upper := mat.NewTriDense(k, mat.Upper, nil)
-	d.UTo(upper)
-	for i := range k {
-		row := u.Row(i)
-		for j := i; j < k; j++ {
-			row[j] = float32(upper.At(i, j))
+	} else {
+		for _, t := range m.tensors {
+			list = append(list, made(t.name, t.name, t.Weight, t.DType()))
 		}
 	}
-	return u, nil
+	for i, t := range list {
+		at, ok := number[t.official]
+		if ok {
+			list[i] = q.planned(t, at, !gguf)
+		}
+	}
+	err = m.guard(func() error {
+		if gguf {
+			return m.writeGGUF(path, list, nil)
+		}
+		return checkpoint.WriteDeferred(path, deferredOf(list), m.besideWeights())
+	})
+	if err == nil {
+		q.progress(q.total, q.total) // what is joined in the file isn't counted
+	}
+	return err
 }

@@ -8,10 +8,15 @@ import (
 	"microrwkv/tensor"
 )
 
-// Random returns a model with random weights in F32 or BF16, for benchmarks and tests: the numbers
-// stay in a sane range, the text is noise. The same seed gives the same model. Of the options those count
+// Random returns a model with random weights in F32 or BF16, or in a format of blocks as Quantize would give
+// them to one in BF16, for benchmarks and tests: the numbers stay in a sane range, the text is noise. The same
+// seed gives the same model. Blocks repeat after a few, since rounding takes long. Of the options those count
 // that say how products are computed.
 func Random(c Config, dtype tensor.DType, seed uint64, opts ...OpenOption) (*Model, error) {
+	blocks := dtype
+	if dtype.Quantizes() {
+		dtype = tensor.BF16
+	}
 	if dtype != tensor.F32 && dtype != tensor.BF16 {
 		return nil, fmt.Errorf("rwkv: random weights in %v", dtype)
 	}
@@ -31,9 +36,18 @@ func Random(c Config, dtype tensor.DType, seed uint64, opts ...OpenOption) (*Mod
 	net := f.describe(c, p)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for _, q := range p.list {
-		if !q.unused {
-			q.set(q.random(dtype, rng).WithActivations(o.activations(dtype)))
+		if q.unused {
+			continue
 		}
+		to := dtype
+		if blocks != dtype {
+			to = quantizedType(q.name, q.shape, dtype, blocks)
+		}
+		w := q.random
+		if to != dtype {
+			w = q.repeated
+		}
+		q.set(w(to, q.shape, rng).WithActivations(o.activations(to)))
 	}
 	p.finish()
 	m := newModel(f, c, net, p)
@@ -41,10 +55,21 @@ func Random(c Config, dtype tensor.DType, seed uint64, opts ...OpenOption) (*Mod
 	return m, nil
 }
 
-// random makes values for the parameter. Sums of uniform numbers are normal enough and fast.
-func (q *param) random(dtype tensor.DType, rng *rand.Rand) *tensor.Weight {
+// repeated makes blocks for the parameter, of which only so many are different that rows are.
+func (q *param) repeated(dtype tensor.DType, shape []int, rng *rand.Rand) *tensor.Weight {
+	numbers, _ := dtype.Block()
+	part := q.random(tensor.F32, []int{61, numbers}, rng).Convert(dtype).Bytes()
+	data := make([]byte, shape[0]*dtype.Bytes(shape[1]))
+	for i := 0; i < len(data); {
+		i += copy(data[i:], part)
+	}
+	return tensor.NewWeight(dtype, data, shape...)
+}
+
+// random makes values of a shape for the parameter. Sums of uniform numbers are normal enough and fast.
+func (q *param) random(dtype tensor.DType, shape []int, rng *rand.Rand) *tensor.Weight {
 	n := 1
-	for _, d := range q.shape {
+	for _, d := range shape {
 		n *= d
 	}
 	mean, dev := float32(q.mean), float32(q.dev*math.Sqrt(3)) // uniform in ±1 has variance 1/3
@@ -58,11 +83,11 @@ func (q *param) random(dtype tensor.DType, rng *rand.Rand) *tensor.Weight {
 		for i := range data {
 			data[i] = value()
 		}
-		return tensor.FromSlice(data, q.shape...).Weight()
+		return tensor.FromSlice(data, shape...).Weight()
 	}
 	bits := make([]uint16, n)
 	for i := range bits {
 		bits[i] = uint16(math.Float32bits(value()) >> 16) // truncated: any bf16 will do
 	}
-	return tensor.FromBits(dtype, bits, q.shape...)
+	return tensor.FromBits(dtype, bits, shape...)
 }

@@ -17,6 +17,8 @@ var dove = family{
 	vocabularies: []string{"neox", "world"},
 	match:        isOfficial(RWKV4, "4"),
 	configure:    func(src source, c *Config) error { return configureOfficial(src, c, "") },
+	readArgs:     readEpsArgs,
+	writeArgs:    epsArgs,
 	fill: func(c Config) Config {
 		f := officialConfig(c)
 		f.NumHeads, f.HeadNormEps = 1, 0 // it has none

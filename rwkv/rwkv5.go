@@ -21,6 +21,8 @@ var eagle = family{
 		c.Version = officialVersion(src)
 		return configureOfficial(src, c, "time_decay")
 	},
+	readArgs:  readEpsArgs,
+	writeArgs: epsArgs,
 	fill: func(c Config) Config {
 		f := officialConfig(c)
 		f.Version, f.InitialState = c.Version, c.InitialState

@@ -15,6 +15,8 @@ var finch = family{
 	vocabularies: []string{"world", "neox"},
 	match:        isOfficial(RWKV6, "6"),
 	configure:    func(src source, c *Config) error { return configureOfficial(src, c, "time_faaaa") },
+	readArgs:     readEpsArgs,
+	writeArgs:    epsArgs,
 	fill: func(c Config) Config {
 		f := officialConfig(c)
 		f.InitialState, f.RescaleEvery = c.InitialState, c.RescaleEvery

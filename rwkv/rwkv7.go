@@ -23,6 +23,8 @@ var goose = family{
 		}
 		return err
 	},
+	readArgs:  readEpsArgs,
+	writeArgs: epsArgs,
 	fill: func(c Config) Config {
 		f := officialConfig(c)
 		f.InitialState, f.DeepEmbed = c.InitialState, c.DeepEmbed

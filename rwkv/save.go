@@ -20,8 +20,9 @@ func (m *Model) Tensors() []checkpoint.Named {
 
 // Save writes the model as a checkpoint that Open reads and the published programs do: for PyTorch
 // if path ends in .pt, .pth or .bin, as .safetensors, and for llama.cpp as .gguf, which has RWKV-6 and 7. A
-// file for PyTorch can't have quantized weights: checkpoint.As(F16) among the options widens them. The
-// file appears whole or not at all.
+// file for PyTorch can't have quantized weights: checkpoint.As(F16) among the options widens them. In a .gguf
+// As converts the matrices alone: what llama.cpp wants in float32 is. Epsilons that aren't the usual ones lie
+// beside the weights, as model_args. The file appears whole or not at all.
 func (m *Model) Save(path string, opts ...checkpoint.WriteOption) error {
 	if err := m.enter(); err != nil {
 		return err
@@ -30,9 +31,13 @@ func (m *Model) Save(path string, opts ...checkpoint.WriteOption) error {
 	if strings.EqualFold(filepath.Ext(path), ".gguf") {
 		return m.saveGGUF(path, opts)
 	}
-	var beside map[string]any
-	if m.family.writeArgs != nil {
-		beside = m.family.writeArgs(m.config)
+	return checkpoint.Write(path, m.unscaled(), m.besideWeights(), opts...)
+}
+
+// besideWeights returns what a checkpoint has beside the weights.
+func (m *Model) besideWeights() map[string]any {
+	if m.family.writeArgs == nil {
+		return nil
 	}
-	return checkpoint.Write(path, m.unscaled(), beside, opts...)
+	return m.family.writeArgs(m.config)
 }

@@ -3,6 +3,7 @@ package rwkv
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -204,9 +205,12 @@ func (t *Trainee) Model() *Model {
 // ModelArgs returns what a checkpoint has beside the weights to tell the model's shape: model_args, and
 // variant for some kinds.
 func (t *Trainee) ModelArgs() map[string]any {
-	if t.family.writeArgs == nil {
-		c := t.config
-		return map[string]any{"model_args": map[string]any{"vocab_size": c.VocabSize, "n_layer": c.NumLayers, "n_embd": c.EmbedDim, "head_size": c.EmbedDim / c.NumHeads, "dim_ffn": c.FFNDim}}
+	if c := t.config; c.Kind == RWKV7 { // whose file has none, but for unusual ones
+		args := map[string]any{"vocab_size": c.VocabSize, "n_layer": c.NumLayers, "n_embd": c.EmbedDim, "head_size": c.EmbedDim / c.NumHeads, "dim_ffn": c.FFNDim}
+		if unusual := epsArgs(c); unusual != nil {
+			maps.Copy(args, unusual["model_args"].(map[string]any))
+		}
+		return map[string]any{"model_args": args}
 	}
 	return t.family.writeArgs(t.config)
 }

@@ -4,7 +4,9 @@ import "microrwkv/tensor/internal/kernel"
 
 // DType says how numbers are stored. It has a short name (String), a size (Bytes, Block), and may be
 // a floating-point number (Float) or the type of a weight that products read (Weight). The types are
-// the rows of one table, in tensor/internal/kernel/dtype.go, which says how another one is added.
+// the rows of one table, in tensor/internal/kernel/dtype.go, which says how another one is added;
+// the number that GGUF has for it is a row in checkpoint/internal/gguf/types.go, and llama.cpp's name for such a
+// model one of fileTypes in rwkv/ggufsave.go.
 type DType = kernel.DType
 
 // Weights come in the first three and in blocks; tensors of the others can be listed, and copied from file

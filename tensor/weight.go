@@ -139,15 +139,32 @@ func (w *Weight) Transpose() *Weight {
 	if block != 1 {
 		return w.Float32().Weight().WithActivations(w.activations).Transpose()
 	}
+	data := make([]byte, w.Len()*size)
+	switch size {
+	case 2:
+		transpose(kernel.View[uint16](data), w)
+	default:
+		transpose(kernel.View[uint32](data), w)
+	}
+	return NewWeight(w.dtype, data, w.shape[1], w.shape[0]).WithActivations(w.activations)
+}
+
+// transpose writes the transposed weight, whose numbers have the size of a T, in tiles that stay in the cache.
+func transpose[T uint16 | uint32](dst []T, w *Weight) {
+	const tile = 16
 	rows, cols := w.shape[0], w.shape[1]
-	data := make([]byte, rows*cols*size)
-	for i := range rows {
-		row := w.row(i)
-		for j := range cols {
-			copy(data[(j*rows+i)*size:][:size], row[j*size:])
+	for top := 0; top < rows; top += tile {
+		for left := 0; left < cols; left += tile {
+			right := min(left+tile, cols)
+			for i := top; i < min(top+tile, rows); i++ {
+				at := left*rows + i
+				for _, x := range kernel.View[T](w.row(i))[left:right] {
+					dst[at] = x
+					at += rows
+				}
+			}
 		}
 	}
-	return NewWeight(w.dtype, data, cols, rows).WithActivations(w.activations)
 }
 
 // String formats the numbers as nested lists, and large weights as type and shape.

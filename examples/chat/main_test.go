@@ -438,3 +438,30 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("%v, %q", c.ProcessState, errs.String())
 	}
 }
+
+// TestGGUF talks to a quantized model, whose vocabulary is in its file.
+func TestGGUF(t *testing.T) {
+	const path = "../../rwkv/testdata/golden/gguf/rwkv7-q8_0.gguf"
+	dir := t.TempDir()
+	state := filepath.Join(dir, "a.state")
+	talk := func(lines string, args ...string) string {
+		t.Helper()
+		c := clitest.Command(t, append([]string{"--model", path, "--max_num_tokens", "4", "--seed", "5"}, args...)...)
+		c.Stdin = strings.NewReader(lines)
+		r := clitest.Wait(t, c)
+		if r.Status != 0 {
+			t.Fatalf("status %d: %s", r.Status, r.Stderr)
+		}
+		return r.Stdout
+	}
+	one := talk("Hello\n/save " + state + "\nHow are you?\n")
+	if len(one) < 4 {
+		t.Errorf("answers %q", one)
+	}
+	if again := talk("Hello\n/save " + state + "\nHow are you?\n"); again != one {
+		t.Errorf("%q, then %q", one, again)
+	}
+	if more := talk("How are you?\n", "--load_state", state); more == "" || !strings.Contains(one, more[:1]) {
+		t.Errorf("%q after %q", more, one)
+	}
+}

@@ -64,12 +64,8 @@ func convertWith(companions *cli.CompanionFlags, in, out, dtype, key string, ski
 		write = append(write, checkpoint.As(d))
 	}
 	info, err := os.Stat(in)
-	if toGGUF := isGGUF(out); companions.Given() || err == nil && info.IsDir() || isGGUF(in) || toGGUF {
-		var open []rwkv.OpenOption
-		if toGGUF && dtype != "" { // of its matrices alone
-			open, write = append(open, rwkv.WeightsAs(weightTypes[dtype])), nil
-		}
-		return merge(in, out, key, skip, opaque, companions, open, write)
+	if companions.Given() || err == nil && info.IsDir() || isGGUF(in) || isGGUF(out) {
+		return merge(in, out, key, skip, opaque, companions, write)
 	}
 	var open []checkpoint.Option
 	if key != "" {
@@ -97,12 +93,11 @@ func convertWith(companions *cli.CompanionFlags, in, out, dtype, key string, ski
 }
 
 // merge writes a model with the official names and what is merged into it.
-func merge(in, out, key string, skip, opaque bool, companions *cli.CompanionFlags, opts []rwkv.OpenOption, write []checkpoint.WriteOption) error {
-	merged, err := companions.Options()
+func merge(in, out, key string, skip, opaque bool, companions *cli.CompanionFlags, write []checkpoint.WriteOption) error {
+	opts, err := companions.Options()
 	if err != nil {
 		return err
 	}
-	opts = append(opts, merged...)
 	if opaque {
 		opts = append(opts, rwkv.Opaque())
 	}

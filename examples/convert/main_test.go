@@ -138,6 +138,9 @@ func TestGGUF(t *testing.T) {
 		weights[n.Name] = n.Tensor.Float32().Data()
 	}
 	for _, n := range f.Tensors() {
+		if strings.HasPrefix(n.Name, "blocks.0.att.v") && n.Name != "blocks.0.att.value.weight" {
+			continue // not used, and in GGUF as large as those of a
+		}
 		if !slices.Equal(weights[n.Name], n.Tensor.Float32().Data()) {
 			t.Errorf("%s differs", n.Name)
 		}

@@ -363,6 +363,36 @@ func TestSpecial(t *testing.T) {
 	}
 }
 
+// TestGGUF reads a model with the vocabulary that is in its file, as text and in the form of a chat.
+func TestGGUF(t *testing.T) {
+	const path = golden + "gguf/rwkv7-q8_0.gguf"
+	for _, c := range []struct {
+		args   []string
+		prompt string
+	}{
+		{nil, "Hi there"},
+		{[]string{"--chat"}, "User: Hi there\n\nAssistant:"},
+		{[]string{"--chat", "--think", "on", "--system", "Be kind."}, "System: Be kind.\n\nUser: Hi there\n\nAssistant: <think"},
+	} {
+		r := generate(t, append([]string{"--model", path, "--prompt", "Hi there", "--max_num_tokens", "5", "--seed", "3"}, c.args...)...)
+		if r.Prompt != c.prompt || len(r.PromptTokens) == 0 || len(r.Tokens) != 5 && r.FinishReason == "length" {
+			t.Errorf("%v: prompt %q of %d tokens, then %d, %s", c.args, r.Prompt, len(r.PromptTokens), len(r.Tokens), r.FinishReason)
+		}
+		m, err := rwkv.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		tok, err := m.Tokenizer()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ids, _ := tok.Encode(c.prompt); !slices.Equal(ids, r.PromptTokens) || string([]rune(tok.Decode(r.Tokens))) != r.Text {
+			t.Errorf("%v: ids %v, want %v; text %q of %v", c.args, r.PromptTokens, ids, r.Text, r.Tokens)
+		}
+	}
+}
+
 // TestCharacters uses the meta.pkl beside a model that has too few ids for anything else.
 func TestCharacters(t *testing.T) {
 	dir := t.TempDir()

@@ -15,8 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"text/tabwriter"
 
-	"microrwkv/checkpoint"
 	"microrwkv/examples/internal/cli"
 	"microrwkv/rwkv"
 	"microrwkv/tensor"
@@ -39,7 +39,7 @@ func main() {
 	fs := flag.NewFlagSet("quantize", flag.ContinueOnError)
 	s.ModelFlags.Register(fs)
 	fs.StringVar(&s.format, "format", "q8_0", strings.Join(names, ", "))
-	fs.StringVar(&s.calibrate, "calibrate", "", "compensate for rounding errors by what layers see of the text in this `file`")
+	fs.StringVar(&s.calibrate, "calibrate", "", "compensate for rounding errors by what layers see of the text in this `file`, and compare the models on what follows of it")
 	fs.IntVar(&s.tokens, "calibration_tokens", 4096, "use so many tokens of it")
 	fs.StringVar(&s.tokenizer, "tokenizer", "", cli.TokenizerUsage)
 	fs.BoolVar(&s.force, "force", false, "replace a file that is there already")
@@ -75,25 +75,22 @@ func run(s *settings, out string, w io.Writer) error {
 	}
 	bar := cli.NewCountBar("quantizing " + filepath.Base(s.Model))
 	opts := []rwkv.QuantizeOption{rwkv.QuantizeProgress(bar.Set)}
+	var ids []int
 	if s.calibrate != "" {
-		ids, err := calibration(s, m)
-		if err != nil {
+		if ids, err = calibration(s, m); err != nil {
 			return err
 		}
-		opts = append(opts, rwkv.Calibrate(ids))
+		opts = append(opts, rwkv.Calibrate(ids[:min(len(ids), max(s.tokens, 0))]))
 	}
-	q, err := rwkv.Quantize(m, format, opts...)
+	err = rwkv.QuantizeTo(out, m, format, opts...)
 	bar.Finish()
 	if err != nil {
 		return err
 	}
-	bar = cli.NewBar("writing " + filepath.Base(out))
-	err = q.Save(out, checkpoint.OnProgress(bar.Set))
-	bar.Finish()
-	if err != nil {
+	if err := report(w, s, out, plan); err != nil || s.calibrate == "" {
 		return err
 	}
-	return report(w, s, out, plan)
+	return compare(w, s, m, out, format, ids)
 }
 
 // calibration returns the tokens of the text.
@@ -110,7 +107,44 @@ func calibration(s *settings, m *rwkv.Model) ([]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.calibrate, err)
 	}
-	return append([]int{}, ids[:min(len(ids), max(s.tokens, 0))]...), nil
+	return append([]int{}, ids...), nil
+}
+
+// The tokens that models are compared on: at most so many of what is left of the calibration's text, and its
+// own ones if fewer than so many are.
+const mostCompared, fewestCompared = 1024, 128
+
+// compare prints how far the quantized model is from the model.
+func compare(w io.Writer, s *settings, m *rwkv.Model, out string, format tensor.DType, ids []int) error {
+	q, err := rwkv.Open(out, rwkv.AsKind(m.Config().Kind))
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	what := "after those of the calibration"
+	part := ids[min(len(ids), s.tokens):]
+	if len(part) < fewestCompared {
+		part, what = ids[:min(len(ids), s.tokens)], "that it was calibrated with"
+	}
+	part = part[:min(len(part), mostCompared)]
+	c, err := q.Compare(m, part)
+	if err != nil {
+		return err
+	}
+	before, err1 := cli.TokensPerSecond(m)
+	after, err2 := cli.TokensPerSecond(q)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "\tMB\tKL, nats a token\tsame top-1\tloss\ttokens/s\t")
+	fmt.Fprintf(t, "original\t%.1f\t0\t100%%\t%.4f\t%.1f\t\n", float64(cli.WeightBytes(m))/1e6, c.OtherLoss, before)
+	fmt.Fprintf(t, "%v\t%.1f\t%.5f\t%.1f%%\t%.4f\t%.1f\t\n", format, float64(cli.WeightBytes(q))/1e6, c.KL, 100*c.Top1, c.Loss, after)
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "on %d tokens of %s %s\n", len(part), cli.Quote(s.calibrate), what)
+	return err
 }
 
 // report prints the rule and what came of it.

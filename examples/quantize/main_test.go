@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"microrwkv/examples/internal/clitest"
 	"microrwkv/rwkv"
+	"microrwkv/tensor"
 )
 
 func TestMain(m *testing.M) { clitest.Main(m, main) }
@@ -36,6 +38,29 @@ func TestQuantize(t *testing.T) {
 		}
 		m.Close()
 		clitest.Refuse(t, 1, []string{"quantized already"}, out, filepath.Join(dir, "x.gguf"))
+	}
+}
+
+// With a text to calibrate with, a table at the end compares the models on what is left of it, or on it.
+func TestCalibrate(t *testing.T) {
+	dir := t.TempDir()
+	text, model := filepath.Join(dir, "text.txt"), filepath.Join(dir, "m.pth")
+	m, err := rwkv.Random(rwkv.Config{Kind: rwkv.RWKV7, VocabSize: 65, NumLayers: 2, NumHeads: 1, EmbedDim: 64}, tensor.F32, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := os.ReadFile("../../tokenizer/testdata/meta_p4.pkl")
+	if err := errors.Join(err, m.Save(model), os.WriteFile(filepath.Join(dir, "meta.pkl"), meta, 0o666), os.WriteFile(text, []byte(strings.Repeat("the cat ", 100)), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct{ tokens, says string }{{"600", "on 200 tokens of " + text + " after those"}, {"700", "on 700 tokens of " + text + " that it was calibrated with"}} {
+		out := filepath.Join(dir, string(rune('a'+i))+".gguf")
+		got := clitest.Succeed(t, model, out, "--format", "q4_1", "--calibrate", text, "--calibration_tokens", c.tokens)
+		for _, want := range []string{"same top-1", "tokens/s", "original", "q4_1 ", "100%", c.says} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %q in %s", want, got)
+			}
+		}
 	}
 }
 

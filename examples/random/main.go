@@ -4,6 +4,7 @@
 //	go run ./examples/random --size 1.5B rwkv7-1.5B.pth
 //	go run ./examples/random --size 1.6B --kind rwkv6 rwkv6-1.6B.pth
 //	go run ./examples/random --kind causal --n_layer 12 --dtype f32 causal.pt
+//	go run ./examples/random --size 0.4B --dtype q4_k rwkv7-0.4B.gguf
 package main
 
 import (
@@ -42,7 +43,7 @@ func main() {
 	fs.IntVar(&shape.EmbedDim, "n_embd", 0, "width")
 	fs.IntVar(&shape.VocabSize, "vocab_size", 0, "tokens")
 	fs.IntVar(&shape.BlockSize, "block_size", 0, "positions")
-	dtype := fs.String("dtype", "bf16", "bf16 or f32")
+	dtype := fs.String("dtype", "bf16", "bf16 or f32, or blocks as quantize makes them, to a .gguf or .safetensors: "+strings.Join(formats(), ", "))
 	seed := fs.Uint64("seed", 1, "seed of the weights")
 	force := fs.Bool("force", false, "replace a file that is there already")
 	cli.Parse(fs, os.Args[1:], "OUT")
@@ -57,12 +58,15 @@ func main() {
 // run writes the model of a size or kind, with what isn't zero in shape.
 func run(out, size string, kind rwkv.Kind, shape rwkv.Config, dtype string, seed uint64) error {
 	ext := strings.ToLower(filepath.Ext(out))
-	if ext != ".pt" && ext != ".pth" && ext != ".safetensors" {
-		return fmt.Errorf("%s: want a name that ends in .pt, .pth or .safetensors", out)
+	if ext != ".pt" && ext != ".pth" && ext != ".safetensors" && ext != ".gguf" {
+		return fmt.Errorf("%s: want a name that ends in .pt, .pth, .safetensors or .gguf", out)
 	}
 	types := map[string]tensor.DType{"bf16": tensor.BF16, "f32": tensor.F32}
+	for _, d := range tensor.Quantized() {
+		types[d.String()] = d
+	}
 	if _, ok := types[dtype]; !ok {
-		return fmt.Errorf("--dtype %q: want bf16 or f32", dtype)
+		return fmt.Errorf("--dtype %q: want bf16, f32, %s", dtype, strings.Join(formats(), ", "))
 	}
 	c, err := config(size, kind, shape)
 	if err != nil {
@@ -75,6 +79,14 @@ func run(out, size string, kind rwkv.Kind, shape rwkv.Config, dtype string, seed
 	bar := cli.NewBar("writing " + filepath.Base(out))
 	defer bar.Finish()
 	return m.Save(out, checkpoint.OnProgress(bar.Set))
+}
+
+// formats names the formats of blocks.
+func formats() (names []string) {
+	for _, d := range tensor.Quantized() {
+		names = append(names, d.String())
+	}
+	return names
 }
 
 // config returns the shape of the model.

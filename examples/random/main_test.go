@@ -58,6 +58,47 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// TestBlocks writes quantized weights, in the types that quantize gives them.
+func TestBlocks(t *testing.T) {
+	dir := t.TempDir()
+	for _, file := range []string{"a.gguf", "a.safetensors"} {
+		path := filepath.Join(dir, file)
+		clitest.Succeed(t, path, "--kind", "rwkv7", "--n_layer", "2", "--n_embd", "256", "--vocab_size", "300", "--dtype", "q4_k", "--seed", "5")
+		m, err := rwkv.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := rwkv.Random(m.Config(), tensor.BF16, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := rwkv.PlanQuantize(plain, tensor.Q4_K)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tensors := map[string]tensor.DType{}
+		for _, w := range m.Tensors() {
+			tensors[w.Name] = w.Tensor.DType()
+		}
+		for _, p := range plan {
+			if got := tensors[p.Name]; p.From != p.To && got != p.To {
+				t.Errorf("%s: %s is %v, want %v", file, p.Name, got, p.To)
+			}
+		}
+		logits, err := m.Forward([]int{3, 1, 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range logits.Data() {
+			if !(x > -100 && x < 100) {
+				t.Fatalf("%s: a logit of %g", file, x)
+			}
+		}
+		m.Close()
+	}
+	clitest.Refuse(t, 1, []string{"b.pth", "q4_k"}, filepath.Join(dir, "b.pth"), "--kind", "rwkv7", "--n_layer", "1", "--n_embd", "256", "--dtype", "q4_k")
+}
+
 // TestSizes has the official shapes.
 func TestSizes(t *testing.T) {
 	for size, want := range map[string]rwkv.Config{

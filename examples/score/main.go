@@ -36,6 +36,11 @@ type against struct {
 	Loss      float64 `json:"loss"`  // of the model, in the pieces that are compared
 	DLoss     float64 `json:"dloss"` // its loss minus the other's
 	Positions int     `json:"positions"`
+	// The size of the weights and how fast the model goes on, and the same of the other.
+	Bytes                int     `json:"bytes"`
+	TokensPerSecond      float64 `json:"tokens_per_second"`
+	OtherBytes           int     `json:"other_bytes"`
+	OtherTokensPerSecond float64 `json:"other_tokens_per_second"`
 }
 
 // settings are the flags.
@@ -151,7 +156,11 @@ func compare(f *settings, m *rwkv.Model, ids []int) (*against, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &against{c.KL, c.Top1, c.Loss, c.Loss - c.OtherLoss, c.Positions}, nil
+	a := &against{KL: c.KL, Top1: c.Top1, Loss: c.Loss, DLoss: c.Loss - c.OtherLoss, Positions: c.Positions, Bytes: cli.WeightBytes(m), OtherBytes: cli.WeightBytes(other)}
+	if a.TokensPerSecond, err = cli.TokensPerSecond(m); err == nil {
+		a.OtherTokensPerSecond, err = cli.TokensPerSecond(other)
+	}
+	return a, err
 }
 
 // encodeFile returns the ids of --text's file.

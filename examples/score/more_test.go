@@ -99,6 +99,9 @@ func TestAgainst(t *testing.T) {
 	if r.Against == nil || !(r.Against.KL > 0 && r.Against.KL < 1e-3) || r.Against.Positions != 5 {
 		t.Errorf("%+v", r.Against)
 	}
+	if a := r.Against; !(a.TokensPerSecond > 0 && a.OtherTokensPerSecond > 0 && a.Bytes > 0 && a.Bytes < a.OtherBytes) {
+		t.Errorf("sizes and speeds: %+v", a)
+	}
 	if same := score(t, "--model", path, "--tokens", "1,2,3", "--against", path); same.Against.KL != 0 || same.Against.Top1 != 1 || same.Against.DLoss != 0 {
 		t.Errorf("a model beside itself: %+v", same.Against)
 	}

@@ -16,7 +16,10 @@ import (
 	bytepair "microrwkv/tokenizer/internal/bpe"
 )
 
-func init() { tokenizer.RegisterJSON(Open) }
+func init() {
+	tokenizer.RegisterJSON(Open)
+	tokenizer.RegisterBytePairs(New)
+}
 
 // bpe is a tokenizer.
 type bpe struct {
@@ -28,6 +31,7 @@ type bpe struct {
 	normal    *names // and out of the normalized one
 	nfc       bool
 	split     func(text string) int
+	pattern   string // which expression split is; "" for none of those
 }
 
 // VocabSize implements tokenizer.Tokenizer.

@@ -82,15 +82,38 @@ type step struct {
 }
 
 type modelPart struct {
-	Type         string            `json:"type"`
-	Dropout      *float64          `json:"dropout"`
-	Unknown      *string           `json:"unk_token"`
-	Prefix       *string           `json:"continuing_subword_prefix"`
-	Suffix       *string           `json:"end_of_word_suffix"`
-	ByteFallback bool              `json:"byte_fallback"`
-	IgnoreMerges bool              `json:"ignore_merges"`
-	Vocab        map[string]int    `json:"vocab"`
-	Merges       []json.RawMessage `json:"merges"`
+	Type         string         `json:"type"`
+	Dropout      *float64       `json:"dropout"`
+	Unknown      *string        `json:"unk_token"`
+	Prefix       *string        `json:"continuing_subword_prefix"`
+	Suffix       *string        `json:"end_of_word_suffix"`
+	ByteFallback bool           `json:"byte_fallback"`
+	IgnoreMerges bool           `json:"ignore_merges"`
+	Vocab        map[string]int `json:"vocab"`
+	Merges       []merge        `json:"merges"`
+}
+
+// merge is two tokens that may be joined: "a b" or ["a", "b"].
+type merge struct {
+	joined string
+	both   []string // nil if they are joined
+	err    error    // it is neither
+}
+
+// UnmarshalJSON implements json.Unmarshaler. What is wrong is told with the merge's number.
+func (m *merge) UnmarshalJSON(data []byte) error {
+	if err := json.Unmarshal(data, &m.joined); err != nil {
+		m.err = json.Unmarshal(data, &m.both)
+	}
+	return nil
+}
+
+// parts returns the two tokens.
+func (m *merge) parts() []string {
+	if m.both == nil {
+		return strings.Split(m.joined, " ")
+	}
+	return m.both
 }
 
 // Parse reads the content of a tokenizer.json.
@@ -99,11 +122,20 @@ func Parse(data []byte) (tokenizer.Tokenizer, error) {
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, err
 	}
+	b, err := f.tokenizer()
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// tokenizer returns the tokenizer that the file describes.
+func (f *file) tokenizer() (*bpe, error) {
 	b := &bpe{whole: f.Model.IgnoreMerges, endOfText: -1}
 	if err := errors.Join(b.normalizer(f.Normalizer), b.preTokenizer(f.PreTokenizer), f.checkRest()); err != nil {
 		return nil, err
 	}
-	ids, err := b.vocabulary(&f)
+	ids, err := b.vocabulary(f)
 	if err == nil {
 		err = b.readMerges(f.Model.Merges, ids)
 	}
@@ -159,7 +191,7 @@ func (b *bpe) preTokenizer(s *step) error {
 			if p.Behavior != "Isolated" || p.Invert {
 				return unsupported("pre_tokenizer's Split", fmt.Sprintf("%s, invert %v", p.Behavior, p.Invert))
 			}
-			b.split = split
+			b.split, b.pattern = split, p.Pattern.Regex
 		case p.Type == "ByteLevel" && i == len(steps)-1:
 			if p.AddPrefixSpace != nil && *p.AddPrefixSpace {
 				return unsupported("pre_tokenizer's", "add_prefix_space")
@@ -168,7 +200,7 @@ func (b *bpe) preTokenizer(s *step) error {
 				if b.split != nil {
 					return unsupported("pre_tokenizer", "Split and use_regex together")
 				}
-				b.split = splitGPT2
+				b.split, b.pattern = splitGPT2, gpt2Pattern
 			}
 			if b.split == nil { // the text as a whole
 				b.split = func(text string) int { return len(text) }
@@ -259,15 +291,12 @@ func (b *bpe) vocabulary(f *file) (map[string]int, error) {
 	return ids, nil
 }
 
-// readMerges takes the merges, in the order of their ranks: "a b" or ["a", "b"].
-func (b *bpe) readMerges(merges []json.RawMessage, ids map[string]int) error {
-	for rank, raw := range merges {
-		var both []string
-		var joined string
-		if err := json.Unmarshal(raw, &joined); err == nil {
-			both = strings.Split(joined, " ")
-		} else if err := json.Unmarshal(raw, &both); err != nil {
-			return fmt.Errorf("merge %d: %w", rank, err)
+// readMerges takes the merges, in the order of their ranks.
+func (b *bpe) readMerges(merges []merge, ids map[string]int) error {
+	for rank, m := range merges {
+		both := m.parts()
+		if m.err != nil {
+			return fmt.Errorf("merge %d: %w", rank, m.err)
 		}
 		if len(both) != 2 {
 			return fmt.Errorf("merge %d has %d parts, want 2", rank, len(both))
@@ -349,6 +378,23 @@ var byteOf = func() map[rune]byte {
 	}
 	return bytes
 }()
+
+// spelling is byteOf the other way.
+var spelling = func() (s [256]rune) {
+	for r, b := range byteOf {
+		s[b] = r
+	}
+	return s
+}()
+
+// toByteLevel returns how files spell a token.
+func toByteLevel(token string) string {
+	runes := make([]rune, len(token))
+	for i := range len(token) {
+		runes[i] = spelling[token[i]]
+	}
+	return string(runes)
+}
 
 // fromByteLevel returns the bytes that a token stands for, and whether it stands for any.
 func fromByteLevel(spelled string) (string, bool) {

@@ -3,7 +3,11 @@
 // none.
 package bpe
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
 // Merges says which pairs of tokens may be joined, to which, and in which order.
 type Merges struct {
@@ -89,6 +93,25 @@ func (m *Merges) Add(left, right, id, rank int) {
 		m.used++
 	}
 	*e = entry{p, int32(rank), int32(id)}
+}
+
+// Pair is two tokens that may be joined.
+type Pair struct{ Left, Right int }
+
+// Pairs returns the pairs, that of the lowest rank first.
+func (m *Merges) Pairs() []Pair {
+	var list []entry
+	for _, e := range m.table {
+		if e.pair != 0 {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, b entry) int { return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.pair, b.pair)) })
+	pairs := make([]Pair, len(list))
+	for i, e := range list {
+		pairs[i] = Pair{int(e.pair>>32) - 1, int(int32(e.pair))}
+	}
+	return pairs
 }
 
 // find returns the entry of a pair, or the empty one where it would be.
