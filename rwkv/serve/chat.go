@@ -175,7 +175,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	if err := e.checkLength("messages", parts); err != nil {
 		return err
 	}
-	if count(parts) == 0 && keep.base == nil {
+	if count(parts) == 0 && keep.empty() {
 		return bad("messages", "the messages are empty")
 	}
 	keep.ends = e.ending()

@@ -151,7 +151,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if count(parts) == 0 {
-			if parts = nil; keep.base == nil {
+			if parts = nil; keep.empty() {
 				return errNoPrompt
 			}
 		}

@@ -65,8 +65,7 @@ func (s *scheduler) submit(jobs ...*job) error {
 		if !full {
 			message = "the key has too many requests at a time"
 		}
-		wait := 1 + int(s.pace.Seconds()*float64(s.load)/float64(c.MaxBatch))
-		return &Error{Status: 429, Code: "queue_full", Message: message, RetryAfter: min(wait, 60)}
+		return &Error{Status: 429, Code: "queue_full", Message: message, RetryAfter: s.queued()}
 	}
 	s.load += texts
 	s.owners[owner] += len(jobs)
@@ -78,6 +77,18 @@ func (s *scheduler) submit(jobs ...*job) error {
 	}
 	s.signal()
 	return nil
+}
+
+// wait returns after how many seconds to come again, by the work that is queued.
+func (s *scheduler) wait() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queued()
+}
+
+func (s *scheduler) queued() int {
+	wait := 1 + int(s.pace.Seconds()*float64(s.load)/float64(s.e.server.config.MaxBatch))
+	return min(wait, 60)
 }
 
 // loop runs until the server stops.
