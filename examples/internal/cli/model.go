@@ -31,6 +31,12 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.Model, "model", "", "checkpoint `file`, or folder of one (default: the embedded model)")
 	fs.StringVar(&m.ModelName, "model_name", "", "`name` of a checkpoint in out_dir: name.pt, else .pth, .safetensors or .gguf")
 	fs.StringVar(&m.OutDir, "out_dir", "out", "folder of model_name")
+	m.RegisterHow(fs)
+	m.Companions.Register(fs)
+}
+
+// RegisterHow adds the flags that don't name a file.
+func (m *ModelFlags) RegisterHow(fs *flag.FlagSet) {
 	fs.StringVar(&m.Kind, "kind", "", "kind of a checkpoint that doesn't say so itself: reference or causal")
 	fs.StringVar(&m.Key, "key", "", "`keys` of the file under which the weights are, one in the other, separated by dots (default: found out)")
 	fs.StringVar(&m.Weights, "weights", "auto", "keep the weights as the file has them (auto), or convert them: f32, bf16")
@@ -40,7 +46,6 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.IntVar(&m.Threads, "threads", 0, "threads to use (default: one for each core)")
 	fs.BoolVar(&m.Opaque, "opaque", false, OpaqueUsage)
 	fs.BoolVar(&m.SkipChecks, "skip_checks", false, "don't check weights for damage, NaN and Inf")
-	m.Companions.Register(fs)
 }
 
 // OpaqueUsage describes the flag that opens files with values of unknown classes.
@@ -68,8 +73,8 @@ func (m *ModelFlags) Path() (string, error) {
 // maxThreads is far more than helps anyone, and far less than the runtime gives up at.
 const maxThreads = 1024
 
-// Open applies the flags and opens the model.
-func (m *ModelFlags) Open() (*rwkv.Model, error) {
+// Options applies the flags that aren't of the model alone, and returns what it is opened with.
+func (m *ModelFlags) Options() ([]rwkv.OpenOption, error) {
 	if m.Threads < 0 || m.Threads > maxThreads {
 		return nil, fmt.Errorf("--threads %d: want 0 (all processors) to %d", m.Threads, maxThreads)
 	}
@@ -123,7 +128,15 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts = append(opts, joined...)
+	return append(opts, joined...), nil
+}
+
+// Open applies the flags and opens the model.
+func (m *ModelFlags) Open() (*rwkv.Model, error) {
+	opts, err := m.Options()
+	if err != nil {
+		return nil, err
+	}
 	path, err := m.Path()
 	if err != nil {
 		return nil, err
