@@ -330,10 +330,17 @@ func TestText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o = s.ask("POST", "/v1/score", object{"text": "Once upon a time"}).json(t)
-	if o["loss"] != score.Loss || o["perplexity"] != score.Perplexity {
-		t.Errorf("score %v, want %v", o, score)
+	text := encoded(t, tiny().Tokenizer, "Once upon a time")[0]
+	for _, body := range []object{{"text": "Once upon a time"}, {"tokens": text}, {"tokens": text, "targets": append(text[1:len(text):len(text)], rwkv.IgnoreTarget)}} {
+		o = s.ask("POST", "/v1/score", body).json(t)
+		if d := at(o, "loss").(float64) - score.Loss; !(math.Abs(d) < 1e-5) || math.Abs(math.Log(at(o, "perplexity").(float64))-score.Loss) > 1e-5 || at(o, "positions") != float64(score.Positions) {
+			t.Errorf("%v: score %v, want %v", body, o, score)
+		}
 	}
+	if o = s.ask("POST", "/v1/score", object{"tokens": text[:1]}).json(t); o["loss"] != nil || o["positions"] != 0.0 {
+		t.Errorf("score of one token: %v", o)
+	}
+	s.ask("POST", "/v1/score", object{"tokens": []int{-1}}).refused(t, 400, "")
 	o = s.ask("GET", "/v1/models", nil).json(t)
 	if at(o, "data", 0, "id") != "tiny" || at(o, "data", 0, "ready") != true {
 		t.Errorf("models %v", o)
