@@ -194,7 +194,10 @@ func TestFair(t *testing.T) {
 
 // A long prompt keeps no other waiting, neither in the batch nor for a place in it, and has the same bits.
 func TestLongPrompt(t *testing.T) {
-	const length = 12000
+	length := 12000
+	if testing.Short() {
+		length = 3000
+	}
 	_, want := alone(t, [][]int{ids(length)}, 5, 2)
 	for _, wide := range []int{1, 4} {
 		s := newSite(t, Config{MaxBatch: wide, StepBudget: 1})
