@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"microrwkv/tensor"
 	"microrwkv/tokenizer"
 )
 
@@ -13,19 +14,28 @@ import (
 // Sequences join and leave between steps, and each gets exactly the tokens that it would get
 // alone. A Batch belongs to one goroutine.
 type Batch struct {
-	model  *Model
-	budget int
-	active []*Sequence
-	fed    []*Sequence // in the present step, with their states and what each is fed
-	states []*State
-	feed   [][]int
+	model   *Model
+	budget  int
+	clock   int // counts the turns that prompts have taken
+	active  []*Sequence
+	waiting []*Sequence // whose prompts a pass may read, in turn
+	fed     []*Sequence // in the present pass, with their states and what each is fed
+	states  []*State
+	feed    [][]int
+	draws   draws
 }
 
 // Sequence is one text of a Batch.
 type Sequence struct {
 	g      *generation
 	prompt []int // of it, what isn't read yet
+	size   int   // tokens of the prompt
 	chunks []int // tokens of the next passes that read it, see PromptChunks
+	scores *promptScores
+	turn   int   // when it joined or read last, by the batch's clock
+	draws  bool  // a token in the present pass
+	drawn  Token // that it was, or why none could be
+	drew   error
 	paused bool
 	last   Token // sampled, and not appended to the state if unfed
 	unfed  bool
@@ -39,9 +49,10 @@ type Sequence struct {
 // NewBatch returns a batch without sequences.
 func (m *Model) NewBatch() *Batch { return &Batch{model: m} }
 
-// SetPromptBudget limits the tokens of prompts that one Step reads, for all sequences together, so that
-// those that write aren't kept waiting: prompts are read in the order of joining, at least one chunk
-// of 256 tokens a step. 0, the default, is no limit.
+// SetPromptBudget has one Step read about so many tokens of prompts, for all sequences together, so that
+// those that write aren't kept waiting longer: prompts take turns, a chunk each, until less than half of
+// the next chunk fits, but at least one chunk is read. The next Step goes on where this one ended, so that
+// a long prompt keeps no other waiting. 0, the default: a Step reads one chunk of each.
 func (b *Batch) SetPromptBudget(tokens int) { b.budget = tokens }
 
 // Add lets a sequence join that begins with prompt, of at least one id. With a tokenizer it makes
@@ -80,6 +91,16 @@ func (b *Batch) AddState(s *State, prompt []int, tok tokenizer.Tokenizer, opts .
 		q.chunks = slices.Clone(g.promptChunks)
 	}
 	q.prompt = slices.Clone(q.prompt)
+	q.size = len(q.prompt)
+	q.turn = b.tick()
+	if g.scorePrompt {
+		if s.layers == nil {
+			return nil, fmt.Errorf("rwkv: log-probabilities of a prompt for kind %s, in which a position sees those after it", b.model.config.Kind)
+		}
+		q.scores = &promptScores{top: g.promptTop}
+		q.scores.expect(s, prompt[:len(prompt)-len(q.prompt)])
+		s.scores = q.scores
+	}
 	told := g.onToken
 	g.onToken = func(t Token) {
 		q.tokens = append(q.tokens, t)
@@ -87,6 +108,7 @@ func (b *Batch) AddState(s *State, prompt []int, tok tokenizer.Tokenizer, opts .
 			told(t)
 		}
 	}
+	g.sampler.SkipLogProb = g.noLogProbs
 	if g.maxTokens == 0 && len(q.prompt) == 0 {
 		q.finish(Length)
 		return q, nil
@@ -106,64 +128,157 @@ func (b *Batch) Remove(q *Sequence) {
 // Len returns the number of sequences that aren't done.
 func (b *Batch) Len() int { return len(b.active) }
 
-// Step reads the next 256 tokens of the prompts of sequences that have some left, makes one token of
-// every other sequence and of those that have read theirs, and lets leave those that are done. An
-// error of a single sequence ends that one alone: see Sequence.Err. An error of Step is of the model:
-// nothing is known of the sequences' states then.
+// Step reads the next chunk, 256 tokens unless PromptChunks says otherwise, of the prompts of sequences
+// that have some left, or as many as SetPromptBudget says, makes one token of every other sequence and of
+// those that have read theirs, and lets leave those that are done. An error of a single sequence ends that
+// one alone: see Sequence.Err. An error of Step is of the model: nothing is known of the sequences' states
+// then.
 func (b *Batch) Step() error { return b.StepContext(context.Background()) }
 
 // StepContext is Step that ends with ctx between passes of the model, with ctx's error.
 func (b *Batch) StepContext(ctx context.Context) error {
-	b.fed, b.states, b.feed = b.fed[:0], b.states[:0], b.feed[:0]
-	left := b.budget
 	for _, q := range b.active {
 		q.piece = ""
-		if q.paused {
-			continue
-		}
-		var feed []int
-		switch {
-		case len(q.prompt) > 0:
-			if b.budget > 0 && left <= 0 {
-				continue
-			}
-			feed = q.prompt[:q.chunk()]
-			left -= len(feed)
-		case q.unfed:
-			q.g.next[0] = q.last.ID
-			feed = q.g.next[:]
-		}
-		if err := q.g.state.room(len(feed)); err != nil {
-			q.fail(err)
-			continue
-		}
-		q.g.state.sampled = q.unfed && len(q.prompt) == 0
-		b.fed, b.states, b.feed = append(b.fed, q), append(b.states, q.g.state), append(b.feed, feed)
 	}
-	if err := b.model.AppendBatchContext(ctx, b.states, b.feed); err != nil {
-		return err
-	}
-	for i, q := range b.fed {
-		if n := len(b.feed[i]); len(q.prompt) > 0 {
-			q.prompt = q.prompt[n:]
-			if len(q.chunks) > 0 {
-				if q.chunks[0] -= n; q.chunks[0] == 0 {
-					q.chunks = q.chunks[1:]
-				}
-			}
-		} else {
-			q.unfed = false
+	left := b.budget
+	for first := true; ; first = false {
+		b.fed, b.states, b.feed = b.fed[:0], b.states[:0], b.feed[:0]
+		if first {
+			b.gatherWriting()
 		}
-		if len(q.prompt) == 0 {
-			q.step()
+		read := b.gatherPrompts(left, first)
+		if !first && read == 0 {
+			break
+		}
+		if err := b.pass(ctx); err != nil {
+			return err
+		}
+		if left -= read; left <= 0 {
+			break
 		}
 	}
 	b.active = slices.DeleteFunc(b.active, func(q *Sequence) bool { return q.done })
 	return nil
 }
 
+// tick returns the time of the next turn.
+func (b *Batch) tick() int {
+	b.clock++
+	return b.clock
+}
+
+// gatherWriting lets the sequences that write take part in the next pass.
+func (b *Batch) gatherWriting() {
+	for _, q := range b.active {
+		if q.paused || len(q.prompt) > 0 {
+			continue
+		}
+		var feed []int
+		if q.unfed {
+			q.g.next[0] = q.last.ID
+			feed = q.g.next[:]
+		}
+		b.gather(q, feed)
+	}
+}
+
+// gatherPrompts lets prompts take part in the next pass, in turn, and returns how many tokens are read.
+func (b *Batch) gatherPrompts(left int, first bool) (read int) {
+	b.waiting = b.waiting[:0]
+	for _, q := range b.active {
+		if !q.paused && !q.done && len(q.prompt) > 0 {
+			b.waiting = append(b.waiting, q)
+		}
+	}
+	slices.SortFunc(b.waiting, func(a, b *Sequence) int { return a.turn - b.turn })
+	for i, q := range b.waiting {
+		n := q.chunk()
+		if b.budget > 0 && 2*(left-read) < n && !(first && i == 0) {
+			break
+		}
+		if b.gather(q, q.prompt[:n]) {
+			q.turn = b.tick()
+			read += n
+		}
+	}
+	return read
+}
+
+// gather lets a sequence take part in the next pass, unless it has no room for what it is fed: that ends
+// it.
+func (b *Batch) gather(q *Sequence, feed []int) bool {
+	if err := q.g.state.room(len(feed)); err != nil {
+		q.fail(err)
+		return false
+	}
+	q.g.state.sampled = q.unfed && len(q.prompt) == 0
+	b.fed, b.states, b.feed = append(b.fed, q), append(b.states, q.g.state), append(b.feed, feed)
+	return true
+}
+
+// pass runs the model for those that were gathered.
+func (b *Batch) pass(ctx context.Context) error {
+	if err := b.model.AppendBatchContext(ctx, b.states, b.feed); err != nil {
+		return err
+	}
+	b.draws = b.draws[:0]
+	free := false // of functions that aren't ours to call from several goroutines
+	for i, q := range b.fed {
+		if n := len(b.feed[i]); len(q.prompt) > 0 {
+			q.read(n)
+		} else {
+			q.unfed = false
+		}
+		if q.draws = len(q.prompt) == 0 && q.g.made < q.g.maxTokens; q.draws {
+			b.draws = append(b.draws, q)
+			free = free || q.g.sampler.Bias != nil
+		}
+	}
+	if free {
+		for i := range b.draws {
+			b.draws.Run(i)
+		}
+	} else {
+		tensor.Parallel(len(b.draws), &b.draws)
+	}
+	for _, q := range b.fed {
+		if len(q.prompt) == 0 {
+			q.step()
+		}
+	}
+	return nil
+}
+
+// draws are the sequences of a pass that a token is sampled for, each by itself.
+type draws []*Sequence
+
+// Run samples a token.
+func (d *draws) Run(i int) {
+	q := (*d)[i]
+	q.drawn, q.drew = q.g.sample()
+}
+
+// read notes that the state has the next n tokens of the prompt.
+func (q *Sequence) read(n int) {
+	q.prompt = q.prompt[n:]
+	if len(q.chunks) > 0 {
+		if q.chunks[0] -= n; q.chunks[0] == 0 {
+			q.chunks = q.chunks[1:]
+		}
+	}
+	if len(q.prompt) == 0 {
+		q.g.state.scores = nil
+	}
+	if q.g.onPrompt != nil {
+		q.g.onPrompt(q.size-len(q.prompt), q.size)
+	}
+}
+
 // chunk returns how many tokens of the prompt the next pass reads.
 func (q *Sequence) chunk() int {
+	if q.g.state.layers == nil { // it reads all again with each
+		return len(q.prompt)
+	}
 	n := min(len(q.prompt), prefillChunk)
 	if len(q.chunks) > 0 {
 		n = min(n, q.chunks[0])
@@ -171,14 +286,14 @@ func (q *Sequence) chunk() int {
 	return n
 }
 
-// step samples a token after the state's logits.
+// step goes on with the token that was sampled after the state's logits.
 func (q *Sequence) step() {
 	g := q.g
-	if g.made >= g.maxTokens {
+	if !q.draws {
 		q.finish(Length)
 		return
 	}
-	t, err := g.sample()
+	t, err := q.drawn, q.drew
 	switch {
 	case err != nil:
 		q.fail(err)
@@ -241,6 +356,7 @@ func (q *Sequence) stopped() {
 
 func (q *Sequence) finish(r Reason) {
 	q.done = true
+	q.g.state.scores = nil
 	q.g.ended(r)
 }
 
@@ -261,6 +377,16 @@ func (q *Sequence) Tokens() []Token { return q.tokens }
 
 // PromptLeft returns how many tokens of the prompt aren't read yet.
 func (q *Sequence) PromptLeft() int { return len(q.prompt) }
+
+// PromptTokens returns, with the option PromptLogProbs, the prompt's tokens that were read, with how likely
+// each was after those before it. That is NaN for the first of a sequence, and for those that the context
+// has no room for.
+func (q *Sequence) PromptTokens() []Token {
+	if q.scores == nil {
+		return nil
+	}
+	return q.scores.tokens
+}
 
 // Pause says whether steps pass the sequence over, though it stays in the batch.
 func (q *Sequence) Pause(on bool) { q.paused = on }

@@ -56,23 +56,47 @@ func (s *fileSource) join(c Config) error {
 }
 
 func (s *fileSource) joinFile(c Config, companion companion) error {
-	f, err := checkpoint.Open(companion.path)
+	return withAddition(companion.path, s.o.skipChecks, func(a *addition) error { return companion.join(s, c, a) })
+}
+
+// withAddition opens a companion's file for f.
+func withAddition(path string, skipChecks bool, f func(*addition) error) error {
+	file, err := checkpoint.Open(path)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if !s.o.skipChecks {
-		if err := f.Verify(nil); err != nil {
+	defer file.Close()
+	if !skipChecks {
+		if err := file.Verify(nil); err != nil {
 			return err
 		}
 	}
-	a := &addition{file: f, stored: map[string]string{}}
-	for _, name := range f.Names() {
+	a := &addition{file: file, stored: map[string]string{}}
+	for _, name := range file.Names() {
 		official := checkpoint.TrimPrefixes(name)
 		a.names = append(a.names, official)
 		a.stored[official] = name
 	}
-	return companion.join(s, c, a)
+	return f(a)
+}
+
+// TunedState returns the state of an empty sequence that begins as a tuned state says, in a file as
+// InitialState's. The model stays as it is, so that one serves many tuned states; what comes after has the
+// bits that it has after InitialState.
+func (m *Model) TunedState(path string) (*State, error) {
+	s := m.NewState()
+	err := withAddition(path, false, func(a *addition) error {
+		return tunedState(m.config, a, func(block int, _ string, w *tensor.Weight) {
+			copy(s.layers.blocks[block].tmix[0].WKV, w.Float32().Data())
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !s.Finite() {
+		return nil, fmt.Errorf("%s: a number is NaN or infinite", path)
+	}
+	return s, nil
 }
 
 // addition is a companion's tensors, by their official names.
@@ -101,6 +125,11 @@ func (a *addition) tensor(name string) (*tensor.Weight, error) {
 
 // joinState adds a tuned state.
 func joinState(s *fileSource, c Config, a *addition) error {
+	return tunedState(c, a, func(_ int, name string, w *tensor.Weight) { s.put(name, w) })
+}
+
+// tunedState calls put with the tuned state of each block [H, N, N] and its name.
+func tunedState(c Config, a *addition, put func(block int, name string, w *tensor.Weight)) error {
 	if !slices.Contains([]Kind{RWKV5, RWKV6, RWKV7}, c.Kind) {
 		return fmt.Errorf("%s: a tuned state for kind %s: want a model of RWKV-5, 6 or 7", a.file.Name(), c.Kind)
 	}
@@ -116,7 +145,7 @@ func joinState(s *fileSource, c Config, a *addition) error {
 			err = a.fail(name, "shape %v, want %v: a state of another model", w.Shape(), want)
 		}
 		if err == nil {
-			s.put(name, w)
+			put(i, name, w)
 		}
 		errs = append(errs, err)
 	}

@@ -28,10 +28,12 @@ import (
 //	history              see history.size
 //	checksum             CRC-32 (IEEE) of the CRC-32s, each a uint32, of every 256 KiB of all before it
 const (
-	stateMagic   = "RWKVSTAT"
 	stateVersion = 3
-	stateHeader  = len(stateMagic) + 4 + 4 + 32 + 8 + 8 + 4
+	stateHeader  = len(StateMagic) + 4 + 4 + 32 + 8 + 8 + 4
 )
+
+// StateMagic begins every saved State.
+const StateMagic = "RWKVSTAT"
 
 // Errors of UnmarshalBinary, for errors.Is.
 var (
@@ -114,7 +116,7 @@ func (s *State) AppendBinary(b []byte) ([]byte, error) {
 	if cap(b)-len(b) < s.Size() {
 		b = append(make([]byte, 0, len(b)+s.Size()), b...)
 	}
-	b = append(b, stateMagic...)
+	b = append(b, StateMagic...)
 	b = le.AppendUint32(b, stateVersion)
 	b = le.AppendUint32(b, uint32(s.full))
 	b = append(b, fp[:]...)
@@ -195,14 +197,14 @@ func (s *State) maxSize() int {
 
 // checkHead checks the first stateHeader bytes of a saved state.
 func (s *State) checkHead(head []byte) error {
-	if len(head) < stateHeader || string(head[:len(stateMagic)]) != stateMagic {
+	if len(head) < stateHeader || string(head[:len(StateMagic)]) != StateMagic {
 		return ErrStateFormat
 	}
-	if v := binary.LittleEndian.Uint32(head[len(stateMagic):]); v != stateVersion {
+	if v := binary.LittleEndian.Uint32(head[len(StateMagic):]); v != stateVersion {
 		return fmt.Errorf("%w: version %d, want %d", ErrStateFormat, v, stateVersion)
 	}
 	fp, err := s.model.Fingerprint()
-	if err == nil && [32]byte(head[len(stateMagic)+8:]) != fp {
+	if err == nil && [32]byte(head[len(StateMagic)+8:]) != fp {
 		return ErrStateModel
 	}
 	return err
@@ -218,7 +220,7 @@ func (s *State) decode(data []byte) error {
 		return head
 	}
 	data, want := data[:len(data)-4], binary.LittleEndian.Uint32(data[len(data)-4:])
-	r := &reader{b: data[len(stateMagic)+4:]}
+	r := &reader{b: data[len(StateMagic)+4:]}
 	if checksum(data) != want {
 		return fmt.Errorf("%w: the checksum doesn't match", ErrStateFormat)
 	}

@@ -17,6 +17,9 @@ type options struct {
 	onToken      func(Token)
 	onEnd        func(Reason)
 	topLogProbs  int
+	noLogProbs   bool
+	scorePrompt  bool
+	promptTop    int
 	onPrompt     func(done, total int)
 	promptChunks []int
 	seen         []int
@@ -45,6 +48,9 @@ func newOptions(opts []Option) (*options, error) {
 	}
 	if o.topLogProbs < 0 {
 		return nil, fmt.Errorf("rwkv: top log-probabilities = %d, want 0 or more", o.topLogProbs)
+	}
+	if o.promptTop < 0 {
+		return nil, fmt.Errorf("rwkv: top log-probabilities of a prompt = %d, want 0 or more", o.promptTop)
 	}
 	for _, n := range o.promptChunks {
 		if n < 1 {
@@ -141,8 +147,18 @@ func OnToken(f func(Token)) Option { return func(o *options) { o.onToken = f } }
 // TopLogProbs gives each Token the n likeliest tokens in its place.
 func TopLogProbs(n int) Option { return func(o *options) { o.topLogProbs = n } }
 
+// NoLogProbs saves a Batch computing Token.LogProb, which is NaN then.
+func NoLogProbs() Option { return func(o *options) { o.noLogProbs = true } }
+
+// PromptLogProbs has a Batch tell how likely each token of the prompt is after those before it, with the
+// top likeliest tokens in its place: see Sequence.PromptTokens. It costs the head's product for each token
+// of the prompt, and is an error for kinds that don't stream, in which a position sees those after it.
+func PromptLogProbs(top int) Option {
+	return func(o *options) { o.scorePrompt, o.promptTop = true, top }
+}
+
 // PromptProgress calls f while a prompt is read, after each pass of the model, with how many of its
-// tokens are done.
+// tokens are done. In a Batch f may call the sequence's Fork.
 func PromptProgress(f func(done, total int)) Option { return func(o *options) { o.onPrompt = f } }
 
 // OnEnd calls f when the text ends, with why it does, after its last piece. It isn't called for a loop

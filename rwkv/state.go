@@ -47,6 +47,7 @@ type State struct {
 	// sampled says that the ids of the next Append were generated.
 	sampled  bool
 	progress func(done, total int) // of the next Append, if not nil
+	scores   *promptScores         // of what is appended, if not nil
 	busy     atomic.Bool           // a call uses the state
 }
 
@@ -235,6 +236,9 @@ func (m *Model) AppendBatchContext(ctx context.Context, states []*State, ids [][
 		s.use()
 	}
 	for i, s := range states {
+		if s.scores != nil {
+			s.scores.expect(s, ids[i])
+		}
 		s.plan(ids[i])
 	}
 	err = m.passes(ctx, b, states)
@@ -329,11 +333,20 @@ func (m *Model) pass(b *batch, states []*State) {
 		}
 		s.pos += n
 		s.fed += n
+		b.last = b.last && s.scores == nil
 		if len(b.ids) >= maxRows {
 			break
 		}
 	}
 	hidden := m.net.forward(b)
+	if !b.last {
+		for i, s := range b.members {
+			if s.scores != nil {
+				s.scores.add(s, m.net.head, hidden.Rows(b.spans[i], b.spans[i+1]), &b.scratch)
+			}
+		}
+		hidden = b.lastRows(hidden)
+	}
 	logits := b.scratch.New(hidden.Dim(0), m.config.VocabSize)
 	tensor.Linear(tensor.Product{Dst: logits, X: hidden, W: m.net.head})
 	for i, s := range b.members {

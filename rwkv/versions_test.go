@@ -171,6 +171,47 @@ func TestInitialStateAndReset(t *testing.T) {
 	}
 }
 
+// A tuned state of one sequence has the bits that it has when all begin with it, also saved before the first
+// token, and leaves other sequences alone.
+func TestTunedState(t *testing.T) {
+	for model, state := range map[string]string{"rwkv7x/plain.pth": "rwkv7x/plain.state.pth", "rwkv5/v52.pth": "rwkv5/v52.state.pth"} {
+		m, err := Open(goldenData + model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		all, err := Open(goldenData+model, InitialState(goldenData+state))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer all.Close()
+		want, plain := must(t, all.NewState(), 1, 2, 3), must(t, m.NewState(), 1, 2, 3)
+		s, err := m.TunedState(goldenData + state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := m.NewState()
+		if err := again.UnmarshalBinary(saved(t, s)); err != nil {
+			t.Fatal(err)
+		}
+		for what, s := range map[string]*State{"tuned": s.Clone(), "saved": again} {
+			if got := must(t, s, 1, 2, 3); !slices.Equal(got, want) || slices.Equal(got, plain) {
+				t.Errorf("%s, %s: other logits", model, what)
+			}
+		}
+		if got := must(t, m.NewState(), 1, 2, 3); !slices.Equal(got, plain) {
+			t.Errorf("%s: the model has changed", model)
+		}
+		_, err = m.TunedState(goldenData + "rwkv7x/plain.lora.pth")
+		mustFail(t, "LoRA as state", err, "plain.lora.pth", "time_state")
+	}
+	m := small(t)
+	_, err := m.TunedState(goldenData + "rwkv7x/short.state.pth")
+	mustFail(t, "another model's", err, "short.state.pth", "time_state")
+	_, err = m.TunedState("nothing.pth")
+	mustFail(t, "no file", err, "nothing.pth")
+}
+
 // copyFolder copies a golden model into a folder.
 func copyFolder(t *testing.T, name string) string {
 	t.Helper()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +8,7 @@ import (
 	"testing"
 
 	"microrwkv/examples/internal/clitest"
+	"microrwkv/examples/internal/server"
 )
 
 // ok runs a program that must print ok.
@@ -68,7 +68,7 @@ func TestManifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fs := flags()
+	fs := server.Flags()
 	for line := range strings.Lines(string(b)) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "- --"); ok {
 			if name, _, _ = strings.Cut(name, "="); fs.Lookup(name) == nil {
@@ -76,11 +76,4 @@ func TestManifests(t *testing.T) {
 			}
 		}
 	}
-}
-
-// flags returns the program's.
-func flags() *flag.FlagSet {
-	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
-	newSettings(fs)
-	return fs
 }

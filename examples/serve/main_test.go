@@ -3,16 +3,19 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"microrwkv/examples/internal/clitest"
+	"microrwkv/tokenizer"
 )
 
 func TestMain(m *testing.M) { clitest.Main(m, main) }
@@ -114,6 +117,67 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// Models with what was trained on top, a tuned state for all and one that requests name: the tokens are the
+// golden ones of each.
+func TestCompanions(t *testing.T) {
+	const golden = "../../rwkv/testdata/golden/rwkv7x/"
+	tok := filepath.Join(t.TempDir(), "meta.pkl")
+	f, err := os.Create(tok)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var runes []rune
+	for i := range 149 {
+		runes = append(runes, rune(0x4e00+i))
+	}
+	if err := errors.Join(tokenizer.WriteMeta(f, runes), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--tokenizer", tok, "--max_new_tokens", "1000"}
+	for _, name := range []string{"state", "lora", "bone"} {
+		model := clitest.GoldenModel(t, golden+name+".expect.json")
+		model[1] = name + "=" + model[1]
+		args = append(args, model...)
+	}
+	args = append(args, "--model", golden+"plain.pth", "--state", "mine="+golden+"plain.state.pth")
+	_, url := start(t, nil, args...)
+	for _, c := range []struct{ model, state, golden string }{
+		{"state", "", "state"}, {"lora", "", "lora"}, {"bone", "", "bone"}, {"plain", "mine", "state"},
+	} {
+		var want struct {
+			Greedy []struct{ Prompt, Output []int }
+		}
+		b, err := os.ReadFile(golden + c.golden + ".expect.json")
+		if err == nil {
+			err = json.Unmarshal(b, &want)
+		}
+		if err != nil || len(want.Greedy) == 0 {
+			t.Fatal(err)
+		}
+		for _, g := range want.Greedy {
+			ask := map[string]any{"model": c.model, "prompt": g.Prompt, "max_tokens": len(g.Output), "temperature": 0, "ignore_eos": true}
+			if c.state != "" {
+				ask["state"] = map[string]any{"id": c.state}
+			}
+			b, err := json.Marshal(ask)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code, a := post(t, url+"/v1/completions", string(b))
+			if code != 200 {
+				t.Fatalf("%+v: %d, %v", c, code, a)
+			}
+			var got []int
+			for _, r := range textOf(a) {
+				got = append(got, int(r-0x4e00))
+			}
+			if !slices.Equal(got, g.Output) {
+				t.Errorf("%+v: %v, want %v", c, got, g.Output)
+			}
+		}
+	}
+}
+
 func TestKeysAndDefaults(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys")
 	if err := os.WriteFile(keys, []byte("# who\nann key-of-ann\n\nbob key-of-bob\n"), 0o600); err != nil {
@@ -162,11 +226,17 @@ func TestRefusals(t *testing.T) {
 		{[]string{"--defaults"}, []string{"--defaults", "{"}},
 		{[]string{"temperature"}, []string{"--defaults", `{"temperature":-1}`}},
 		{[]string{"nothing.pth"}, []string{"--model", "nothing.pth"}},
-		{[]string{"--state", "NAME=FILE"}, []string{"--state", "x"}},
+		{[]string{"--store", "dir:PATH"}, []string{"--store", "redis://x", "--store", "dir:y"}},
+		{[]string{"--store", "3"}, []string{"--store", "dir:x", "--store", "redis://x", "--store", "redis://y"}},
+		{[]string{"--lora x.pth", "--lora_alpha"}, []string{"--lora", "x.pth"}},
+		{[]string{"--activations", "q3"}, []string{"--activations", "q3"}},
 		{[]string{"max_batch"}, []string{"--max_batch", "-1"}},
 		{[]string{"keys.txt"}, []string{"--api_keys", "keys.txt"}},
 	} {
 		clitest.Refuse(t, 1, c.words, append([]string{"--addr", "127.0.0.1:0"}, c.args...)...)
 	}
-	clitest.Refuse(t, 2, []string{"max_body", "4MiB"}, "--max_body", "4 cats")
+	for _, c := range [][]string{{"max_body", "4MiB", "--max_body", "4 cats"}, {"state", "NAME=FILE", "--state", "x="},
+		{"state", "x.pth", "--state", "x.pth", "--state", "y.pth"}, {"state", "another", "--state", "a=x", "--state", "a=y"}} {
+		clitest.Refuse(t, 2, c[:2], c[2:]...)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"microrwkv/examples/internal/clitest"
+	"microrwkv/examples/internal/server"
 )
 
 // What the README's section says to run runs, and prints what it says.
@@ -65,10 +66,10 @@ func TestReadme(t *testing.T) {
 		}
 	})
 	// every endpoint and flag that it names is there
-	fs := flags()
+	fs := server.Flags()
 	for _, m := range regexp.MustCompile("`--([a-z_]+)").FindAllStringSubmatch(section, -1) {
 		switch m[1] {
-		case "input", "shard", "lora", "bone", "out", "model": // of other programs
+		case "input", "shard", "out": // of other programs
 		default:
 			if fs.Lookup(m[1]) == nil {
 				t.Errorf("no flag --%s", m[1])

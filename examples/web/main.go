@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"microrwkv/examples/internal/cli"
+	"microrwkv/rwkv/serve/page"
 	"microrwkv/tensor/wasmsimd"
 )
 
@@ -91,6 +92,9 @@ func build(out, model string) error {
 		if files[e.Name()], err = static.ReadFile("static/" + e.Name()); err != nil {
 			return err
 		}
+	}
+	if files["page.css"], err = page.Files.ReadFile("page.css"); err != nil {
+		return err
 	}
 	total := 0
 	for name, b := range files {

@@ -37,6 +37,9 @@ func TestPage(t *testing.T) {
 			size += info.Size()
 		}
 	}
+	if _, err := os.Stat(filepath.Join(folder, "page.css")); err != nil {
+		t.Error(err) // of the chat page
+	}
 	if size > 3_500_000 {
 		t.Errorf("code and vocabularies have %d bytes, want at most 3.5 MB", size)
 	}

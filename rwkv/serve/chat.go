@@ -145,12 +145,15 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	max, top := q.MaxCompletionTokens, 0
+	max, top := q.MaxCompletionTokens, -1
 	if max == nil {
 		max = q.MaxTokens
 	}
-	if q.TopLogProbs != nil {
-		top = *q.TopLogProbs
+	if q.LogProbs {
+		top = 0
+		if q.TopLogProbs != nil {
+			top = *q.TopLogProbs
+		}
 	}
 	options, err := q.options(e, max, s.config.MaxNewTokens, e.template.Stops, top)
 	if err != nil {
@@ -172,7 +175,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) error {
 	if err := e.checkLength("messages", parts); err != nil {
 		return err
 	}
-	if count(parts) == 0 && keep.base == nil {
+	if count(parts) == 0 && keep.empty() {
 		return bad("messages", "the messages are empty")
 	}
 	keep.ends = e.ending()

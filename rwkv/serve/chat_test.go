@@ -2,6 +2,8 @@ package serve
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -220,6 +222,103 @@ func TestCompletions(t *testing.T) {
 	}
 }
 
+// An echoed prompt comes with how likely its tokens are, also in a stream, for each text, after a state, and
+// alone; the prompts' cache doesn't hide them.
+func TestEchoLogProbs(t *testing.T) {
+	s := newSite(t, Config{})
+	const text = "Once upon a time there was a model of noise, which"
+	tok := tiny().Tokenizer
+	prompt := encoded(t, tok, text)[0]
+	state := tiny().Model.NewState()
+	var want []any
+	for _, id := range prompt {
+		if state.Len() == 0 {
+			want = append(want, nil)
+		} else {
+			top, sum := math.Inf(-1), 0.0
+			for _, l := range state.Logits() {
+				top = max(top, float64(l))
+			}
+			for _, l := range state.Logits() {
+				sum += math.Exp(float64(l) - top)
+			}
+			want = append(want, float64(state.Logits()[id])-top-math.Log(sum))
+		}
+		if _, err := state.Append([]int{id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(what string, l any, from, more int) {
+		t.Helper()
+		logs, _ := at(l, "token_logprobs").([]any)
+		tokens, _ := at(l, "tokens").([]any)
+		top, _ := at(l, "top_logprobs").([]any)
+		offsets, _ := at(l, "text_offset").([]any)
+		n := len(prompt) - from
+		if len(logs) != n+more || len(tokens) != n+more || len(top) != n+more || len(offsets) != n+more {
+			t.Fatalf("%s: %d of %d: %v", what, len(logs), n+more, l)
+		}
+		read, chars := "", 0
+		for i := range logs {
+			if offsets[i] != float64(chars) {
+				t.Errorf("%s: token %d at %v, want %d", what, i, offsets[i], chars)
+			}
+			read += tokens[i].(string)
+			chars = len([]rune(read))
+			if i >= n {
+				if logs[i] == nil || top[i] == nil {
+					t.Errorf("%s: token %d after the prompt isn't told", what, i-n)
+				}
+				continue
+			}
+			if want[from+i] == nil {
+				if logs[i] != nil || top[i] != nil {
+					t.Errorf("%s: the first token has %v", what, logs[i])
+				}
+			} else if got, ok := logs[i].(float64); !ok || math.Abs(got-want[from+i].(float64)) > 1e-4 || len(top[i].(object)) != 2 {
+				t.Errorf("%s: token %d: %v of %v, want %v", what, i, logs[i], top[i], want[from+i])
+			}
+		}
+		if whole := tok.Decode(prompt[from:]); !strings.HasPrefix(read, whole) {
+			t.Errorf("%s: %q, want %q", what, read, whole)
+		}
+	}
+	body := func(more object) object {
+		o := object{"prompt": text, "echo": true, "logprobs": 2, "max_tokens": 3, "seed": 1}
+		maps.Copy(o, more)
+		return o
+	}
+	const texts = "/v1/completions"
+	for range 2 { // the second time the prompt is in the cache
+		o := s.ask("POST", texts, body(object{"n": 2})).json(t)
+		check("first", at(o, "choices", 0, "logprobs"), 0, 3)
+		check("second", at(o, "choices", 1, "logprobs"), 0, 3)
+	}
+	o := s.ask("POST", texts, body(object{"max_tokens": 0})).json(t)
+	check("alone", at(o, "choices", 0, "logprobs"), 0, 0)
+	if at(o, "choices", 0, "text") != text {
+		t.Errorf("echo %v", o)
+	}
+	all := object{}
+	for _, e := range s.stream(texts, body(nil)) {
+		logs, _ := at(e, "choices", 0, "logprobs").(object) // the last event has none
+		for k, v := range logs {
+			list, _ := all[k].([]any)
+			more, _ := v.([]any)
+			all[k] = append(list, more...)
+		}
+	}
+	check("streamed", all, 0, 3)
+	id := at(s.ask("POST", "/v1/states", object{"tokens": prompt[:5]}).json(t), "id")
+	o = s.ask("POST", texts, body(object{"prompt": prompt[5:], "state": object{"id": id}})).json(t)
+	check("after a state", at(o, "choices", 0, "logprobs"), 5, 3)
+	// without echo as ever
+	o = s.ask("POST", texts, object{"prompt": text, "logprobs": 2, "max_tokens": 3}).json(t)
+	if l := at(o, "choices", 0, "logprobs", "token_logprobs").([]any); len(l) != 3 {
+		t.Errorf("%d tokens without echo", len(l))
+	}
+}
+
 func TestText(t *testing.T) {
 	s := newSite(t, Config{})
 	o := s.ask("POST", "/v1/tokenize", object{"text": "Once upon"}).json(t)
@@ -231,10 +330,17 @@ func TestText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o = s.ask("POST", "/v1/score", object{"text": "Once upon a time"}).json(t)
-	if o["loss"] != score.Loss || o["perplexity"] != score.Perplexity {
-		t.Errorf("score %v, want %v", o, score)
+	text := encoded(t, tiny().Tokenizer, "Once upon a time")[0]
+	for _, body := range []object{{"text": "Once upon a time"}, {"tokens": text}, {"tokens": text, "targets": append(text[1:len(text):len(text)], rwkv.IgnoreTarget)}} {
+		o = s.ask("POST", "/v1/score", body).json(t)
+		if d := at(o, "loss").(float64) - score.Loss; !(math.Abs(d) < 1e-5) || math.Abs(math.Log(at(o, "perplexity").(float64))-score.Loss) > 1e-5 || at(o, "positions") != float64(score.Positions) {
+			t.Errorf("%v: score %v, want %v", body, o, score)
+		}
 	}
+	if o = s.ask("POST", "/v1/score", object{"tokens": text[:1]}).json(t); o["loss"] != nil || o["positions"] != 0.0 {
+		t.Errorf("score of one token: %v", o)
+	}
+	s.ask("POST", "/v1/score", object{"tokens": []int{-1}}).refused(t, 400, "")
 	o = s.ask("GET", "/v1/models", nil).json(t)
 	if at(o, "data", 0, "id") != "tiny" || at(o, "data", 0, "ready") != true {
 		t.Errorf("models %v", o)
@@ -289,6 +395,7 @@ func TestErrors(t *testing.T) {
 		{chats, with("seed", 1.5), 400, ""},
 		{chats, with("response_format", object{"type": "json_object"}), 400, "unsupported_parameter"},
 		{chats, with("tools", []any{object{"type": "function"}}), 400, "unsupported_parameter"},
+		{chats, with("tool_choice", "required"), 400, "unsupported_parameter"},
 		{chats, with("regex", "a*"), 400, "unsupported_parameter"},
 		{chats, with("grammar", "x"), 400, "unsupported_parameter"},
 		{chats, with("reasoning_effort", "huge"), 400, ""},

@@ -56,7 +56,7 @@ func (p *prompts) UnmarshalJSON(b []byte) error {
 // oldLogProbs are log-probabilities as /v1/completions has them.
 type oldLogProbs struct {
 	Tokens   []string             `json:"tokens"`
-	LogProbs []float64            `json:"token_logprobs"`
+	LogProbs []*float64           `json:"token_logprobs"` // nil of the first token of a sequence
 	Top      []map[string]float64 `json:"top_logprobs"`
 	Offsets  []int                `json:"text_offset"`
 }
@@ -116,11 +116,11 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) error {
 		if logs = *q.LogProbs; logs < 0 || logs > maxOldLogProbs {
 			return bad("logprobs", "logprobs = %d, want 0 to %d", logs, maxOldLogProbs)
 		}
-		if q.Echo {
-			return bad("logprobs", "logprobs of an echoed prompt aren't supported here: ask /v1/score")
+		if q.Echo && !e.model.Streams() {
+			return bad("logprobs", "logprobs of an echoed prompt aren't there for kind %s, in which a position sees those after it: ask /v1/score", e.model.Config().Kind)
 		}
 	}
-	options, err := q.options(e, q.MaxTokens, defaultComplete, nil, max(logs, 0))
+	options, err := q.options(e, q.MaxTokens, defaultComplete, nil, logs)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if count(parts) == 0 {
-			if parts = nil; keep.base == nil {
+			if parts = nil; keep.empty() {
 				return errNoPrompt
 			}
 		}
@@ -159,16 +159,20 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) error {
 		if i > 0 && base != nil {
 			base = base.Clone()
 		}
-		jobs = append(jobs, &job{owner: keep.owner, base: base, parts: parts, n: n, index: i * n, seed: seed, options: options})
+		j := &job{owner: keep.owner, base: base, parts: parts, n: n, index: i * n, seed: seed, options: options}
+		if j.scores = q.Echo && logs >= 0; j.scores {
+			j.top = logs
+		}
+		jobs = append(jobs, j)
 		for range n {
 			c := completionChoice{Index: len(cw.choices)}
 			if q.Echo {
 				c.Text = echo(e, parts)
 			}
 			if logs >= 0 {
-				c.LogProbs = &oldLogProbs{Tokens: []string{}, LogProbs: []float64{}, Offsets: []int{}}
+				c.LogProbs = newOldLogProbs()
 			}
-			cw.choices, cw.offsets = append(cw.choices, c), append(cw.offsets, utf8.RuneCountInString(c.Text))
+			cw.choices, cw.offsets = append(cw.choices, c), append(cw.offsets, 0) // an echo's tokens come first
 		}
 	}
 	if q.Stream {
@@ -198,16 +202,29 @@ func (c *completionWriter) send(a completionAnswer) error {
 	return c.stream.send("data: " + string(b))
 }
 
+func newOldLogProbs() *oldLogProbs {
+	return &oldLogProbs{Tokens: []string{}, LogProbs: []*float64{}, Offsets: []int{}}
+}
+
 // add appends tokens to log-probabilities.
 func (c *completionWriter) add(to *oldLogProbs, index int, tokens []rwkv.Token) {
 	for _, t := range tokens {
 		piece := string(c.e.piece(t.ID))
 		to.Tokens = append(to.Tokens, piece)
-		to.LogProbs = append(to.LogProbs, max(float64(t.LogProb), -9999))
+		known := t.LogProb == t.LogProb
+		var p *float64
+		if known {
+			least := max(float64(t.LogProb), -9999)
+			p = &least
+		}
+		to.LogProbs = append(to.LogProbs, p)
 		to.Offsets = append(to.Offsets, c.offsets[index])
 		c.offsets[index] += utf8.RuneCountInString(piece)
 		if c.logs > 0 {
-			top := map[string]float64{}
+			var top map[string]float64
+			if known {
+				top = map[string]float64{}
+			}
 			for _, o := range t.Top {
 				top[string(c.e.piece(o.ID))] = max(float64(o.LogProb), -9999)
 			}
@@ -225,6 +242,7 @@ func (c *completionWriter) write(ev event) error {
 	if c.stream == nil {
 		choice.Text += ev.text
 		if c.logs >= 0 {
+			c.add(choice.LogProbs, ev.index, ev.prompt)
 			c.add(choice.LogProbs, ev.index, ev.tokens)
 		}
 		return nil
@@ -233,7 +251,8 @@ func (c *completionWriter) write(ev event) error {
 	choice.Text = ""
 	piece := completionChoice{Index: ev.index, Text: text}
 	if c.logs >= 0 {
-		piece.LogProbs = &oldLogProbs{Tokens: []string{}, LogProbs: []float64{}, Offsets: []int{}}
+		piece.LogProbs = newOldLogProbs()
+		c.add(piece.LogProbs, ev.index, ev.prompt)
 		c.add(piece.LogProbs, ev.index, ev.tokens)
 	}
 	if len(c.choices) > 1 {

@@ -22,8 +22,8 @@ type Model struct {
 	// that it isn't ready until then.
 	Open func() (*rwkv.Model, tokenizer.Tokenizer, error)
 
-	// States are files of initial states by the names that requests ask for them with, as they ask for
-	// states that were saved.
+	// States are files of states to begin with, by the names that requests ask for them with, as they ask
+	// for states that were saved: saved ones, or tuned ones as rwkv.InitialState takes.
 	States map[string]string
 }
 

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,8 +21,10 @@ import (
 type dir struct {
 	root  *os.Root
 	limit int64
+	evict bool // what was used least makes room
 	mu    sync.Mutex
 	used  int64 // bytes, as of the last sweep and what was written since
+	count int   // values, in the same way
 }
 
 const (
@@ -34,7 +37,9 @@ const (
 
 // Dir returns a Store in a folder, which is made if need be, of at most limit bytes. Several servers may
 // use one folder.
-func Dir(folder string, limit int64) (Store, error) {
+func Dir(folder string, limit int64) (Store, error) { return newDir(folder, limit) }
+
+func newDir(folder string, limit int64) (*dir, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
 	}
@@ -127,17 +132,10 @@ func (d *dir) Put(_ context.Context, key string, data []byte, ttl time.Duration)
 	}
 	d.mu.Lock()
 	full := d.used+int64(len(data)) > d.limit
-	d.used += int64(len(data))
 	d.mu.Unlock()
 	if full {
-		if err := d.Sweep(context.Background()); err != nil {
+		if err := d.makeRoom(int64(len(data))); err != nil {
 			return err
-		}
-		d.mu.Lock()
-		full = d.used+int64(len(data)) > d.limit
-		d.mu.Unlock()
-		if full {
-			return ErrFull
 		}
 	}
 	if err := d.root.MkdirAll(path.Dir(name), 0o700); err != nil {
@@ -161,7 +159,67 @@ func (d *dir) Put(_ context.Context, key string, data []byte, ttl time.Duration)
 		d.root.Remove(temp)
 		return err
 	}
+	d.mu.Lock()
+	d.used += int64(len(b))
+	d.count++
+	d.mu.Unlock()
 	return d.sync(path.Dir(name))
+}
+
+// makeRoom removes what has expired and, where that may be, what was used least, so that n bytes more fit.
+func (d *dir) makeRoom(n int64) error {
+	if err := d.Sweep(context.Background()); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.used+n <= d.limit {
+		return nil
+	}
+	if !d.evict || n > d.limit {
+		return ErrFull
+	}
+	type file struct {
+		name string
+		size int64
+		used time.Time
+	}
+	var files []file
+	err := fs.WalkDir(d.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(name, ".v") {
+			return err
+		}
+		if stat, err := e.Info(); err == nil {
+			files = append(files, file{name, stat.Size(), stat.ModTime()})
+		}
+		return nil
+	})
+	slices.SortFunc(files, func(a, b file) int { return a.used.Compare(b.used) })
+	for _, f := range files { // some more than needed, for this takes time
+		if d.used+n <= d.limit-d.limit/16 {
+			break
+		}
+		if d.root.Remove(f.name) == nil {
+			d.used -= f.size
+			d.count--
+		}
+	}
+	return err
+}
+
+// touch notes that a value was used.
+func (d *dir) touch(key string) {
+	if name, err := d.name(key); err == nil {
+		now := time.Now()
+		d.root.Chtimes(name, now, now)
+	}
+}
+
+// Usage returns how many values there are and their bytes.
+func (d *dir) Usage() (values int, bytes int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.count, d.used
 }
 
 // sync sees that a folder's names outlive the machine.
@@ -248,7 +306,7 @@ func (d *dir) CompareAndSet(ctx context.Context, key string, old, data []byte, t
 
 // Sweep removes what has expired, and what servers left that were killed.
 func (d *dir) Sweep(context.Context) error {
-	used := int64(0)
+	used, count := int64(0), 0
 	err := fs.WalkDir(d.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -270,12 +328,13 @@ func (d *dir) Sweep(context.Context) error {
 				d.root.Remove(name)
 			} else {
 				used += stat.Size()
+				count++
 			}
 		}
 		return nil
 	})
 	d.mu.Lock()
-	d.used = used
+	d.used, d.count = used, count
 	d.mu.Unlock()
 	return err
 }

@@ -164,7 +164,7 @@ func FuzzChatRequest(f *testing.F) {
 		}
 		q.choices()
 		q.seed()
-		q.options(e, q.MaxTokens, 10, e.template.Stops, 0)
+		q.options(e, q.MaxTokens, 10, e.template.Stops, -1)
 		c, err := q.conversation(e, "")
 		if err != nil {
 			return

@@ -37,7 +37,7 @@ var tiny = sync.OnceValue(func() Model {
 
 // site is a server with an address.
 type site struct {
-	t      *testing.T
+	t      testing.TB
 	server *Server
 	http   *http.Server
 	url    string
@@ -45,7 +45,7 @@ type site struct {
 }
 
 // newSite starts a server.
-func newSite(t *testing.T, c Config, models ...Model) *site {
+func newSite(t testing.TB, c Config, models ...Model) *site {
 	t.Helper()
 	if len(models) == 0 {
 		models = []Model{tiny()}
@@ -184,7 +184,7 @@ func (a answer) refused(t *testing.T, code int, name string) {
 }
 
 // events returns the data of a stream, and whether it ended as streams do.
-func events(t *testing.T, r io.Reader) (list []object, done bool) {
+func events(t testing.TB, r io.Reader) (list []object, done bool) {
 	t.Helper()
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 64<<20)
@@ -203,6 +203,18 @@ func events(t *testing.T, r io.Reader) (list []object, done bool) {
 		list = append(list, o)
 	}
 	return list, false
+}
+
+// lines returns how many events a stream has, at the least cost.
+func lines(r io.Reader) (n int) {
+	var b [16 << 10]byte
+	for {
+		m, err := r.Read(b[:])
+		n += bytes.Count(b[:m], []byte("data: "))
+		if err != nil {
+			return n
+		}
+	}
 }
 
 // stream asks for a stream and returns its events.

@@ -12,6 +12,7 @@ import (
 type event struct {
 	index  int
 	text   string
+	prompt []rwkv.Token // scored, before the first of tokens
 	tokens []rwkv.Token
 	reason rwkv.Reason    // "" while the text goes on
 	err    error          // that ended it
@@ -36,8 +37,10 @@ func (o *output) push(e event) {
 	o.mu.Lock()
 	o.events = append(o.events, e)
 	o.size += len(e.text) + 64
-	for _, t := range e.tokens {
-		o.size += 16 + 40*len(t.Top)
+	for _, list := range [][]rwkv.Token{e.prompt, e.tokens} {
+		for _, t := range list {
+			o.size += 16 + 40*len(t.Top)
+		}
 	}
 	o.mu.Unlock()
 	select {

@@ -1,24 +1,22 @@
 package serve
 
 import (
-	"embed"
 	"net/http"
 	"path"
-)
 
-//go:embed page
-var pages embed.FS
+	"microrwkv/rwkv/serve/page"
+)
 
 // types are those of the page's files. Not all systems know them.
 var types = map[string]string{".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 
 // page answers with a file of the chat page.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) error {
-	name := "page/" + path.Base(r.URL.Path)
+	name := path.Base(r.URL.Path)
 	if r.URL.Path == "/" {
-		name = "page/index.html"
+		name = "index.html"
 	}
-	b, err := pages.ReadFile(name)
+	b, err := page.Files.ReadFile(name)
 	if err != nil {
 		return err
 	}

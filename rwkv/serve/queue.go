@@ -18,6 +18,8 @@ type job struct {
 	index   int         // of the first
 	seed    uint64      // of the first
 	options []rwkv.Option
+	scores  bool // the prompt's tokens, with so many others:
+	top     int
 	out     *output
 
 	begin  time.Time
@@ -34,6 +36,7 @@ type task struct {
 	seq    *rwkv.Sequence // nil before it joined
 	prompt bool
 	marks  map[int]prefix // of a prompt: what to cache when so many tokens are left
+	left   int            // tokens of a prompt that weren't read before the step
 	turn   int            // tokens since it was let in
 	told   int            // tokens
 	last   time.Time      // of the newest

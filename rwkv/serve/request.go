@@ -95,7 +95,8 @@ func (p *parameters) seed() (uint64, error) {
 	return uint64(i), nil
 }
 
-// options returns how the texts are to be made, but for the seed.
+// options returns how the texts are to be made, but for the seed; topLogProbs is -1 if nobody wants to know
+// how likely they are.
 func (p *parameters) options(e *engine, maxTokens *int, byDefault int, stops []string, topLogProbs int) ([]rwkv.Option, error) {
 	c := &e.server.config
 	if given(p.Regex) {
@@ -164,7 +165,11 @@ func (p *parameters) options(e *engine, maxTokens *int, byDefault int, stops []s
 	if len(p.StopTokenIDs) > 0 && e.model.CheckIDs(p.StopTokenIDs) != nil {
 		return nil, bad("stop_token_ids", "stop_token_ids: not all are tokens")
 	}
-	options := []rwkv.Option{rwkv.WithSampling(s), rwkv.MaxTokens(max), rwkv.TopLogProbs(topLogProbs),
+	likely := rwkv.NoLogProbs()
+	if topLogProbs >= 0 {
+		likely = rwkv.TopLogProbs(topLogProbs)
+	}
+	options := []rwkv.Option{rwkv.WithSampling(s), rwkv.MaxTokens(max), likely,
 		rwkv.StopAtEnd(!p.IgnoreEOS), rwkv.StopTokens(p.StopTokenIDs...), rwkv.StopStrings(append(stops[:len(stops):len(stops)], p.Stop...)...)}
 	if err := e.model.CheckOptions(options...); err != nil {
 		return nil, bad("", "%s", strings.TrimPrefix(err.Error(), "rwkv: "))
@@ -243,6 +248,9 @@ func (r *chatRequest) check() error {
 	}
 	if given(r.Tools) && string(r.Tools) != "[]" && string(r.ToolChoice) != `"none"` {
 		return unsupported("tools")
+	}
+	if c := string(r.ToolChoice); given(r.ToolChoice) && c != `"none"` && c != `"auto"` {
+		return unsupported("tool_choice")
 	}
 	if given(r.Functions) {
 		return unsupported("functions")

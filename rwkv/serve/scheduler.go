@@ -33,7 +33,7 @@ type scheduler struct {
 	rate    float64                   // seconds of a prompt's token in a step, about
 }
 
-// turn is how many tokens a text makes before it lets those that wait go on.
+// turn is how many tokens a text makes, or of a prompt are read, before those that wait go on.
 const turn = 64
 
 func newScheduler(e *engine) *scheduler {
@@ -65,8 +65,7 @@ func (s *scheduler) submit(jobs ...*job) error {
 		if !full {
 			message = "the key has too many requests at a time"
 		}
-		wait := 1 + int(s.pace.Seconds()*float64(s.load)/float64(c.MaxBatch))
-		return &Error{Status: 429, Code: "queue_full", Message: message, RetryAfter: min(wait, 60)}
+		return &Error{Status: 429, Code: "queue_full", Message: message, RetryAfter: s.queued()}
 	}
 	s.load += texts
 	s.owners[owner] += len(jobs)
@@ -78,6 +77,18 @@ func (s *scheduler) submit(jobs ...*job) error {
 	}
 	s.signal()
 	return nil
+}
+
+// wait returns after how many seconds to come again, by the work that is queued.
+func (s *scheduler) wait() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queued()
+}
+
+func (s *scheduler) queued() int {
+	wait := 1 + int(s.pace.Seconds()*float64(s.load)/float64(s.e.server.config.MaxBatch))
+	return min(wait, 60)
 }
 
 // loop runs until the server stops.
@@ -199,7 +210,7 @@ func (s *scheduler) admit() {
 		s.mu.Lock()
 		t := s.queue.pop(func(t *task) bool {
 			// the same prompt is read once
-			return !t.prompt || t.seq != nil || t.job.base != nil || s.reading[s.keyOf(t.job)] == nil
+			return !t.prompt || t.seq != nil || t.job.base != nil || t.job.scores || s.reading[s.keyOf(t.job)] == nil
 		})
 		s.mu.Unlock()
 		if t == nil {
@@ -245,7 +256,7 @@ func (s *scheduler) read(t *task) error {
 	if cut := size > 0 && count(parts) > size; state == nil && !cut {
 		all := prefixes(j.owner, parts)
 		n := len(parts)
-		for n > 0 && s.cache.get(all[n-1]) == nil {
+		for n > 0 && (j.scores || s.cache.get(all[n-1]) == nil) { // only what is read can be scored
 			n--
 		}
 		if n > 0 {
@@ -264,25 +275,36 @@ func (s *scheduler) read(t *task) error {
 		state = s.e.model.NewState()
 	}
 	if len(parts) == 0 {
-		return s.write(j, state)
+		return s.write(j, state, nil)
 	}
 	options := []rwkv.Option{rwkv.MaxTokens(0)}
 	if s.e.model.Streams() {
 		options = append(options, rwkv.PromptChunks(chunks(parts)...))
 	}
+	if j.scores {
+		options = append(options, rwkv.PromptLogProbs(j.top))
+	}
+	if len(t.marks) > 0 {
+		options = append(options, rwkv.PromptProgress(func(done, total int) {
+			if p, ok := t.marks[total-done]; ok {
+				state := t.seq.Fork()
+				s.cache.put(p, state, int64(state.Size()))
+			}
+		}))
+	}
 	var err error
 	if t.seq, err = s.batch.AddState(state, slices.Concat(parts...), nil, options...); err != nil {
 		return err
 	}
-	if j.base == nil {
+	if j.base == nil && !j.scores {
 		s.reading[s.keyOf(j)] = j
 	}
 	s.running = append(s.running, t)
 	return nil
 }
 
-// write begins a job's texts after its prompt.
-func (s *scheduler) write(j *job, state *rwkv.State) error {
+// write begins a job's texts after its prompt, whose tokens are told if they were scored.
+func (s *scheduler) write(j *job, state *rwkv.State, scored []rwkv.Token) error {
 	for i := range j.n {
 		own := state
 		if i < j.n-1 {
@@ -294,6 +316,9 @@ func (s *scheduler) write(j *job, state *rwkv.State) error {
 			return err
 		}
 		t := &task{job: j, index: j.index + i, seq: seq, last: j.begin}
+		if len(scored) > 0 {
+			j.out.push(event{index: t.index, prompt: scored})
+		}
 		switch {
 		case seq.Done(): // no token is wanted
 			s.tell(t)
@@ -334,19 +359,22 @@ func (s *scheduler) fail(j *job, err error) {
 func (s *scheduler) step() {
 	m := s.e.server.metrics
 	budget := s.e.server.config.StepBudget.Seconds()
-	tokens := 1
-	if s.rate > 0 {
-		tokens = max(1, int((budget-s.decode)/s.rate))
-	}
-	s.batch.SetPromptBudget(tokens)
-	unread, writing := 0, 0
+	writing := 0
 	for _, t := range s.running {
 		if t.prompt {
-			unread += t.seq.PromptLeft()
+			t.left = t.seq.PromptLeft()
 		} else {
 			writing++
 		}
 	}
+	if writing > 0 {
+		budget -= s.decode
+	}
+	tokens := 1
+	if s.rate > 0 {
+		tokens = max(1, int(budget/s.rate))
+	}
+	s.batch.SetPromptBudget(tokens)
 	begin := time.Now()
 	if err := s.batch.StepContext(s.e.server.ctx); err != nil {
 		s.broken(err)
@@ -355,10 +383,12 @@ func (s *scheduler) step() {
 	seconds := time.Since(begin).Seconds()
 	m.batch.Observe(float64(len(s.running)))
 	m.step.Observe(seconds)
-	read := unread
+	read := 0
 	for _, t := range s.running {
 		if t.prompt {
-			read -= t.seq.PromptLeft()
+			n := t.left - t.seq.PromptLeft()
+			t.turn += n
+			read += n
 		}
 	}
 	switch {
@@ -398,17 +428,13 @@ func (s *scheduler) advance(t *task) bool {
 		s.fail(t.job, err)
 		return false
 	}
-	if p, ok := t.marks[t.seq.PromptLeft()]; ok {
-		state := t.seq.Fork()
-		s.cache.put(p, state, int64(state.Size()))
-	}
 	if !t.seq.Done() {
 		return true
 	}
 	s.wasRead(t.job)
 	state, err := t.seq.State()
 	if err == nil {
-		err = s.write(t.job, state)
+		err = s.write(t.job, state, t.seq.PromptTokens())
 	}
 	if err != nil {
 		s.fail(t.job, err)

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -79,33 +80,19 @@ func newStates(s *Server) (*states, error) {
 	return st, nil
 }
 
-// sweep lets a store remove what has expired, now and then.
-func (s *states) sweep(ctx context.Context) {
-	sweeper, ok := s.store.(interface{ Sweep(context.Context) error })
-	if !ok {
-		return
-	}
-	for {
-		if err := sweeper.Sweep(ctx); err != nil {
-			s.server.config.Log.Warn("expired states can't be removed", "error", err.Error())
-		}
-		select {
-		case <-time.After(time.Minute):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// openState reads a saved state's file.
+// openState reads the file of a saved state or of a tuned one.
 func openState(m *rwkv.Model, path string) (*rwkv.State, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	r := bufio.NewReader(f)
+	if head, _ := r.Peek(len(rwkv.StateMagic)); string(head) != rwkv.StateMagic {
+		return m.TunedState(path)
+	}
 	s := m.NewState()
-	if _, err := s.ReadFrom(f); err != nil {
+	if _, err := s.ReadFrom(r); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
@@ -179,8 +166,7 @@ func (s *states) remember(key string, b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ram.put(key, b, int64(len(b)))
-	s.server.metrics.states.WithLabelValues("ram").Set(float64(s.ram.size))
-	s.server.metrics.stateCount.WithLabelValues("ram").Set(float64(len(s.ram.entries)))
+	s.tell("ram", len(s.ram.entries), s.ram.size)
 }
 
 func sum(b []byte) string {
@@ -252,6 +238,7 @@ func (s *states) put(ctx context.Context, owner string, m *stateMeta, data []byt
 		return err
 	}
 	s.remember(stored.Data, data)
+	s.measure()
 	return nil
 }
 
@@ -270,6 +257,9 @@ type keeping struct {
 	session string
 	pointer []byte // the session's value before
 }
+
+// empty reports whether nothing was read before.
+func (k *keeping) empty() bool { return k.base == nil || k.base.Len() == 0 }
 
 // tail is what has to be read before the request's own.
 func (k *keeping) tail() string { return k.before }
@@ -331,7 +321,9 @@ func (s *states) open(r *http.Request, e *engine, q *stateRequest, n int) (_ *ke
 		s.busy[name] = true
 		s.mu.Unlock()
 		if busy {
-			return nil, errBusy
+			e := *errBusy
+			e.RetryAfter = k.e.scheduler.wait()
+			return nil, &e
 		}
 		defer func() {
 			if err != nil {

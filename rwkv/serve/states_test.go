@@ -277,6 +277,7 @@ func TestSessions(t *testing.T) {
 	long := say("Again", object{"session": "s"})
 	long["max_tokens"] = 600
 	last := make(chan answer)
+	until(t, "the texts before are forgotten", func() bool { return s.load() == 0 && s.running() == 0 })
 	go func() { last <- s.ask("POST", chats, long) }()
 	until(t, "a long answer begins", func() bool { return s.load() == 1 && s.running() == 1 })
 	s.ask("POST", chats, say("Again", object{"session": "s"})).refused(t, 409, "session_busy")

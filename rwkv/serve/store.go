@@ -54,6 +54,13 @@ type value struct {
 // Memory returns a Store in memory, of at most limit bytes.
 func Memory(limit int64) Store { return &memory{limit: limit, values: map[string]value{}} }
 
+// Usage returns how many values there are and their bytes.
+func (m *memory) Usage() (values int, bytes int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.values), m.size
+}
+
 // find returns a value that hasn't expired.
 func (m *memory) find(key string) (value, bool) {
 	v, ok := m.values[key]

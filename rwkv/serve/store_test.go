@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -229,4 +230,128 @@ func TestDirLeftovers(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Errorf("%v, %v", files, err)
 	}
+}
+
+// downStore is a shared store that can be cut off, and counts what is read from it.
+type downStore struct {
+	Store
+	down bool
+	gets int
+}
+
+func (d *downStore) Get(ctx context.Context, key string) ([]byte, error) {
+	if d.gets++; d.down {
+		return nil, errors.New("down")
+	}
+	return d.Store.Get(ctx, key)
+}
+
+func (d *downStore) Put(ctx context.Context, key string, data []byte, ttl time.Duration) error {
+	if d.down {
+		return errors.New("down")
+	}
+	return d.Store.Put(ctx, key, data, ttl)
+}
+
+// Copies on disk spare reading from the shared store, make room by themselves, and never are all there is.
+func TestCached(t *testing.T) {
+	shared := &downStore{Store: Memory(1 << 30)}
+	folder := t.TempDir()
+	s, err := Cached(folder, 10000, shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	value := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, 1000) }
+	put := func(key string, b []byte) {
+		t.Helper()
+		if err := s.Put(ctx, key, b, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(key string, want []byte, reads int) {
+		t.Helper()
+		shared.gets = 0
+		if b, err := s.Get(ctx, key); err != nil || !bytes.Equal(b, want) || shared.gets != reads {
+			t.Errorf("%s: %d bytes, %v, read %d times, want %d", key, len(b), err, shared.gets, reads)
+		}
+	}
+	put("meta/a", []byte("1"))
+	check("meta/a", []byte("1"), 1)
+	long := time.Now().Add(-time.Hour)
+	for i := range 9 {
+		put(fmt.Sprint("data/a/", i), value(i))
+		used := long.Add(time.Duration(i) * time.Minute)
+		if err := os.Chtimes(filepath.Join(folder, "data", "a", fmt.Sprint(i, ".v")), used, used); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("data/a/0", value(0), 0) // used now
+	put("data/a/9", value(9))      // more than fit
+	check("data/a/1", value(1), 1)
+	check("data/a/0", value(0), 0)
+	check("data/a/9", value(9), 0)
+	if n, size := s.(*cached).disk.Usage(); n > 9 || size > 10000 {
+		t.Errorf("%d copies of %d bytes", n, size)
+	}
+	put("data/a/huge", make([]byte, 20000))
+	check("data/a/huge", make([]byte, 20000), 1)
+	// another server of the folder after a restart
+	if s, err = Cached(folder, 10000, shared); err != nil {
+		t.Fatal(err)
+	}
+	check("data/a/9", value(9), 0)
+	// a copy that is damaged isn't believed
+	path := filepath.Join(folder, "data", "a", "9.v")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[100] ^= 1
+	writeFile(t, path, b)
+	check("data/a/9", value(9), 1)
+	check("data/a/9", value(9), 0)
+	shared.down = true
+	check("data/a/9", value(9), 0)
+	if err := s.Put(ctx, "data/a/x", value(1), time.Hour); err == nil {
+		t.Error("acknowledged without the shared store")
+	}
+	if _, err := s.Get(ctx, "data/a/x"); err == nil {
+		t.Error("what wasn't kept is there")
+	}
+	shared.down = false
+	if err := s.Delete(ctx, "data/a/9"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Get(ctx, "data/a/9"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("deleted: %v", err)
+	}
+	// in a server: its own memory, then the disk, then the shared store
+	site := newSite(t, Config{Store: s, StateRAM: 2})
+	o := site.ask("POST", chats, say("Hi", object{"save": true})).json(t)
+	site.ask("POST", chats, say("More", object{"id": at(o, "state", "id")})).json(t)
+	site.server.states.measureRemote(ctx)
+	m := string(site.ask("GET", "/metrics", nil).body)
+	for _, tier := range []string{"disk", "remote"} {
+		if !strings.Contains(m, `microrwkv_states{tier="`+tier+`"}`) || !strings.Contains(m, `microrwkv_state_bytes{tier="`+tier+`"}`) {
+			t.Errorf("no tier %s in the metrics", tier)
+		}
+	}
+}
+
+func TestOpenStore(t *testing.T) {
+	open := func(string) (Store, error) { return Memory(1), nil }
+	RegisterStore("test", open)
+	if s, err := OpenStore("test://x"); s == nil || err != nil {
+		t.Error(err)
+	}
+	if _, err := OpenStore("s9://x"); err == nil || !strings.Contains(err.Error(), "s9") || !strings.Contains(err.Error(), "test") {
+		t.Error(err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("two stores for one scheme")
+		}
+	}()
+	RegisterStore("test", open)
 }

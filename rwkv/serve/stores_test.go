@@ -23,4 +23,15 @@ func TestStores(t *testing.T) {
 		}
 		storetest.Run(t, stores[0], stores[1])
 	})
+	t.Run("cached", func(t *testing.T) {
+		shared := serve.Memory(1 << 20)
+		var stores [2]serve.Store
+		for i := range stores {
+			var err error
+			if stores[i], err = serve.Cached(t.TempDir(), 1<<30, shared); err != nil {
+				t.Fatal(err)
+			}
+		}
+		storetest.Run(t, stores[0], stores[1])
+	})
 }

@@ -67,8 +67,44 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request) error {
 	return reply(w, map[string]any{"model": e.name, "template": e.template.Name, "prompt": strings.Join(c.parts, ""), "parts": c.parts, "tokens": slices.Concat(parts...)})
 }
 
-// score answers /v1/score: how likely a text is. It waits for others that are scored, not for texts that
-// are written.
+// scoreWriter answers with how likely a prompt is.
+type scoreWriter struct {
+	e         *engine
+	w         http.ResponseWriter
+	tokens    int
+	positions int
+	loss      float64 // the sum
+}
+
+func (s *scoreWriter) write(ev event) error {
+	for _, t := range ev.prompt {
+		if t.LogProb == t.LogProb { // the first has none
+			s.loss -= float64(t.LogProb)
+			s.positions++
+		}
+	}
+	return nil
+}
+
+func (s *scoreWriter) ping() error { return nil }
+func (s *scoreWriter) fail(error)  {}
+
+func (s *scoreWriter) finish(*usage, *answerState) error {
+	loss := s.loss / float64(s.positions)
+	return replyScore(s.w, s.e, s.tokens, s.positions, loss, math.Exp(loss))
+}
+
+// replyScore answers with a loss and a perplexity, null for what isn't a number.
+func replyScore(w http.ResponseWriter, e *engine, tokens, positions int, loss, perplexity float64) error {
+	answer := map[string]any{"model": e.name, "tokens": tokens, "positions": positions, "loss": nil, "perplexity": nil}
+	if !math.IsNaN(loss) && !math.IsInf(perplexity, 0) {
+		answer["loss"], answer["perplexity"] = loss, perplexity
+	}
+	return reply(w, answer)
+}
+
+// score answers /v1/score: how likely a text is, as a prompt in the batch. What only a whole sequence tells,
+// for targets of one's own and kinds that don't stream, is computed beside it, one at a time.
 func (s *Server) score(w http.ResponseWriter, r *http.Request) error {
 	var q struct {
 		Model, Text     string
@@ -96,6 +132,13 @@ func (s *Server) score(w http.ResponseWriter, r *http.Request) error {
 	if len(ids) > most {
 		return &Error{Status: 400, Code: "context_length_exceeded", Param: "text", Message: fmt.Sprintf("%d tokens, at most %d are allowed", len(ids), most)}
 	}
+	if e.model.Streams() && q.Targets == nil && len(ids) > 0 {
+		if err := e.model.CheckIDs(ids); err != nil {
+			return bad("tokens", "%v", err)
+		}
+		j := &job{owner: callerOf(r).id, parts: [][]int{ids}, n: 1, scores: true, options: []rwkv.Option{rwkv.MaxTokens(0)}}
+		return s.run(r, e, []*job{j}, &keeping{}, &scoreWriter{e: e, w: w, tokens: len(ids)})
+	}
 	if err := s.begin(); err != nil {
 		return err
 	}
@@ -112,9 +155,5 @@ func (s *Server) score(w http.ResponseWriter, r *http.Request) error {
 	if scores, err = e.model.Score(ids, q.Targets); err != nil {
 		return bad("text", "%v", err)
 	}
-	answer := map[string]any{"model": e.name, "tokens": len(ids), "positions": scores.Positions, "loss": nil, "perplexity": nil}
-	if !math.IsNaN(scores.Loss) && !math.IsInf(scores.Perplexity, 0) {
-		answer["loss"], answer["perplexity"] = scores.Loss, scores.Perplexity
-	}
-	return reply(w, answer)
+	return replyScore(w, e, len(ids), scores.Positions, scores.Loss, scores.Perplexity)
 }

@@ -25,8 +25,14 @@ type merged struct {
 // Register adds the flags to fs.
 func (c *CompanionFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&c.State, "state", "", "start every sequence from the tuned state in this `file`")
+	RegisterMerged(fs, func() *CompanionFlags { return c })
+}
+
+// RegisterMerged adds the flags for what is merged, which change what to returns.
+func RegisterMerged(fs *flag.FlagSet, to func() *CompanionFlags) {
 	add := func(lora bool) func(string) error {
 		return func(path string) error {
+			c := to()
 			c.merged = append(c.merged, merged{path, lora})
 			return nil
 		}
@@ -34,6 +40,7 @@ func (c *CompanionFlags) Register(fs *flag.FlagSet) {
 	fs.Func("lora", "merge the LoRA in this `file`; may be given several times, as may --bone", add(true))
 	fs.Func("lora_alpha", "the `number` that the LoRA was trained with; one for all, or one for each", func(s string) error {
 		alpha, err := strconv.ParseFloat(s, 64)
+		c := to()
 		c.alphas = append(c.alphas, alpha)
 		return err
 	})

@@ -29,6 +29,12 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&m.Model, "model", "", "checkpoint `file`, or folder of one (default: the embedded model)")
 	fs.StringVar(&m.ModelName, "model_name", "", "`name` of a checkpoint in out_dir: name.pt, else .pth, .safetensors or .gguf")
 	fs.StringVar(&m.OutDir, "out_dir", "out", "folder of model_name")
+	m.RegisterHow(fs)
+	m.Companions.Register(fs)
+}
+
+// RegisterHow adds the flags that don't name a file.
+func (m *ModelFlags) RegisterHow(fs *flag.FlagSet) {
 	fs.StringVar(&m.Kind, "kind", "", "kind of a checkpoint that doesn't say so itself: reference or causal")
 	fs.StringVar(&m.Key, "key", "", "`keys` of the file under which the weights are, one in the other, separated by dots (default: found out)")
 	fs.StringVar(&m.Weights, "weights", "auto", "keep the weights as the file has them (auto), or convert them: f32, bf16")
@@ -37,7 +43,6 @@ func (m *ModelFlags) Register(fs *flag.FlagSet) {
 	m.MachineFlags.Register(fs)
 	fs.BoolVar(&m.Opaque, "opaque", false, OpaqueUsage)
 	fs.BoolVar(&m.SkipChecks, "skip_checks", false, "don't check weights for damage, NaN and Inf")
-	m.Companions.Register(fs)
 }
 
 // OpaqueUsage describes the flag that opens files with values of unknown classes.
@@ -62,8 +67,8 @@ func (m *ModelFlags) Path() (string, error) {
 	return "", fmt.Errorf("no model %q: looked for %s", m.ModelName, strings.Join(tried, ", "))
 }
 
-// Open applies the flags and opens the model.
-func (m *ModelFlags) Open() (*rwkv.Model, error) {
+// Options applies the flags that aren't of the model alone, and returns what it is opened with.
+func (m *ModelFlags) Options() ([]rwkv.OpenOption, error) {
 	if err := m.Apply(); err != nil {
 		return nil, err
 	}
@@ -112,7 +117,15 @@ func (m *ModelFlags) Open() (*rwkv.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts = append(opts, joined...)
+	return append(opts, joined...), nil
+}
+
+// Open applies the flags and opens the model.
+func (m *ModelFlags) Open() (*rwkv.Model, error) {
+	opts, err := m.Options()
+	if err != nil {
+		return nil, err
+	}
 	path, err := m.Path()
 	if err != nil {
 		return nil, err

@@ -16,6 +16,12 @@ import (
 // prefix begins all keys in Redis.
 const prefix = "microrwkv:"
 
+func init() {
+	for _, scheme := range []string{"redis", "rediss", "unix"} {
+		serve.RegisterStore(scheme, Open)
+	}
+}
+
 type store struct{ client *redis.Client }
 
 // Open returns a Store at an address such as redis://user:password@host:6379/0. It doesn't wait for

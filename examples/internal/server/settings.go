@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"encoding/json"
@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -18,13 +17,11 @@ import (
 	"microrwkv/rwkv"
 	"microrwkv/rwkv/chat"
 	"microrwkv/rwkv/serve"
-	"microrwkv/rwkv/serve/redisstore"
-	"microrwkv/tokenizer"
 )
 
 // settings are the flags.
 type settings struct {
-	paths, states           cli.Strings
+	served                  []*served
 	open                    cli.ModelFlags
 	tokenizer               string
 	addr, adminAddr         string
@@ -33,7 +30,8 @@ type settings struct {
 	allowHosts, corsOrigins cli.Strings
 	maxBody                 bytes
 	stateRAM, stateDisk     bytes
-	defaults, store         string
+	defaults                string
+	stores                  cli.Strings
 	think                   string
 	drainDelay              time.Duration
 	drainTimeout            time.Duration
@@ -43,12 +41,10 @@ type settings struct {
 
 func newSettings(fs *flag.FlagSet) *settings {
 	s := &settings{maxBody: 4 << 20, stateRAM: 1 << 30, stateDisk: 16 << 30}
-	fs.Var(&s.paths, "model", "checkpoint to serve, `[NAME=]PATH`; may be given several times (default: the embedded model)")
-	fs.StringVar(&s.open.Weights, "weights", "auto", "keep the weights as the file has them (auto), or convert them: f32, bf16")
-	fs.StringVar(&s.open.Kernel, "kernel", "", "assembly kernels to use (default: the fastest)")
-	fs.IntVar(&s.open.Threads, "threads", 0, "threads to use (default: all processors)")
-	fs.BoolVar(&s.open.SkipChecks, "skip_checks", false, "don't check weights for damage, NaN and Inf")
-	fs.BoolVar(&s.open.Opaque, "opaque", false, cli.OpaqueUsage)
+	fs.Func("model", "checkpoint to serve, `[NAME=]PATH`, a file or a folder; may be given several times (default: the embedded model)", s.addModel)
+	fs.Func("state", "tuned state in this `[NAME=]FILE` that every sequence of the model starts from; with NAME= a tuned or a saved one that requests name. Like --lora and --bone it is of the --model before it", s.addState)
+	cli.RegisterMerged(fs, func() *cli.CompanionFlags { return &s.newest().companions })
+	s.open.RegisterHow(fs)
 	fs.StringVar(&s.tokenizer, "tokenizer", "", cli.TokenizerUsage)
 	fs.StringVar(&s.addr, "addr", "127.0.0.1:8080", "`address` to serve at")
 	fs.StringVar(&s.adminAddr, "admin_addr", "", "`address` of /metrics and /debug/pprof/, which ask for no key")
@@ -67,8 +63,7 @@ func newSettings(fs *flag.FlagSet) *settings {
 	fs.StringVar(&s.Template, "template", "auto", "form of conversations: g1 (official RWKV models of today), world (earlier ones), plain (text to go on with), auto")
 	fs.StringVar(&s.think, "think", string(chat.ThinkOff), "off, fast or on: whether a g1 model thinks first, unless the request says")
 	fs.StringVar(&s.defaults, "defaults", "", "sampling unless the request says, as `JSON`, such as '{\"temperature\":0.8,\"top_p\":0.5}'")
-	fs.StringVar(&s.store, "store", "mem:", "where states are kept: mem:, dir:PATH, or Redis: redis://HOST:6379/0; MICRORWKV_STATE_KEY, 64 hexadecimal digits, seals those that clients keep")
-	fs.Var(&s.states, "state", "saved state that requests name, `NAME=FILE`; may be given several times; of the first model")
+	fs.Var(&s.stores, "store", "`where` states are kept: mem: (the default), dir:PATH, or Redis: redis://HOST:6379/0; given twice, the first, a dir:PATH, keeps copies of what the second has; MICRORWKV_STATE_KEY, 64 hexadecimal digits, seals those that clients keep")
 	fs.Var(&s.stateRAM, "state_ram", "`bytes` of states in memory")
 	fs.Var(&s.stateDisk, "state_disk", "`bytes` of states in dir:")
 	fs.DurationVar(&s.StateTTL, "state_ttl", 24*time.Hour, "how long states are kept")
@@ -139,63 +134,35 @@ func (s *settings) config() (serve.Config, error) {
 		}
 	}
 	var err error
-	path, isDir := strings.CutPrefix(s.store, "dir:")
-	switch {
-	case s.store == "mem:":
-	case isDir:
-		c.Store, err = serve.Dir(path, int64(s.stateDisk))
-	case strings.HasPrefix(s.store, "redis://"), strings.HasPrefix(s.store, "rediss://"), strings.HasPrefix(s.store, "unix://"):
-		c.Store, err = redisstore.Open(s.store)
-	default:
-		err = fmt.Errorf("%q: want mem:, dir:PATH or redis://HOST:PORT/N", s.store)
-	}
-	if err != nil {
+	if c.Store, err = s.store(); err != nil {
 		err = fmt.Errorf("--store: %w", err)
 	}
 	return c, err
 }
 
-// models returns the models to serve, which are opened later.
-func (s *settings) models() ([]serve.Model, error) {
-	paths := s.paths
-	if len(paths) == 0 {
-		paths = cli.Strings{"demo="}
+// store opens what keeps states, nil for memory.
+func (s *settings) store() (serve.Store, error) {
+	if len(s.stores) == 0 || len(s.stores) == 1 && s.stores[0] == "mem:" {
+		return nil, nil
 	}
-	var models []serve.Model
-	for _, p := range paths {
-		name, path, ok := strings.Cut(p, "=")
-		if !ok {
-			path = p
-			base := filepath.Base(p)
-			name = strings.TrimSuffix(base, filepath.Ext(base))
-		}
-		if path != "" {
-			if _, err := os.Stat(path); err != nil {
-				return nil, err
-			}
-		}
-		flags := s.open
-		flags.Model = path
-		models = append(models, serve.Model{Name: name, Open: func() (*rwkv.Model, tokenizer.Tokenizer, error) {
-			m, err := flags.Open()
-			if err != nil {
-				return nil, nil, err
-			}
-			tok, err := cli.Tokenizer(s.tokenizer, m)
-			return m, tok, err
-		}})
+	path, isDir := strings.CutPrefix(s.stores[0], "dir:")
+	if isDir && path == "" {
+		return nil, fmt.Errorf("%q: want dir:PATH", s.stores[0])
 	}
-	for _, st := range s.states {
-		name, path, ok := strings.Cut(st, "=")
-		if !ok || name == "" {
-			return nil, fmt.Errorf("--state %q: want NAME=FILE", st)
+	switch last := s.stores[len(s.stores)-1]; {
+	case len(s.stores) > 2:
+		return nil, fmt.Errorf("given %d times, want at most 2", len(s.stores))
+	case len(s.stores) == 1 && isDir:
+		return serve.Dir(path, int64(s.stateDisk))
+	case len(s.stores) == 2 && (!isDir || last == "mem:" || strings.HasPrefix(last, "dir:")):
+		return nil, fmt.Errorf("%q before %q: want dir:PATH before what several servers share", s.stores[0], last)
+	default:
+		shared, err := serve.OpenStore(last)
+		if err != nil || len(s.stores) == 1 {
+			return shared, err
 		}
-		if models[0].States == nil {
-			models[0].States = map[string]string{}
-		}
-		models[0].States[name] = path
+		return serve.Cached(path, int64(s.stateDisk), shared)
 	}
-	return models, nil
 }
 
 // bytes is a flag for a number of bytes, such as 4MiB.
