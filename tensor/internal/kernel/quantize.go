@@ -214,13 +214,31 @@ func roundK(b []byte, x []float32, top int, put func(b []byte, i, q int)) {
 
 // errorOf returns Σ (x − its rounding)².
 func errorOf(x []float32, step, zero float32, top int) float64 {
-	inv, sum, most := inverse(step), 0.0, float32(top)
+	f := fit(x, step, zero, top)
+	return f.err
+}
+
+// fitted is what rounding to q·step + zero gives: its error, and the sums that least squares need.
+type fitted struct{ err, q, qq, qx float64 }
+
+// fit rounds x to q·step + zero.
+func fit(x []float32, step, zero float32, top int) (f fitted) {
+	inv, most := inverse(step), float32(top)
 	for _, v := range x {
-		q := float32(int(min(max((v-zero)*inv, 0), most) + 0.5))
-		e := float64(float32(step*q) + zero - v)
-		sum += e * e
+		q := (v - zero) * inv
+		if q > most {
+			q = most
+		} else if !(q > 0) {
+			q = 0
+		}
+		q = float32(int32(q + 0.5))
+		e, d := float64(float32(step*q)+zero-v), float64(q)
+		f.err += e * e
+		f.q += d
+		f.qq += d * d
+		f.qx += d * float64(v)
 	}
-	return sum
+	return f
 }
 
 // fitAffine returns step and zero ≤ 0 that make the error of rounding x to q·step + zero small: of some
@@ -231,33 +249,30 @@ func fitAffine(x []float32, top int) (step, zero float32) {
 	if most <= least {
 		return 0, least
 	}
+	n, sum := float64(len(x)), 0.0
+	for _, v := range x {
+		sum += float64(v)
+	}
 	best := math.Inf(1)
 	for k := range 21 {
 		s, z := (most-least)/(float32(top)-1+0.1*float32(k)), least
-		for range 2 {
-			if e := errorOf(x, s, z, top); e < best {
-				best, step, zero = e, s, z
+		for round := range 3 {
+			f := fit(x, s, z, top)
+			if f.err < best {
+				best, step, zero = f.err, s, z
 			}
-			var n, q1, q2, x1, qx float64
-			for _, v := range x {
-				q := float64(nearest(v, s, z, top))
-				n, q1, q2, x1, qx = n+1, q1+q, q2+q*q, x1+float64(v), qx+q*float64(v)
-			}
-			det := n*q2 - q1*q1
-			if det <= 0 {
+			det := n*f.qq - f.q*f.q
+			if round == 2 || det <= 0 {
 				break
 			}
-			fs, fz := (n*qx-q1*x1)/det, (q2*x1-q1*qx)/det
+			fs, fz := (n*f.qx-f.q*sum)/det, (f.qq*sum-f.q*f.qx)/det
 			if fz > 0 {
-				fs, fz = qx/q2, 0
+				fs, fz = f.qx/f.qq, 0
 			}
 			if !(fs > 0) {
 				break
 			}
 			s, z = float32(fs), float32(fz)
-		}
-		if e := errorOf(x, s, z, top); e < best {
-			best, step, zero = e, s, z
 		}
 	}
 	return step, zero
@@ -307,18 +322,20 @@ func fitSymmetric(x []float32) (step float32) {
 	if most == 0 {
 		return 0
 	}
+	var sum float64
+	for _, v := range x {
+		sum += float64(v)
+	}
 	best := math.Inf(1)
 	for k := -9; k <= 9; k++ {
 		s := most / -(32 + 0.1*float32(k))
 		for range 2 {
-			if e := errorOf(x, s, -32*s, 63); e < best {
-				best, step = e, s
+			f := fit(x, s, -32*s, 63)
+			if f.err < best {
+				best, step = f.err, s
 			}
-			var q2, qx float64
-			for _, v := range x {
-				q := float64(nearest(v, s, -32*s, 63) - 32)
-				q2, qx = q2+q*q, qx+q*float64(v)
-			}
+			// Least squares of q − 32.
+			q2, qx := f.qq-64*f.q+1024*float64(len(x)), f.qx-32*sum
 			if q2 == 0 {
 				break
 			}
