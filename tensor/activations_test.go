@@ -40,7 +40,10 @@ func TestLinearRoundsActivations(t *testing.T) {
 	for _, d := range kinds {
 		for _, m := range []int{1, 3, 17, 300} {
 			t.Run(fmt.Sprintf("%v/rows=%d", d, m), func(t *testing.T) {
-				const n, k = 300, 512
+				n, k := 300, 512
+				if m > 256 { // more rows than share one reading of a weight
+					n, k = 70, 256
+				}
 				x, w := tensor.New(m, k), blocksOf(rng, d, n, k)
 				for i := range x.Data() {
 					x.Data()[i] = float32(rng.NormFloat64())
@@ -51,7 +54,7 @@ func TestLinearRoundsActivations(t *testing.T) {
 				tensor.SetThreads(2)
 				tensor.Linear(products...)
 				for i, v := range y.Data() {
-					if off := v - exact.Data()[i]; !(off < 1 && off > -1) { // of sums of 512 terms near 1: some 23
+					if off := v - exact.Data()[i]; !(off < 1 && off > -1) { // of sums of up to 512 terms near 1: some 23
 						t.Fatalf("%g, exactly %g", v, exact.Data()[i])
 					}
 					if want := max(v, 0) * max(v, 0); z.Data()[i] != want {
@@ -63,13 +66,13 @@ func TestLinearRoundsActivations(t *testing.T) {
 				}
 				alone := tensor.New(1, n)
 				tensor.SetThreads(1)
-				for i := 0; i < m; i += 1 + m/20 {
+				for i := 0; i < m; i += 1 + m/10 {
 					tensor.Linear(tensor.Product{Dst: alone, X: x.Rows(i, i+1), W: rounded})
 					if !slices.Equal(alone.Data(), y.Data()[i*n:][:n]) {
 						t.Fatalf("row %d alone has other bits", i)
 					}
 				}
-				if n := testing.AllocsPerRun(5, func() { tensor.Linear(products...) }); n != 0 {
+				if n := testing.AllocsPerRun(1, func() { tensor.Linear(products...) }); n != 0 {
 					t.Errorf("%v allocations", n)
 				}
 			})
