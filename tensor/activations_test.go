@@ -52,7 +52,7 @@ func TestLinearRoundsActivations(t *testing.T) {
 				}
 				rounded := w.WithActivations(tensor.Q8Activations)
 				y, z, exact := tensor.New(m, n), tensor.New(m, n), tensor.New(m, n)
-				products := []tensor.Product{{Dst: y, X: x, W: rounded}, {Dst: exact, X: x, W: w}, {Dst: z, X: x, W: rounded, Act: tensor.SquareReLU}}
+				products := []tensor.Product{{Dst: y, X: x, W: rounded}, {Dst: z, X: x, W: rounded, Act: tensor.SquareReLU}, {Dst: exact, X: x, W: w}}
 				tensor.SetThreads(2)
 				tensor.Linear(products...)
 				for i, v := range y.Data() {
