@@ -44,7 +44,7 @@ func TestLinearRoundsActivations(t *testing.T) {
 			t.Run(fmt.Sprintf("%v/rows=%d", d, m), func(t *testing.T) {
 				w := w
 				if m > 256 { // more rows than share one reading of a weight
-					w = w.Rows(0, 70)
+					w = w.Rows(0, 130)
 				}
 				n, x := w.Dim(0), tensor.New(m, k)
 				for i := range x.Data() {
@@ -66,8 +66,16 @@ func TestLinearRoundsActivations(t *testing.T) {
 				if slices.Equal(y.Data(), exact.Data()) {
 					t.Error("nothing was rounded")
 				}
-				alone := tensor.New(1, n)
 				tensor.SetThreads(1)
+				added := tensor.New(m, n)
+				copy(added.Data(), y.Data())
+				tensor.Linear(tensor.Product{Dst: added, X: x, W: rounded, Act: tensor.SquareReLU, Add: true})
+				for i, v := range y.Data() {
+					if want := v + z.Data()[i]; added.Data()[i] != want {
+						t.Fatalf("added %g, want %g", added.Data()[i], want)
+					}
+				}
+				alone := tensor.New(1, n)
 				for i := 0; i < m; i += 1 + m/10 {
 					tensor.Linear(tensor.Product{Dst: alone, X: x.Rows(i, i+1), W: rounded})
 					if !slices.Equal(alone.Data(), y.Data()[i*n:][:n]) {
