@@ -89,3 +89,24 @@ func TestLinearRoundsActivations(t *testing.T) {
 		}
 	}
 }
+
+// Epilogues of many rows and columns, of so few numbers each that a piece has more than one buffer holds.
+func TestLinearManyShortRows(t *testing.T) {
+	defer tensor.SetThreads(0)
+	tensor.SetThreads(1)
+	const m, n, k = 250, 400, 4
+	x, w, y, z := tensor.New(m, k), tensor.New(n, k), tensor.New(m, n), tensor.New(m, n)
+	for i := range x.Data() {
+		x.Data()[i] = float32(i%7 - 3)
+	}
+	for i := range w.Data() {
+		w.Data()[i] = float32(i%5 - 2)
+	}
+	tensor.Linear(tensor.Product{Dst: y, X: x, W: w.Weight()})
+	tensor.Linear(tensor.Product{Dst: z, X: x, W: w.Weight(), Act: tensor.SquareReLU, Add: true})
+	for i, v := range y.Data() {
+		if want := max(v, 0) * max(v, 0); z.Data()[i] != want {
+			t.Fatalf("number %d: %g, want %g", i, z.Data()[i], want)
+		}
+	}
+}
