@@ -135,7 +135,7 @@ type product struct {
 const (
 	maxRowBlock = 256             // rows of x that share one reading of a weight: 256×768 floats fit a L2 cache
 	turnedRows  = 4 * maxRowBlock // and one transposing
-	epilogueCol = 64              // columns whose epilogue follows at once: 256×64 floats stay in the cache
+	epilogueCol = 64              // columns whose epilogue follows at once, of so many rows: 256×64 floats stay in the cache
 
 	// A piece has whole tiles, at least minColBlock columns, and takes some ten microseconds, by the
 	// bytes that a core fetches or the multiplications that it does in one: so long do the other
@@ -227,12 +227,13 @@ func (l *product) compute(r0, r1, c0, c1 int) {
 		l.computeTurned(r0, r1, c0, c1)
 		return
 	}
+	cols := maxRowBlock / (r1 - r0) * epilogueCol // as many numbers for few rows, whose weights are read in long runs
 	switch {
 	case l.act == Identity && l.gate.Data == nil && l.bias == nil:
 		l.gemm(l.dst.Data[r0*l.dst.Stride+c0:], l.dst.Stride, r0, r1, c0, c1, l.add)
 	case !l.add:
-		for c := c0; c < c1; c += epilogueCol {
-			end := min(c+epilogueCol, c1)
+		for c := c0; c < c1; c += cols {
+			end := min(c+cols, c1)
 			dst := l.dst.Data[r0*l.dst.Stride+c:]
 			if l.gate.Same(l.dst) { // the gate would be overwritten before its use
 				l.throughBuffer(r0, r1, c, end)
@@ -245,8 +246,8 @@ func (l *product) compute(r0, r1, c0, c1 int) {
 			}
 		}
 	default:
-		for c := c0; c < c1; c += epilogueCol {
-			l.throughBuffer(r0, r1, c, min(c+epilogueCol, c1))
+		for c := c0; c < c1; c += cols {
+			l.throughBuffer(r0, r1, c, min(c+cols, c1))
 		}
 	}
 }
@@ -292,7 +293,7 @@ func (l *product) put(v []float32, r, c int) {
 	}
 }
 
-// throughBuffer computes a piece of at most maxRowBlock×epilogueCol beside dst, then stores it
+// throughBuffer computes a piece of at most maxRowBlock×epilogueCol numbers beside dst, then stores it
 // there.
 func (l *product) throughBuffer(r0, r1, c0, c1 int) {
 	buf := productBuffers.Get()

@@ -20,6 +20,7 @@ func nnWASM(dst unsafe.Pointer, ldd uint32, a unsafe.Pointer, lda uint32, b unsa
 func archImpls() []impl {
 	im := generic
 	im.name = "simd128"
+	im.roundings[Q8Activations] = rounding{} // widened for the module's float32 products blocks are faster
 	im.products[F32] = func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
 		ntF32WASM(unsafe.Pointer(&dst[0]), uint32(4*ldd), unsafe.Pointer(&x[0]), uint32(4*ldx), unsafe.Pointer(&w[0]), uint32(ldw), uint32(m), uint32(n), uint32(k), u32(acc))
 	}

@@ -164,47 +164,64 @@ func q8Generic() rounding {
 	return r
 }
 
-// productQ8Generic takes each row of w apart once.
+// productQ8Generic takes each row of w apart once, two rows at a time, whose numbers share a word, so that a
+// multiplication makes two products.
 func productQ8Generic(d DType, dst []float32, ldd int, x []byte, w []byte, ldw int, m, n, k int, acc bool) {
 	f := &q8Formats[d]
 	numbers, size := d.Block()
-	b := getBuffer(k/4 + k/16)
+	b := getBuffer(2*k + k/2 + 2*k/16)
 	defer b.put()
-	q, factors, row := BytesOf(b.data[:k/4]), b.data[k/4:][:k/16], q8Size(k)
-	for j := range n {
-		for p := 0; p < k; p += numbers {
-			f.unpack(q[p:][:numbers], factors[p/16:][:numbers/16], w[j*ldw+p/numbers*size:][:size])
+	pairs := View[int64](BytesOf(b.data[:2*k]))
+	q := BytesOf(b.data[2*k:][:k/2])
+	factors := b.data[2*k+k/2:][:2*k/16]
+	row := q8Size(k)
+	for j := 0; j < n; j += 2 {
+		cols := min(2, n-j)
+		for c := range 2 {
+			src := w[(j+min(c, cols-1))*ldw:] // a row that doesn't exist is the one before it
+			for p := 0; p < k; p += numbers {
+				f.unpack(q[c*k+p:][:numbers], factors[c*k/16+p/16:][:numbers/16], src[p/numbers*size:][:size])
+			}
+		}
+		upper := q[k:][:len(pairs)]
+		for p, v := range q[:len(pairs)] {
+			pairs[p] = int64(v) | int64(upper[p])<<32
 		}
 		for i := range m {
-			y := dotQ8(f.halves, x[i*row:], q, factors)
-			if acc {
-				y += dst[i*ldd+j]
+			y := dotQ8(f.halves, x[i*row:], pairs, factors[:k/16], factors[k/16:])
+			for c, d := range dst[i*ldd+j:][:cols] {
+				if acc {
+					y[c] += d
+				}
+				dst[i*ldd+j+c] = y[c]
 			}
-			dst[i*ldd+j] = y
 		}
 	}
 }
 
-// dotQ8 is an element of the product. No multiplication is fused with an addition.
-func dotQ8(halves bool, x []byte, q []uint8, factors []float32) float32 {
-	var sum float32
-	for ; len(q) > 0; x, q, factors = x[q8Unit:], q[32:], factors[2:] {
-		xs, qs := (*[q8Unit]byte)(x), (*[32]uint8)(q)
-		var first, last int32
+// dotQ8 is two neighbouring elements of the product. No multiplication is fused with an addition.
+func dotQ8(halves bool, x []byte, pairs []int64, factors, factors1 []float32) (sums [2]float32) {
+	for ; len(pairs) > 0; x, pairs, factors, factors1 = x[q8Unit:], pairs[32:], factors[2:], factors1[2:] {
+		xs, qs := (*[q8Unit]byte)(x), (*[32]int64)(pairs)
+		var first, last int64
 		for i := range 16 {
-			first += int32(qs[i]) * int32(int8(xs[i]))
-			last += int32(qs[i+16]) * int32(int8(xs[i+16]))
+			first += qs[i] * int64(int8(xs[i]))
+			last += qs[i+16] * int64(int8(xs[i+16]))
 		}
 		word := func(at int) uint32 { return binary.LittleEndian.Uint32(xs[at:]) }
-		d := math.Float32frombits(word(32))
-		if halves {
-			t := float32(float32(first+int32(word(40))) * factors[0])
-			t += float32(float32(last+int32(word(44))) * factors[1])
-			sum += float32(t * d)
-			continue
+		d, total := math.Float32frombits(word(32)), math.Float32frombits(word(36))
+		for c, f := range [2][]float32{factors, factors1} {
+			a, b := int32(first), int32(last)
+			first, last = (first-int64(a))>>32, (last-int64(b))>>32
+			if halves {
+				t := float32(float32(a+int32(word(40))) * f[0])
+				t += float32(float32(b+int32(word(44))) * f[1])
+				sums[c] += float32(t * d)
+				continue
+			}
+			sums[c] += float32(float32(float32(a+b)*f[0]) * d)
+			sums[c] -= float32(f[1] * total)
 		}
-		sum += float32(float32(float32(first+last)*factors[0]) * d)
-		sum -= float32(factors[1] * math.Float32frombits(word(36)))
 	}
-	return sum
+	return sums
 }

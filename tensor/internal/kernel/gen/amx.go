@@ -45,7 +45,7 @@ func amxBF16() []byte {
 DATA ·amxConfig<>+0(SB)/8, $1
 DATA ·amxConfig<>+8(SB)/8, $0`)
 	for i := range 4 {
-		f.line("DATA ·amxConfig<>+%d(SB)/8, $%#x", 16+8*i, []int64{0x0040004000400040, 0}[i/2])
+		f.line("DATA ·amxConfig<>+%d(SB)/8, $%#x", 16+8*i, []uint64{0x0040004000400040, 0}[i/2])
 	}
 	f.line("DATA ·amxConfig<>+48(SB)/8, $0x1010101010101010\nDATA ·amxConfig<>+56(SB)/8, $0")
 	f.line("GLOBL ·amxConfig<>(SB), RODATA|NOPTR, $64")
