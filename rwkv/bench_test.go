@@ -26,13 +26,13 @@ func benchConfig(kind Kind) Config {
 
 var benchModels sync.Map // kind/dtype → *Model: they take seconds to make
 
-func benchModel(b *testing.B, kind Kind, dtype tensor.DType) *Model {
-	key := fmt.Sprint(kind, dtype)
+func benchModel(b *testing.B, kind Kind, dtype tensor.DType, opts ...OpenOption) *Model {
+	key := fmt.Sprint(kind, dtype, len(opts))
 	if m, ok := benchModels.Load(key); ok {
 		return m.(*Model)
 	}
 	benchModels.Clear() // one at a time fits everywhere
-	m, err := Random(benchConfig(kind), dtype, 1)
+	m, err := Random(benchConfig(kind), dtype, 1, opts...)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -65,7 +65,7 @@ type linearKind struct {
 // BenchmarkLinear takes other weights each time, so that they come from memory.
 func BenchmarkLinear(b *testing.B) {
 	shapes := [][2]int{{768, 768}, {768, 2304}, {2304, 768}, {768, 50304}}
-	kinds := []linearKind{{"f32", tensor.F32, tensor.F32Activations}, {"bf16", tensor.BF16, tensor.F32Activations}, {"q8_0", tensor.Q8_0, tensor.F32Activations}}
+	kinds := []linearKind{{"f32", tensor.F32, tensor.F32Activations}, {"bf16", tensor.BF16, tensor.F32Activations}, {"q8_0", tensor.Q8_0, tensor.F32Activations}, {"bf16/activations=bf16", tensor.BF16, tensor.BF16Activations}}
 	for _, d := range []tensor.DType{tensor.Q6_K, tensor.Q5_K, tensor.Q4_K} {
 		kinds = append(kinds, linearKind{d.String(), d, tensor.F32Activations}, linearKind{d.String() + "/activations=q8", d, tensor.Q8Activations})
 	}
@@ -83,6 +83,9 @@ func BenchmarkLinear(b *testing.B) {
 	benchmarkKernels(b, func(b *testing.B) {
 		run(b, func(b *testing.B, kind linearKind, rows, in, out int) {
 			dtype := kind.dtype
+			if !tensor.RoundsActivations(kind.activations, dtype) {
+				b.Skipf("kernels %s don't round activations so", tensor.Kernel())
+			}
 			x, y := tensor.FromSlice(cold()[:rows*in], rows, in), tensor.New(rows, out)
 			var weights []*tensor.Weight
 			for at := 0; at+in*out <= coldSize; at += in * out {
