@@ -70,8 +70,22 @@ type object struct {
 	modified  time.Time
 }
 
+// listings is how often a list is asked for that others change meanwhile.
+const listings = 50
+
 // list returns the objects whose names begin with prefix, in order.
 func (s *store) list(ctx context.Context, prefix string) (all []object, err error) {
+	for range listings {
+		all, err = s.listOnce(ctx, prefix)
+		if gcerrors.Code(err) != gcerrors.NotFound {
+			break
+		}
+		// In a folder a file was listed and is gone, a temporary one as a rule, before it was looked at.
+	}
+	return all, err
+}
+
+func (s *store) listOnce(ctx context.Context, prefix string) (all []object, err error) {
 	names := s.bucket.List(&blob.ListOptions{Prefix: prefix})
 	for {
 		o, err := names.Next(ctx)
