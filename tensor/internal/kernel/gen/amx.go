@@ -142,7 +142,7 @@ func (f avxFile) amxTiles(id string, wide, groups int) {
 	f.pair("TESTQ R14, R14", fmt.Sprintf("JZ %s_next", id))
 	f.macro(fmt.Sprintf("PREFETCH%d", wide), "", func() {
 		for i := range 16 * wide {
-			f.op("PREFETCHT0 %d(R14)", 64*i)
+			f.op("PREFETCHT1 %d(R14)", 64*i)
 		}
 		f.op("ADDQ $%d, R14", 1024*wide)
 	})
