@@ -53,7 +53,11 @@ func sameBits(t *testing.T, what string, got, want *State) {
 func TestCopiesGoOnWithTheSameBits(t *testing.T) {
 	eachLong(t, allKinds, func(t *testing.T, m *Model, rng *rand.Rand) {
 		whole, saved, cloned := m.NewState(), m.NewState(), m.NewState()
-		for range 14 {
+		rounds := 14
+		if testing.Short() {
+			rounds = 4
+		}
+		for range rounds {
 			ids := randomIDs(anyLength(600, rng), m, rng)
 			must(t, whole, ids...)
 
@@ -141,7 +145,11 @@ func TestLongSequencesDontDependOnThreads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, threads := range []int{1, 2, 3, 5} {
+		counts := []int{1, 2, 3, 5}
+		if testing.Short() {
+			counts = []int{3}
+		}
+		for _, threads := range counts {
 			tensor.SetThreads(threads)
 			runtime.GOMAXPROCS(threads)
 			var wg sync.WaitGroup
@@ -259,7 +267,11 @@ func TestLongPrompts(t *testing.T) {
 
 // A stream of 100,000 tokens takes the memory of a short one.
 func TestEndlessStream(t *testing.T) {
-	const tokens, warm, piece = 100_000, 2_000, 50
+	const warm, piece = 2_000, 50
+	tokens := 100_000
+	if testing.Short() {
+		tokens = 20_000
+	}
 	tensor.SetThreads(1) // there is nothing to share in a model of this size
 	defer tensor.SetThreads(0)
 	for _, k := range streamingKinds {
