@@ -72,7 +72,7 @@ func (q *Sequence) Linear(ps ...Product) {
 		return
 	}
 	for i := range ps {
-		if q != nil && ps[i].W.observe != nil {
+		if ps[i].W.observe != nil {
 			q.Run() // who observes wants to see X
 		}
 	}

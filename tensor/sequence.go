@@ -33,10 +33,12 @@ func (q *Sequence) AddRows(t task.Rows) {
 	}
 }
 
-// Run computes the operations, and empties the sequence.
+// Run computes the operations, and empties the sequence. Of nil there is nothing left to compute.
 func (q *Sequence) Run() {
-	if s := q.steps; s != nil {
-		q.steps = nil
-		s.Run()
+	if q == nil || q.steps == nil {
+		return
 	}
+	s := q.steps
+	q.steps = nil
+	s.Run()
 }

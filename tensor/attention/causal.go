@@ -59,9 +59,7 @@ func Causal(in *tensor.Sequence, dst, q, k, v, gate *tensor.Tensor, cols HeadCol
 		in.Add(t.pieces(), t.work, t)
 		return
 	}
-	if in != nil {
-		in.Run() // for there are several operations, of this one task
-	}
+	in.Run() // for there are several operations, of this one task
 	for ok := true; ok; ok = t.plan() {
 		t.run()
 	}

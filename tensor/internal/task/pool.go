@@ -3,7 +3,6 @@
 package task
 
 import (
-	"math"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -79,8 +78,7 @@ func Spread(n, work int, t Task) {
 }
 
 const (
-	maxJobs   = 16 // jobs that workers can see at once; a caller beyond them works alone
-	maxRanges = 64 // ranges of a job; more threads share them
+	maxJobs = 16 // jobs that workers can see at once; a caller beyond them works alone
 
 	// spinTime bounds busy waiting before a goroutine parks: longer than the serial steps between
 	// the operations of a layer, for waking a parked thread takes some tens of microseconds, and far
@@ -109,53 +107,12 @@ type job struct {
 	taken  atomic.Bool         // belongs to a caller
 	left   atomic.Int64        // pieces not finished
 	quota  atomic.Int32        // workers that may still join
-	parts  atomic.Int32        // ranges in use
-	full   atomic.Int32        // those that have pieces
-	task   Task                // written before the ranges, read only by who owns a piece
+	task   Task                // written before the shares, read only by who owns a piece
 	failed atomic.Pointer[any] // what a piece panicked with
 	wait   atomic.Bool         // the caller is parked
 	done   chan struct{}
 	_      [64]byte
-	ranges [maxRanges]pieces
-}
-
-// pieces is a range of pieces not yet taken, from next to end: next<<32 | end. It is one word, and
-// empty in a slot without a job, so that a late worker takes a piece of the present job or none.
-type pieces struct {
-	atomic.Uint64
-	_ [56]byte // of a cache line
-}
-
-// first takes the range's first piece; empty says that it was the last one too.
-func (r *pieces) first() (piece int, empty, ok bool) {
-	for {
-		s := r.Load()
-		if s>>32 >= s&math.MaxUint32 {
-			return 0, true, false
-		}
-		if r.CompareAndSwap(s, s+1<<32) {
-			return int(s >> 32), s>>32+1 == s&math.MaxUint32, true
-		}
-	}
-}
-
-// last takes the range's last piece; empty says that it was the only one.
-func (r *pieces) last() (piece int, empty, ok bool) {
-	for {
-		s := r.Load()
-		if s>>32 >= s&math.MaxUint32 {
-			return 0, true, false
-		}
-		if r.CompareAndSwap(s, s-1) {
-			return int(s&math.MaxUint32) - 1, s>>32+1 == s&math.MaxUint32, true
-		}
-	}
-}
-
-// len returns the number of pieces.
-func (r *pieces) len() int {
-	s := r.Load()
-	return max(int(s&math.MaxUint32)-int(s>>32), 0)
+	shares shares
 }
 
 func (p *pool) run(n int, t Task) {
@@ -180,12 +137,7 @@ func (p *pool) run(n int, t Task) {
 	j.task = t
 	j.left.Store(int64(n))
 	j.quota.Store(int32(threads - 1))
-	parts := min(threads, maxRanges)
-	j.parts.Store(int32(parts))
-	for i := range parts {
-		j.ranges[i].Store(uint64(i*n/parts)<<32 | uint64((i+1)*n/parts))
-	}
-	j.full.Add(int32(parts)) // not Store: a late worker may have emptied one already
+	j.shares.cut(n, min(threads, maxRanges))
 	p.published.Add(1)
 	for range min(int(p.sleeping.Load()), threads-1) {
 		select {
@@ -194,7 +146,7 @@ func (p *pool) run(n int, t Task) {
 		}
 	}
 
-	for j.open() { // again only after a panic
+	for j.shares.open() { // again only after a panic
 		j.help(0)
 	}
 	for spin := (spinner{}); j.left.Load() > 0; {
@@ -244,41 +196,14 @@ func (j *job) note(done *int64) {
 // not in left at each, which all threads write.
 func (j *job) work(own int, done *int64) {
 	for {
-		piece, empty, ok := j.ranges[own].first()
+		piece, ok := j.shares.take(own)
 		if !ok {
-			if piece, empty, ok = j.steal(); !ok {
-				return
-			}
-		}
-		if empty {
-			j.full.Add(-1)
+			return
 		}
 		j.task.Run(piece)
 		*done++
 	}
 }
-
-// steal takes a piece of the longest range.
-func (j *job) steal() (piece int, empty, ok bool) {
-	for j.open() {
-		longest, most := 0, 0
-		for i := range int(j.parts.Load()) {
-			if n := j.ranges[i].len(); n > most {
-				longest, most = i, n
-			}
-		}
-		if most == 0 {
-			break
-		}
-		if piece, empty, ok = j.ranges[longest].last(); ok {
-			return piece, empty, true
-		}
-	}
-	return 0, false, false
-}
-
-// open reports whether there are pieces to take.
-func (j *job) open() bool { return j.full.Load() > 0 }
 
 func (p *pool) start(n int) {
 	p.mu.Lock()
@@ -300,8 +225,8 @@ func (p *pool) worker(id int) {
 		seen := p.published.Load()
 		for i := range p.jobs {
 			j := &p.jobs[i]
-			if j.open() && j.quota.Add(-1) >= 0 {
-				j.help(id % int(max(j.parts.Load(), 1)))
+			if j.shares.open() && j.quota.Add(-1) >= 0 {
+				j.help(j.shares.own(id))
 			}
 		}
 		for spin := (spinner{}); p.published.Load() == seen; {

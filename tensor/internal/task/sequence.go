@@ -27,15 +27,14 @@ type Sequence struct {
 	failed atomic.Bool // a piece panicked
 }
 
-// step is an operation and the pieces of it that aren't taken, cut into ranges as those of a job.
+// step is an operation and the pieces of it that aren't taken.
 type step struct {
 	task   Step
 	n      int
 	_      [64]byte
 	left   atomic.Int64 // pieces not finished
-	full   atomic.Int32 // ranges that have pieces
-	_      [48]byte
-	ranges [maxRanges]pieces
+	_      [56]byte     // of a cache line
+	shares shares
 }
 
 var sequences = freelist.New[Sequence]()
@@ -71,19 +70,22 @@ func (s *Sequence) Run() {
 	}
 	for i := range s.n {
 		st := &s.steps[i]
-		for r := range threads {
-			st.ranges[r].Store(uint64(r*st.n/threads)<<32 | uint64((r+1)*st.n/threads))
-		}
 		st.left.Store(int64(st.n))
-		st.full.Store(int32(min(threads, st.n)))
+		st.shares.cut(st.n, threads)
 	}
 	Parallel(threads, (*participants)(s))
 }
 
 func (s *Sequence) end() {
 	for i := range s.n {
-		s.steps[i].task.End()
-		s.steps[i].task = nil
+		st := &s.steps[i]
+		st.task.End()
+		st.task = nil
+		for s.failed.Load() { // drop what is left
+			if _, ok := st.shares.take(0); !ok {
+				break
+			}
+		}
 	}
 	s.n, s.work = 0, 0
 	s.failed.Store(false)
@@ -116,14 +118,9 @@ func (s *participants) Run(own int) {
 func (st *step) run(own int) {
 	done := int64(0)
 	for {
-		piece, empty, ok := st.ranges[own].first()
+		piece, ok := st.shares.take(own)
 		if !ok {
-			if piece, empty, ok = st.steal(); !ok {
-				break
-			}
-		}
-		if empty {
-			st.full.Add(-1)
+			break
 		}
 		st.task.Run(piece)
 		done++
@@ -131,25 +128,6 @@ func (st *step) run(own int) {
 	if done > 0 {
 		st.left.Add(-done)
 	}
-}
-
-// steal takes a piece of the longest range.
-func (st *step) steal() (piece int, empty, ok bool) {
-	for st.full.Load() > 0 {
-		longest, most := 0, 0
-		for i := range st.ranges {
-			if n := st.ranges[i].len(); n > most {
-				longest, most = i, n
-			}
-		}
-		if most == 0 {
-			break
-		}
-		if piece, empty, ok = st.ranges[longest].last(); ok {
-			return piece, empty, true
-		}
-	}
-	return 0, false, false
 }
 
 // wait waits for the step's end; it reports false if that won't come.
