@@ -256,7 +256,7 @@ func (l *product) compute(r0, r1, c0, c1 int) {
 func (l *product) computeTurned(r0, r1, c0, c1 int) {
 	w := task.Matrix{Data: kernel.View[float32](l.w.data), Stride: l.w.stride / 4}
 	turned := turnedBuffers.Get()
-	ld := epilogueCol + transposeGap
+	ld := epilogueCol + kernel.TransposeGap
 	turned.t = freelist.Grown(turned.t, ld*l.k)
 	plain := l.act == Identity && l.gate.Data == nil && l.bias == nil
 	buf := productBuffers.Get()

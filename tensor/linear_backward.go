@@ -146,10 +146,6 @@ func (d *gradInput) run(piece int) {
 // the transposed part of dy stays in a cache.
 const gradWeightRows = 512
 
-// transposeGap is numbers between the rows of a transposed operand: with a power of two as their distance
-// they would share a few places of the cache.
-const transposeGap = 16
-
 var gradWeightBuffers = freelist.New[gradWeightBuffer]()
 
 // gradWeightBuffer has dyᵀ of a piece.
@@ -181,7 +177,7 @@ func (w *gradWeight) run(piece int) {
 	buf := gradWeightBuffers.Get()
 	for r := 0; r < w.x.Rows; r += gradWeightRows {
 		k := min(gradWeightRows, w.x.Rows-r)
-		ld := k + transposeGap
+		ld := k + kernel.TransposeGap
 		buf.t = freelist.Grown(buf.t, m*ld)
 		kernel.Transpose(buf.t, ld, w.dy.Data[r*w.dy.Stride+o:], w.dy.Stride, k, m)
 		kernel.GemmNN(w.dw.Data[o*w.dw.Stride:], w.dw.Stride, buf.t, ld, w.x.Data[r*w.x.Stride:], w.x.Stride, m, w.dw.Cols, k, true)

@@ -63,7 +63,7 @@ func (t *causalBackwardTask) Run(piece int) {
 		k0 := max(0, r0-t.window+1) // the first key of the block
 		keys := r0 + rows - k0
 		buf.out, buf.sums = freelist.Grown(buf.out, rows*d), freelist.Grown(buf.sums, rows)
-		buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.dp, rows*keys), freelist.Grown(buf.tr, (rows+transposeGap)*keys)
+		buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.dp, rows*keys), freelist.Grown(buf.tr, (rows+kernel.TransposeGap)*keys)
 		p, dp := buf.p[:rows*keys], buf.dp[:rows*keys]
 		t.softmaxes(p, buf.sums, first, col, kt[k0:], n, r0, k0, rows, keys)
 		for i, f := range buf.sums[:rows] {
@@ -90,7 +90,7 @@ func (t *causalBackwardTask) Run(piece int) {
 			kernel.Norm(row, row, kernel.Dot(p, row), t.scale, p, nil)
 		}
 		kernel.GemmNN(at(&t.dq, r0, col), t.dq.Stride, dp, keys, at(&t.k, k0, col), t.k.Stride, rows, d, keys, false)
-		ld := rows + transposeGap
+		ld := rows + kernel.TransposeGap
 		kernel.Transpose(buf.tr, ld, dp, keys, rows, keys)
 		kernel.GemmNN(at(&t.dk, k0, col), t.dk.Stride, buf.tr, ld, at(&t.q, r0, col), t.q.Stride, keys, d, rows, true)
 		kernel.Transpose(buf.tr, ld, p, keys, rows, keys)
@@ -98,10 +98,6 @@ func (t *causalBackwardTask) Run(piece int) {
 	}
 	backwardBuffers.Put(buf)
 }
-
-// transposeGap is numbers between the rows of a transposed matrix: with a power of two as their distance
-// they would share a few places of the cache.
-const transposeGap = 16
 
 // softmax computes dp, the gradient of the scores, from that of the output, dy, and the softmax p:
 // dp = p ⊙ (dy·vᵀ − Σ p ⊙ dy·vᵀ).

@@ -27,10 +27,10 @@ func (f List[T]) Put(t *T) {
 	}
 }
 
-// Grown returns a slice of at least n numbers, of any content, s itself if that is long enough.
-func Grown(s []float32, n int) []float32 {
+// Grown returns a slice of at least n elements, of any content, s itself if that is long enough.
+func Grown[E any](s []E, n int) []E {
 	if cap(s) < n {
-		return make([]float32, n+n/2)
+		return make([]E, n+n/2)
 	}
 	return s[:cap(s)]
 }

@@ -56,11 +56,8 @@ func NewRounded(a Activations, m, k int) *Rounded {
 	x := roundeds.Get()
 	x.a, x.k, x.r = a, k, &active.roundings[a]
 	n := x.Groups(m) * x.r.size(k)
-	if cap(x.backing) < n+63 {
-		x.backing = make([]byte, n+n/2+63)
-	}
-	x.backing = x.backing[:cap(x.backing)]
-	x.data = x.backing[-addressOf(x.backing)&63:][:n]
+	x.backing = freelist.Grown(x.backing, n+63)
+	x.data = aligned(x.backing)[:n]
 	return x
 }
 

@@ -88,7 +88,7 @@ func bf16AMX(im *impl) {
 			defer scratch.put()
 			a := amxArgs{
 				x: unsafe.Pointer(&x[0]), ldd: 4 * ldd, group: r.size(k), rows: m, steps: bf16Steps(k), add: btoi(acc),
-				scratch: unsafe.Pointer(&scratch.data[-addressOf(BytesOf(scratch.data))&63/4]),
+				scratch: unsafe.Pointer(&aligned(scratch.data)[0]),
 			}
 			j := 0
 			if t == BF16 && k%bf16Step == 0 { // whole tiles are read where they lie

@@ -157,8 +157,11 @@ func (d DType) Scales() []int { return dtypes[d].scales }
 // size returns the bytes of one number of a format without blocks.
 func (d DType) size() int { return dtypes[d].bytes }
 
-// addressOf returns where b lies, as a number.
-func addressOf(b []byte) int { return int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
+// aligned returns x from its first element whose address is a multiple of 64. An element's size divides 64.
+func aligned[E byte | float32](x []E) []E {
+	behind := uintptr(unsafe.Pointer(unsafe.SliceData(x))) & 63
+	return x[(64-behind)%64/unsafe.Sizeof(x[0]):]
+}
 
 // View returns the numbers that are stored in b, whose start must be aligned for them.
 func View[E any](b []byte) []E {

@@ -82,7 +82,7 @@ func (kn *q8Kernel) product(d DType, dst []float32, ldd int, x []byte, w []byte,
 	work.panel = freelist.Grown(work.panel, panel+16)
 	halves := q8Formats[d].halves
 	a, row := &work.args, q8Size(k)
-	*a = q8Args{ldx: row, panel: unsafe.Pointer(&work.panel[-addressOf(BytesOf(work.panel))&63/4])}
+	*a = q8Args{ldx: row, panel: unsafe.Pointer(&aligned(work.panel)[0])}
 	apart := 1 // from a row of a panel to its next one
 	if m <= q8Few {
 		apart = n / kn.lanes
@@ -141,9 +141,7 @@ func (kn *q8Kernel) product(d DType, dst []float32, ldd int, x []byte, w []byte,
 // copyRows makes cols rows of size bytes as many as there are lanes. What the lanes without a row compute
 // is dropped.
 func (kn *q8Kernel) copyRows(work *q8Work, src []byte, ldw, cols, size int) {
-	if cap(work.rows) < kn.lanes*size {
-		work.rows = make([]byte, kn.lanes*size)
-	}
+	work.rows = freelist.Grown(work.rows, kn.lanes*size)
 	rows := work.rows[:kn.lanes*size]
 	for r := range cols {
 		copy(rows[r*size:][:size], src[r*ldw:])

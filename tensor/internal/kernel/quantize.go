@@ -214,8 +214,7 @@ func roundK(b []byte, x []float32, top int, put func(b []byte, i, q int)) {
 
 // errorOf returns Σ (x − its rounding)².
 func errorOf(x []float32, step, zero float32, top int) float64 {
-	f := fit(x, step, zero, top)
-	return f.err
+	return fit(x, step, zero, top).err
 }
 
 // fitted is what rounding to q·step + zero gives: its error, and the sums that least squares need.
