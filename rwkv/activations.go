@@ -2,6 +2,8 @@ package rwkv
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"microrwkv/tensor"
 )
@@ -26,20 +28,29 @@ var activationFormats = [...]string{"auto", "f32", "q8"}
 
 // String returns "auto", "f32" or "q8".
 func (a ActivationFormat) String() string {
-	if int(a) >= len(activationFormats) {
-		return fmt.Sprintf("ActivationFormat(%d)", uint8(a))
-	}
-	return activationFormats[a]
+	return nameIn(activationFormats[:], "ActivationFormat", a)
 }
 
 // ParseActivations returns the format that String calls so.
 func ParseActivations(name string) (ActivationFormat, error) {
-	for i, s := range activationFormats {
-		if s == name {
-			return ActivationFormat(i), nil
-		}
+	return parseIn[ActivationFormat](activationFormats[:], "activations", name)
+}
+
+// nameIn returns the name of a choice, and of a number that is none what type it is.
+func nameIn[E ~uint8](names []string, of string, choice E) string {
+	if int(choice) >= len(names) {
+		return fmt.Sprintf("%s(%d)", of, uint8(choice))
 	}
-	return 0, fmt.Errorf("activations %q: want auto, f32 or q8", name)
+	return names[choice]
+}
+
+// parseIn returns the choice of a name. The error calls it what.
+func parseIn[E ~uint8](names []string, what, name string) (E, error) {
+	if i := slices.Index(names, name); i >= 0 {
+		return E(i), nil
+	}
+	last := len(names) - 1
+	return 0, fmt.Errorf("%s %q: want %s or %s", what, name, strings.Join(names[:last], ", "), names[last])
 }
 
 // Activations says what products with quantized weights make of their activations. Weights in f32, bf16 and

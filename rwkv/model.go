@@ -101,8 +101,16 @@ func (m *Model) enter() error {
 		m.use.RUnlock()
 		return ErrClosed
 	}
-	if damage := m.damage.Load(); damage != nil {
+	if err := m.found(); err != nil {
 		m.use.RUnlock()
+		return err
+	}
+	return nil
+}
+
+// found returns what checks in the background have found so far.
+func (m *Model) found() error {
+	if damage := m.damage.Load(); damage != nil {
 		return *damage
 	}
 	return nil
@@ -128,10 +136,7 @@ func (m *Model) Checked() error {
 		return nil
 	}
 	<-m.checked
-	if damage := m.damage.Load(); damage != nil {
-		return *damage
-	}
-	return nil
+	return m.found()
 }
 
 func (m *Model) leave() { m.use.RUnlock() }

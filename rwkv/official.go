@@ -112,19 +112,23 @@ func describeOfficial(c Config, p *params) *stack {
 	return n
 }
 
-// epsArgs returns what tells a model's epsilons where they aren't the usual ones, nil if they are: the official
-// files have nothing beside the weights.
-func epsArgs(c Config) map[string]any {
+// unusualEps returns a model's epsilons that aren't the usual ones, by the names that model_args has for them.
+func unusualEps(c Config) map[string]any {
 	args := map[string]any{}
 	for name, eps := range map[string]float64{"norm_eps": c.NormEps, "head_norm_eps": c.HeadNormEps} {
 		if eps != 0 {
 			args[name] = eps
 		}
 	}
-	if len(args) == 0 {
-		return nil
+	return args
+}
+
+// epsArgs returns what tells those, nil without any: the official files have nothing beside the weights.
+func epsArgs(c Config) map[string]any {
+	if args := unusualEps(c); len(args) > 0 {
+		return map[string]any{"model_args": args}
 	}
-	return map[string]any{"model_args": args}
+	return nil
 }
 
 // readEpsArgs reads what epsArgs returned.

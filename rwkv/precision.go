@@ -21,9 +21,14 @@ const (
 	PreferBF16Products
 )
 
+var precisions = [...]string{"f32", "bf16", "prefer_bf16"}
+
 // String returns "f32", "bf16" or "prefer_bf16".
-func (p ProductPrecision) String() string {
-	return [...]string{"f32", "bf16", "prefer_bf16"}[p]
+func (p ProductPrecision) String() string { return nameIn(precisions[:], "ProductPrecision", p) }
+
+// ParsePrecision returns the precision that String calls so.
+func ParsePrecision(name string) (ProductPrecision, error) {
+	return parseIn[ProductPrecision](precisions[:], "precision", name)
 }
 
 // Precision sets in which numbers products with weights multiply that aren't quantized: for quantized ones

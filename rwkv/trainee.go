@@ -207,9 +207,7 @@ func (t *Trainee) Model() *Model {
 func (t *Trainee) ModelArgs() map[string]any {
 	if c := t.config; c.Kind == RWKV7 { // whose file has none, but for unusual ones
 		args := map[string]any{"vocab_size": c.VocabSize, "n_layer": c.NumLayers, "n_embd": c.EmbedDim, "head_size": c.EmbedDim / c.NumHeads, "dim_ffn": c.FFNDim}
-		if unusual := epsArgs(c); unusual != nil {
-			maps.Copy(args, unusual["model_args"].(map[string]any))
-		}
+		maps.Copy(args, unusualEps(c))
 		return map[string]any{"model_args": args}
 	}
 	return t.family.writeArgs(t.config)

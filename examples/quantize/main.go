@@ -32,13 +32,9 @@ type settings struct {
 
 func main() {
 	var s settings
-	var names []string
-	for _, d := range tensor.Quantized() {
-		names = append(names, d.String())
-	}
 	fs := flag.NewFlagSet("quantize", flag.ContinueOnError)
 	s.ModelFlags.Register(fs)
-	fs.StringVar(&s.format, "format", "q8_0", strings.Join(names, ", "))
+	fs.StringVar(&s.format, "format", "q8_0", cli.Formats())
 	fs.StringVar(&s.calibrate, "calibrate", "", "compensate for rounding errors by what layers see of the text in this `file`, and compare the models on what follows of it")
 	fs.IntVar(&s.tokens, "calibration_tokens", 4096, "use so many tokens of it")
 	fs.StringVar(&s.tokenizer, "tokenizer", "", cli.TokenizerUsage)

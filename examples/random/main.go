@@ -43,7 +43,7 @@ func main() {
 	fs.IntVar(&shape.EmbedDim, "n_embd", 0, "width")
 	fs.IntVar(&shape.VocabSize, "vocab_size", 0, "tokens")
 	fs.IntVar(&shape.BlockSize, "block_size", 0, "positions")
-	dtype := fs.String("dtype", "bf16", "bf16 or f32, or blocks as quantize makes them, to a .gguf or .safetensors: "+strings.Join(formats(), ", "))
+	dtype := fs.String("dtype", "bf16", "bf16 or f32, or blocks as quantize makes them, to a .gguf or .safetensors: "+cli.Formats())
 	seed := fs.Uint64("seed", 1, "seed of the weights")
 	force := fs.Bool("force", false, "replace a file that is there already")
 	cli.Parse(fs, os.Args[1:], "OUT")
@@ -66,7 +66,7 @@ func run(out, size string, kind rwkv.Kind, shape rwkv.Config, dtype string, seed
 		types[d.String()] = d
 	}
 	if _, ok := types[dtype]; !ok {
-		return fmt.Errorf("--dtype %q: want bf16, f32, %s", dtype, strings.Join(formats(), ", "))
+		return fmt.Errorf("--dtype %q: want bf16, f32, %s", dtype, cli.Formats())
 	}
 	c, err := config(size, kind, shape)
 	if err != nil {
@@ -79,14 +79,6 @@ func run(out, size string, kind rwkv.Kind, shape rwkv.Config, dtype string, seed
 	bar := cli.NewBar("writing " + filepath.Base(out))
 	defer bar.Finish()
 	return m.Save(out, checkpoint.OnProgress(bar.Set))
-}
-
-// formats names the formats of blocks.
-func formats() (names []string) {
-	for _, d := range tensor.Quantized() {
-		names = append(names, d.String())
-	}
-	return names
 }
 
 // config returns the shape of the model.

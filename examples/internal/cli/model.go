@@ -89,14 +89,12 @@ func (m *ModelFlags) Options() ([]rwkv.OpenOption, error) {
 	default:
 		return nil, fmt.Errorf("--weights %q: want auto, f32 or bf16", m.Weights)
 	}
-	switch m.Precision {
-	case "", "f32":
-	case "bf16":
-		opts = append(opts, rwkv.Precision(rwkv.BF16Products))
-	case "prefer_bf16":
-		opts = append(opts, rwkv.Precision(rwkv.PreferBF16Products))
-	default:
-		return nil, fmt.Errorf("--precision %q: want f32, bf16 or prefer_bf16", m.Precision)
+	if m.Precision != "" {
+		p, err := rwkv.ParsePrecision(m.Precision)
+		if err != nil {
+			return nil, fmt.Errorf("--%w", err)
+		}
+		opts = append(opts, rwkv.Precision(p))
 	}
 	if m.Kind != "" {
 		if !slices.Contains(rwkv.Kinds(), rwkv.Kind(m.Kind)) {
