@@ -78,7 +78,7 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, vFirst *tensor.Tensor, states 
 	y := s.New(rows, c)
 	var q tensor.Sequence
 	mix := wkv.Mix7Forward{
-		Heads: m.Heads, Scale: decayScale, R: r, W: w, K: k, V: v, A: a, Kappa: xk, B: xv, Y: y, // whose inputs are done with
+		Heads: m.Heads, Scale: decayScale, R: r, A: a, S: w, W: w, K0: k, K: k, V0: v, V: v, Kappa: xk, B: xv, Y: y, N: y, Out: y, // xk, xv are done with
 		KK: m.KK, KA: m.KA, RK: m.RK, Norm: wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g},
 	}
 	if m.ValueMix.Down == nil {

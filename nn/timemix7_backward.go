@@ -43,22 +43,13 @@ func (m *TimeMix7) Record(dst, x *tensor.Tensor, vFirst *tensor.Tensor, t *TimeM
 	} else {
 		t.v, t.m = mem.New(rows, c), mem.New(rows, c)
 		t.v1 = m.ValueMix.record(t.m, mixed[3], tensor.Identity, tensor.Sigmoid, mem)
-		tensor.MixTensor(t.v, t.v0, vFirst, t.m)
 	}
-	wkv.ExpScaled(nil, t.w, t.s, decayScale)
-
-	tensor.MulVector(t.kappa, t.k0, m.KK)
-	wkv.NormalizeHeads(t.kappa, t.kappa, m.Heads, 1e-12)
-	tensor.Mul(t.b, t.k0, t.a)
-	tensor.Mix(t.k, t.k0, t.b, m.KA)
-	tensor.Mul(t.b, t.kappa, t.a)
-	wkv.V7(t.y, t.r, t.w, t.k, t.v, t.kappa, t.b, m.Heads, ctx.Spans, rowsOf(t.Tuning.begin(ctx.Spans.Len(), mem)))
-
-	m.LnX.Forward(t.n, t.y)
 	o := mixed[0]
-	tensor.MulVector(o, t.r, m.RK)
-	wkv.AddHeadDots(t.n, o, t.k, t.v, m.Heads)
-	tensor.Mul(o, t.n, t.g)
+	mix := wkv.Mix7Forward{
+		Heads: m.Heads, Scale: decayScale, R: t.r, A: t.a, S: t.s, W: t.w, K0: t.k0, K: t.k, V0: t.v0, V: t.v, VFirst: vFirst, M: t.m,
+		Kappa: t.kappa, B: t.b, Y: t.y, N: t.n, Out: o, KK: m.KK, KA: m.KA, RK: m.RK, Norm: wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: t.g},
+	}
+	mix.Run(nil, ctx.Spans, rowsOf(t.Tuning.begin(ctx.Spans.Len(), mem)))
 	op := m.Output.turned(dst, o)
 	op.Add = ctx.Add
 	tensor.Linear(op)

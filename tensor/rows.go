@@ -98,14 +98,6 @@ func Softmax(dst, x *Tensor) {
 	}, dst, x)
 }
 
-// MulVector computes dst = x ⊙ v for each row of x [T, C], v [C]; dst may be x.
-func MulVector(dst, x, v *Tensor) {
-	SameShape("MulVector", dst, x)
-	task.OverRows(task.Rows{Op: func(t *task.Rows, r int) {
-		kernel.Mul(t.Dst.Row(r), t.A.Row(r), t.C)
-	}, Dst: dst.Matrix(), A: x.Matrix(), C: Vector("MulVector", v, dst.cols())})
-}
-
 // MixTensor computes dst = x + (y−x) ⊙ w, all of one shape; dst may be an operand.
 func MixTensor(dst, x, y, w *Tensor) { (*Sequence)(nil).MixTensor(dst, x, y, w) }
 

@@ -82,9 +82,7 @@ func (t *wkvTask) set(op string, heads int, y *tensor.Tensor, in ...*tensor.Tens
 			panic("wkv: " + op + ": operands at different row distances")
 		}
 	}
-	if len(y.Shape()) != 2 || heads <= 0 || y.Dim(1)%heads != 0 {
-		panic("wkv: " + op + ": " + task.FormatShape(y.Shape()...) + " in heads of " + task.FormatShape(heads))
-	}
+	checkHeads(op, y, heads)
 	t.y, t.heads, t.n = y.Matrix(), heads, y.Dim(1)/heads
 }
 
