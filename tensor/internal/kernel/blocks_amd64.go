@@ -59,6 +59,8 @@ func (kn *ntKernel) putBlocks(im *impl) {
 	im.few[Q8_0].rows, im.few[Q8_0].product = 4*kn.rows, kn.gemmQ8
 	im.widen[Q8_0] = func(dst []float32, src []byte) { widenQ8_0AVX2(&dst[0], &src[0], len(dst)/32) }
 	if kn.avx512 {
+		im.few[Q8_0].rows, im.few[Q8_0].product = 0, nil
+		im.products[Q8_0] = kn.gemmQ8 // the first rows of x widen for all others
 		im.widen[Q8_0] = func(dst []float32, src []byte) { widenQ8_0AVX512(&dst[0], &src[0], len(dst)/32) }
 	}
 	im.widen[Q4_0] = blocks(32, 18, func(dst []float32, b []byte) { widenSymmetric(&dst[0], &b[2], &nibbles{step: half(b), bias: 8}) })
@@ -136,24 +138,50 @@ func (kn *ntKernel) restQ8(a ntArgs, ldw, rest int) {
 	putRest(dst, ldd, out[:], a.rows, rest, add != 0)
 }
 
-// q8Block is the rows of w that all groups of rows of x visit before the next ones: they stay in a cache.
-const q8Block = 8 * ntTile
+const (
+	// q8Block is the rows of w that all groups of rows of x visit before the next ones: they stay in a cache.
+	q8Block = 8 * ntTile
 
-// gemmQ8 computes dst = x·wᵀ for few rows of x: each group of them widens the weights for itself, in
-// registers, with the bits of the product with widened weights.
+	// q8Alone is the rows of x up to which each group widens the weights for itself: the groups are so small
+	// that storing them costs as much.
+	q8Alone = 8
+
+	q8Gap = 16 // numbers between widened rows, which then don't share sets of a cache
+)
+
+// gemmQ8 computes dst = x·wᵀ, with the bits of the product with widened weights: a group of rows of x widens
+// the weights in registers. With AVX-512 the first of several groups leaves them widened for the others, unless
+// the groups are small; with AVX2 it is for few rows.
 func (kn *ntKernel) gemmQ8(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
 	if m == 1 {
 		kn.rowQ8(dst, x, w, ldw, n, k, acc)
 		return
 	}
 	groups := (m + kn.rows - 1) / kn.rows
+	var wide []float32
+	ldwide := k + q8Gap
+	if kn.avx512 && m > q8Alone {
+		b := getBuffer(min(q8Block, n+ntTile-1)*ldwide + 16)
+		defer b.put()
+		wide = aligned(b.data)
+	}
 	for j := 0; j < n; j += q8Block {
 		cols := min(q8Block, n-j)
 		for i, g := 0, 0; g < groups; g++ {
 			a := ntArgs{
-				dst: unsafe.Pointer(&dst[i*ldd+j]), ldd: 4 * ldd, x: unsafe.Pointer(&x[i*ldx]), ldx: 4 * ldx, w: unsafe.Pointer(&w[j*ldw]),
-				w1: ldw, w2: 2 * ldw, w3: 3 * ldw, tileW: ntTile * ldw, rows: (m - i) / (groups - g), steps: k / 32,
-				tiles: cols / ntTile, add: btoi(acc),
+				dst: unsafe.Pointer(&dst[i*ldd+j]), ldd: 4 * ldd, x: unsafe.Pointer(&x[i*ldx]), ldx: 4 * ldx,
+				rows: (m - i + groups - g - 1) / (groups - g), add: btoi(acc),
+			}
+			i += a.rows
+			if wide != nil && g > 0 {
+				a.w, a.steps = unsafe.Pointer(&wide[0]), k/kn.lanes
+				kn.tiles(F32, a, ldwide, cols)
+				continue
+			}
+			a.w, a.w1, a.w2, a.w3, a.tileW = unsafe.Pointer(&w[j*ldw]), ldw, 2*ldw, 3*ldw, ntTile*ldw
+			a.steps, a.tiles = k/32, cols/ntTile
+			if wide != nil {
+				a.wide, a.ldwide = unsafe.Pointer(&wide[0]), 4*ldwide
 			}
 			if g == 0 {
 				a.fetchStep = ntTile * ldw // the next tile
@@ -163,9 +191,11 @@ func (kn *ntKernel) gemmQ8(dst []float32, ldd int, x []float32, ldx int, w []byt
 			}
 			if rest := cols % ntTile; rest > 0 {
 				a.dst, a.w, a.fetchStep = unsafe.Add(a.dst, 4*(cols-rest)), unsafe.Add(a.w, (cols-rest)*ldw), 0
+				if wide != nil {
+					a.wide = unsafe.Add(a.wide, (cols-rest)*a.ldwide)
+				}
 				kn.restQ8(a, ldw, rest)
 			}
-			i += a.rows
 		}
 	}
 }

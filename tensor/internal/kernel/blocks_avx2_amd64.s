@@ -37,18 +37,21 @@
 //		dst = sums, or dst += sums if a.add; w += a.tileW; dst += 4 columns
 //	}
 //
+// and with a.wide it leaves the widened rows there, a.ldwide after one another, if a has 4 rows or more.
+//
 // Register map:
 //	DI	a                 CX	blocks left
 //	SI	x, at the block   R9, R10, R11	ldx, 3·ldx, 5·ldx
 //	R8	w, at the block   R12, R13, BX	offsets of rows 1, 2, 3 of w
 //	DX	dst of the tile   R14	what is prefetched, a.fetchStep after w
 //	AX, R15	temporaries
-// and on the stack the scales of the four rows, and w and the tiles left.
-TEXT ·ntQ8_0AVX2(SB), NOSPLIT, $32-8
+// and on the stack the scales of the four rows, w, the tiles left and where widened rows go.
+TEXT ·ntQ8_0AVX2(SB), NOSPLIT, $48-8
 	MOVQ a+0(FP), DI; MOVQ ntArgs_dst(DI), DX; MOVQ ntArgs_ldx(DI), R9
 	LEAQ (R9)(R9*2), R10; LEAQ (R9)(R9*4), R11
 	MOVQ ntArgs_w1(DI), R12; MOVQ ntArgs_w2(DI), R13; MOVQ ntArgs_w3(DI), BX; MOVQ ntArgs_w(DI), AX
-	MOVQ AX, w-24(SP); MOVQ ntArgs_tiles(DI), AX; MOVQ AX, tiles-32(SP); MOVQ ntArgs_rows(DI), AX
+	MOVQ AX, w-24(SP); MOVQ ntArgs_tiles(DI), AX; MOVQ AX, tiles-32(SP); MOVQ ntArgs_wide(DI), AX
+	MOVQ AX, wideTile-48(SP); MOVQ ntArgs_rows(DI), AX
 	CMPQ AX, $3; JEQ rows3
 	CMPQ AX, $2; JEQ rows2
 
@@ -211,8 +214,7 @@ TEXT ·widenQ8_0AVX2(SB), NOSPLIT, $0-24
 
 loop:
 	VPBROADCASTW (SI), X0
-	VCVTPH2PS X0, X0
-	VBROADCASTSS X0, Y0
+	VCVTPH2PS X0, Y0
 	VPMOVSXBD 2(SI), Y1
 	VCVTDQ2PS Y1, Y1
 	VMULPS Y0, Y1, Y1

@@ -58,13 +58,13 @@ func TestBlockProducts(t *testing.T) {
 			numbers, _ := d.Block()
 			type size struct{ m, n, blocks int }
 			sizes := []size{{1, 1, 1}, {1, 37, 3}, {3, 5, 2}, {7, 34, 5}, {40, 3, 1}}
-			if im.few[d].product != nil { // every tile, with every rest
-				for m := 1; m <= im.few[d].rows+1; m++ {
+			if im.few[d].product != nil || im.products[d] != nil { // every tile, with every rest
+				for m := 1; m <= 25; m++ {
 					for n := 1 + m%2; n <= 11; n += 2 {
 						sizes = append(sizes, size{m, n, 1 + m%3})
 					}
 				}
-				sizes = append(sizes, size{1, 300, 2}, size{2, 71, 4})
+				sizes = append(sizes, size{1, 300, 2}, size{2, 71, 4}, size{16, 71, 4}, size{33, 66, 3})
 			}
 			for _, c := range sizes {
 				k := c.blocks * numbers

@@ -12,10 +12,10 @@ import (
 // the reference that everything else is tested against. With these alone its products work: rows of
 // it are widened, a few at a time, for the float32 product. An instruction set that can do better gets
 // an entry in its impl's widen, and where the memory is what few rows of x wait for in its few, beside
-// those of blocks_amd64.go; a type without blocks gets one in products. A format of blocks says where its
-// scales are, and one that weights are rounded to has a row in grids. One whose products may take
-// activations of 8 bits has a row in q8Formats, and the instruction sets a function that takes rows of it
-// apart, in gen's q8 files.
+// those of blocks_amd64.go, or in products if it takes any number of rows: a type without blocks always
+// does. A format of blocks says where its scales are, and one that weights are rounded to has a row in
+// grids. One whose products may take activations of 8 bits has a row in q8Formats, and the instruction sets
+// a function that takes rows of it apart, in gen's q8 files.
 type DType uint8
 
 // Weights come in the first three and in blocks; tensors of the others can be listed, and copied from file
@@ -220,8 +220,8 @@ func (im *impl) product(d DType, dst []float32, ldd int, x []float32, ldx int, w
 	}
 	// Rows of w are widened some at a time, so that they stay in a cache for all rows of x.
 	rows := max(wideNumbers/k/16, 1) * 16 // whole tiles of every kernel
-	if m <= 32 {                          // they are read soon again: let them stay in the first cache
-		rows = max(wideNumbers/4/k/4, 1) * 4
+	if m <= 32 {                          // they are read soon again: let them stay near
+		rows = max(wideNumbers/4/k/8, 1) * 8
 	}
 	rows = min(rows, n)
 	b := getBuffer(rows * k)

@@ -16,12 +16,14 @@ type ntArgs struct {
 	fetchStep  int     // from one prefetched address to the next; 0: don't
 	rows       int
 	tiles      int
-	steps      int // whole vectors of k
-	tail       int // numbers of k after them
-	tailMask   int // 2^tail − 1
-	resume     int // not 0: start from the accumulators in state
-	save       int // not 0: leave the accumulators in state, not their sums in dst
-	add        int // not 0: add the sums to dst
+	steps      int            // whole vectors of k
+	tail       int            // numbers of k after them
+	tailMask   int            // 2^tail − 1
+	resume     int            // not 0: start from the accumulators in state
+	save       int            // not 0: leave the accumulators in state, not their sums in dst
+	add        int            // not 0: add the sums to dst
+	wide       unsafe.Pointer // where the widened rows of w are left, of Q8_0; or nil
+	ldwide     int
 }
 
 // ntKernel is the assembly for an instruction set.
@@ -94,8 +96,8 @@ const (
 	// tile's rows of x and of w then fit L1.
 	ntChunk = 1152
 
-	// ntFew is the number of groups of rows of x up to which a line of w is still in L1 when the
-	// last group needs it, and widening it for each is cheaper than storing it widened.
+	// ntFew is the number of groups of rows of x up to which widening w for each of them is cheaper
+	// than storing it widened.
 	ntFew = 4
 
 	// ntFetchers is the largest number of groups of rows of x that prefetch.
@@ -113,9 +115,7 @@ func (kn *ntKernel) blockRows(m, n, k int) int {
 	switch {
 	case m <= kn.rows:
 		return n
-	case m <= ntFew*kn.rows: // x is in L1 or near it: keep each line of w there until its last use
-		return 2 * ntTile
-	case m*k*4 <= ntL2: // x stays in L2
+	case m*k*4 <= ntL2: // x stays in L2, and a group of its rows in L1 meanwhile
 		return 8 * ntTile
 	}
 	// x is read again for each block: make blocks large, so that it happens rarely.

@@ -46,14 +46,16 @@ func (f avxFile) ntQ8(s isa) {
 //		dst = sums, or dst += sums if a.add; w += a.tileW; dst += 4 columns
 //	}
 //
+// and with a.wide it leaves the widened rows there, a.ldwide after one another, if a has %d rows or more.
+//
 // Register map:
 //	DI	a                 CX	blocks left
 //	SI	x, at the block   R9, R10, R11	ldx, 3·ldx, 5·ldx
 //	R8	w, at the block   R12, R13, BX	offsets of rows 1, 2, 3 of w
 //	DX	dst of the tile   R14	what is prefetched, a.fetchStep after w
 //	AX, R15	temporaries
-// and on the stack the scales of the four rows, and w and the tiles left.
-TEXT ·%s(SB), NOSPLIT, $32-8`, name, s.lanes, name)
+// and on the stack the scales of the four rows, w, the tiles left and where widened rows go.
+TEXT ·%s(SB), NOSPLIT, $48-8`, name, s.lanes, q8WideRows, name)
 	f.op("MOVQ a+0(FP), DI")
 	f.op("MOVQ ntArgs_dst(DI), DX")
 	f.op("MOVQ ntArgs_ldx(DI), R9")
@@ -72,22 +74,46 @@ TEXT ·%s(SB), NOSPLIT, $32-8`, name, s.lanes, name)
 		f.op("MOVL $0xcccc, AX")
 		f.op("KMOVW AX, K3")
 	}
+	f.op("MOVQ ntArgs_wide(DI), AX")
+	f.op("MOVQ AX, wideTile-48(SP)")
 	f.op("MOVQ ntArgs_rows(DI), AX")
+	if s.regs == 32 {
+		f.pair("CMPQ ntArgs_wide(DI), $0", "JEQ few")
+		for r := s.ntRows(); r >= q8WideRows; r-- {
+			f.pair(fmt.Sprintf("CMPQ AX, $%d", r), fmt.Sprintf("JEQ wide%d", r))
+		}
+		f.label("few")
+	}
 	for r := s.ntRows(); r > 1; r-- {
 		f.pair(fmt.Sprintf("CMPQ AX, $%d", r), fmt.Sprintf("JEQ rows%d", r))
 	}
 	for r := 1; r <= s.ntRows(); r++ {
-		f.ntQ8Rows(s, r)
+		f.ntQ8Rows(s, r, false)
+	}
+	if s.regs == 32 {
+		for r := q8WideRows; r <= s.ntRows(); r++ {
+			f.ntQ8Rows(s, r, true)
+		}
 	}
 	f.label("done")
 	f.op("VZEROUPPER")
 	f.op("RET")
 }
 
-// ntQ8Rows writes the block that computes tiles of rows rows.
-func (f avxFile) ntQ8Rows(s isa, rows int) {
+// q8WideRows is the least number of rows of x of a tile that leaves its widened rows of w.
+const q8WideRows = 4
+
+// ntQ8Rows writes the block that computes tiles of rows rows, and leaves the widened rows of w if wide.
+func (f avxFile) ntQ8Rows(s isa, rows int, wide bool) {
 	id := fmt.Sprintf("rows%d", rows)
+	if wide {
+		id = fmt.Sprintf("wide%d", rows)
+	}
 	f.label("%s", id)
+	if wide {
+		f.op("MOVQ wideTile-48(SP), AX")
+		f.op("MOVQ AX, wide-40(SP)")
+	}
 	f.op("MOVQ w-24(SP), R8")
 	f.op("MOVQ ntArgs_fetchStep(DI), R14")
 	f.op("ADDQ R8, R14")
@@ -116,9 +142,12 @@ func (f avxFile) ntQ8Rows(s isa, rows int) {
 			return
 		}
 		for i := 0; i < 32; i += s.lanes {
-			f.ntQ8Step(s, rows, i)
+			f.ntQ8Step(s, rows, i, wide)
 		}
 	})
+	if wide {
+		f.op("ADDQ $128, wide-40(SP)")
+	}
 	f.op("ADDQ $128, SI")
 	f.op("ADDQ $34, R8")
 	f.op("ADDQ $34, R14")
@@ -132,6 +161,11 @@ func (f avxFile) ntQ8Rows(s isa, rows int) {
 	f.op("ADDQ $%d, DX", 4*tileCols)
 	f.op("MOVQ ntArgs_tileW(DI), AX")
 	f.op("ADDQ AX, w-24(SP)")
+	if wide {
+		f.op("MOVQ ntArgs_ldwide(DI), AX")
+		f.op("SHLQ $2, AX")
+		f.op("ADDQ AX, wideTile-48(SP)")
+	}
 	f.pair("DECQ tiles-32(SP)", fmt.Sprintf("JNZ %s", id))
 	f.op("JMP done")
 }
@@ -141,7 +175,7 @@ var q8XRows = []string{"", "(R9*1)", "(R9*2)", "(R10*1)", "(R9*4)", "(R11*1)"}
 var q8WRows = []string{"", "(R12*1)", "(R13*1)", "(BX*1)"}
 
 // ntQ8Step adds 16 numbers of k, i after the block's first, of AVX-512.
-func (f avxFile) ntQ8Step(s isa, rows, i int) {
+func (f avxFile) ntQ8Step(s isa, rows, i int, wide bool) {
 	f.macro("WIDEN4", "w", func() {
 		for c, row := range q8WRows {
 			f.op("VPMOVSXBD w(R8)%s, Z%d", row, 24+c)
@@ -153,6 +187,17 @@ func (f avxFile) ntQ8Step(s isa, rows, i int) {
 			f.op("VMULPS.BCST scales-%d(SP), Z%d, Z%d", 16-4*c, 24+c, 24+c)
 		}
 	}, 2+i)
+	if wide {
+		f.macro("KEEP4", "at", func() {
+			f.op("MOVQ wide-40(SP), AX")
+			f.op("MOVQ ntArgs_ldwide(DI), R15")
+			for c, row := range []string{"", "(R15*1)", "(R15*2)"} {
+				f.op("VMOVUPS Z%d, at(AX)%s", 24+c, row)
+			}
+			f.op("ADDQ R15, AX")
+			f.op("VMOVUPS Z27, at(AX)(R15*2)")
+		}, 4*i)
+	}
 	for r := range rows {
 		f.op("VMOVUPS %d(SI)%s, Z%d", 4*i, q8XRows[r], 28+r%3)
 		for c := range q8WRows {
@@ -194,9 +239,9 @@ TEXT ·%s(SB), NOSPLIT, $0-24`, name, name)
 	f.op("MOVQ src+8(FP), SI")
 	f.op("MOVQ blocks+16(FP), CX")
 	f.label("loop")
-	f.op("VPBROADCASTW (SI), X0")
-	f.op("VCVTPH2PS X0, X0")
-	f.op("VBROADCASTSS X0, %s", s.v(0))
+	half := map[int]string{16: "Y0", 8: "X0"}[s.lanes]
+	f.op("VPBROADCASTW (SI), %s", half)
+	f.op("VCVTPH2PS %s, %s", half, s.v(0))
 	for i := range 32 / s.lanes {
 		q := s.v(1 + i)
 		f.op("VPMOVSXBD %d(SI), %s", 2+s.lanes*i, q)

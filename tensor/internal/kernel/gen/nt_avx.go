@@ -44,6 +44,13 @@ func ntAVX(s isa) []byte {
 // Weights that are needed later are prefetched, in the order in which the loop reads w but a.fetchStep
 // bytes for each line read; if that is 0 and the rows of x are many, not at all.`, tileCols, s.lanes, map[int]string{16: "8, 4, 2, 1", 8: "1, 2, 4"}[s.lanes])
 	f.ntConstants(s)
+	if s.regs == 32 {
+		f.line("\n// Where VPERMW finds the upper halves of 16 float32 in 32 bfloat16: of the first 16, of the others.")
+		for i := range 16 {
+			f.op("DATA ·ntWiden<>+%d(SB)/8, $%#016x", 8*i, uint64(2*i)<<16|uint64(2*i+1)<<48)
+		}
+		f.op("GLOBL ·ntWiden<>(SB), RODATA|NOPTR, $128")
+	}
 	for _, w := range weightsAVX {
 		f.nt(s, w)
 	}
@@ -90,6 +97,12 @@ TEXT ·%s(SB), NOSPLIT, $32-8`, name, name)
 	f.op("MOVQ ntArgs_w1(DI), R12")
 	f.op("MOVQ ntArgs_w2(DI), R13")
 	f.op("MOVQ ntArgs_w3(DI), BX")
+	if s.regs == 32 && w.name == "BF16" {
+		f.op("VMOVDQU64 ·ntWiden<>(SB), Z30")
+		f.op("VMOVDQU64 ·ntWiden<>+64(SB), Z31")
+		f.op("MOVL $0xaaaaaaaa, AX")
+		f.op("KMOVD AX, K4")
+	}
 	if s.regs == 32 {
 		f.op("KMOVW ntArgs_tailMask(DI), K1")
 		f.op("MOVL $0xff00, AX")
@@ -141,14 +154,14 @@ func (f avxFile) ntTiles(s isa, w weight, rows int) {
 	f.label("%s_rest", id)
 	f.pair(fmt.Sprintf("ADDQ $%d, CX", ntUnroll), fmt.Sprintf("JZ %s_tail", id))
 	f.label("%s_single", id)
-	f.ntStep(s, w, rows, 0, false)
+	f.ntStep(s, w, rows, 0, false, false)
 	f.ntAdvance(s, w, 1)
 	f.pair("DECQ CX", fmt.Sprintf("JNZ %s_single", id))
 
 	f.label("%s_tail", id)
 	if s.maskable(w) {
 		f.pair("CMPQ ntArgs_tail(DI), $0", fmt.Sprintf("JEQ %s_end", id))
-		f.ntStep(s, w, rows, 0, true)
+		f.ntStep(s, w, rows, 0, false, true)
 		f.label("%s_end", id)
 	}
 	f.pair("CMPQ ntArgs_save(DI), $0", fmt.Sprintf("JNE %s_save", id))
@@ -196,7 +209,7 @@ func (f avxFile) ntLoop(s isa, w weight, rows int, label string, prefetch bool) 
 	f.op("PCALIGN $32")
 	f.label("%s", label)
 	for i := range ntUnroll {
-		f.ntStep(s, w, rows, i, false)
+		f.ntStep(s, w, rows, i, true, false)
 		if prefetch && (i+1)*s.lanes*w.size%64 == 0 { // the loads have passed a cache line of each row
 			f.ntPrefetch()
 		}
@@ -221,17 +234,28 @@ func (f avxFile) ntAdvance(s isa, w weight, steps int) {
 	f.op("ADDQ $%d, R8", steps*w.size*s.lanes)
 }
 
-// ntStep adds one vector of k to every accumulator; masked, what is left of k.
-func (f avxFile) ntStep(s isa, w weight, rows, step int, masked bool) {
-	name := fmt.Sprintf("STEP_%s_%d", w.name, rows)
+// ntStep adds one vector of k to every accumulator: that one of a turn, or what follows the turns; masked, what
+// is left of k.
+func (f avxFile) ntStep(s isa, w weight, rows, step int, turn, masked bool) {
+	name, at, load := fmt.Sprintf("STEP_%s_%d", w.name, rows), step*w.size*s.lanes, f.loadW512
 	if masked {
 		name += "_MASKED"
 	}
-	f.macro(name, "x, w", func() { f.ntStepBody(s, w, rows, masked) }, step*s.bytes(), step*w.size*s.lanes)
+	if turn && s.regs == 32 && w.name == "BF16" && rows > 1 {
+		// Many rows of x wait for multipliers, whose ports widening takes: one instruction does it, from a
+		// whole line of 32 numbers.
+		name += []string{"_FIRST", "_LAST"}[step%2]
+		at = step / 2 * 64
+		load = func(_ weight, addr string, i int, _ bool) {
+			f.op("VPERMW.Z %s, Z%d, K4, Z%d", addr, 30+step%2, i)
+		}
+	}
+	f.macro(name, "x, w", func() { f.ntStepBody(s, w, rows, masked, load) }, step*s.bytes(), at)
 }
 
-// ntStepBody writes a step for x and w that many bytes behind their pointers.
-func (f avxFile) ntStepBody(s isa, w weight, rows int, masked bool) {
+// ntStepBody writes a step for x and w that many bytes behind their pointers; load loads 16 weights for several
+// rows of x.
+func (f avxFile) ntStepBody(s isa, w weight, rows int, masked bool, load func(w weight, addr string, i int, masked bool)) {
 	xAddr := []string{"x(SI)", "x(SI)(R9*1)", "x(SI)(R9*2)", "x(SI)(R10*1)", "x(SI)(R9*4)", "x(SI)(R11*1)"}
 	wAddr := []string{"w(R8)", "w(R8)(R12*1)", "w(R8)(R13*1)", "w(R8)(BX*1)"}
 	fma := func(w string, x int, acc int) { f.op("VFMADD231PS %s, %s, %s", w, s.v(x), s.v(acc)) }
@@ -257,11 +281,11 @@ func (f avxFile) ntStepBody(s isa, w weight, rows int, masked bool) {
 		}
 	case s.regs == 32:
 		for c := range tileCols {
-			f.loadW512(w, wAddr[c], 24+c, masked)
+			load(w, wAddr[c], 24+c, masked)
 		}
 		f.macro(fmt.Sprintf("PRODUCTS%d%s", rows, mask), "x", func() {
 			for r := range rows {
-				x := 28 + r%4
+				x := 28 + r%2
 				f.load512("VMOVUPS", xAddr[r], x, masked)
 				for c := range tileCols {
 					if pairs {
