@@ -106,17 +106,22 @@ const (
 	// ntAhead is the bytes between what is read for one row of x and what is prefetched.
 	ntAhead = 1024
 
+	// ntBlock is the memory, in bytes, of the weights that groups of rows of x share before the next ones,
+	// which are prefetched meanwhile: both fit a L2 cache of half a megabyte. With 16 rows of bfloat16, 192 KB
+	// take a tenth to a fifth less time than 64.
+	ntBlock = 192 << 10
+
 	// ntL2 is the memory, in bytes, that operands may take in L2.
 	ntL2 = 1 << 20
 )
 
 // blockRows is the number of rows of w that all rows of x visit before the next ones.
-func (kn *ntKernel) blockRows(m, n, k int) int {
+func (kn *ntKernel) blockRows(t DType, m, n, k int) int {
 	switch {
 	case m <= kn.rows:
 		return n
 	case m*k*4 <= ntL2: // x stays in L2, and a group of its rows in L1 meanwhile
-		return 8 * ntTile
+		return max(ntBlock/(k*t.size())/ntTile, 8) * ntTile
 	}
 	// x is read again for each block: make blocks large, so that it happens rarely.
 	return max(ntL2/(4*k)/ntTile*ntTile, 8*ntTile)
@@ -136,7 +141,7 @@ func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.
 		kn.row(dst, x, w, t, ldw, n, k, acc)
 		return
 	}
-	block, chunk := kn.blockRows(m, n, k), k
+	block, chunk := kn.blockRows(t, m, n, k), k
 	if widen {
 		block = min(block, 32*ntTile)
 	}
