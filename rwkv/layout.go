@@ -177,7 +177,7 @@ func (t storedTensor) of(w *tensor.Weight) *tensor.Weight {
 	case !t.turned || n < 2 || w.Len() == 0:
 		return w
 	case n == 2:
-		return w.Transpose()
+		return w.Turned()
 	}
 	// some matrices, one after another
 	if block, _ := w.DType().Block(); block != 1 {

@@ -161,7 +161,7 @@ func (l *product) set(p *Product, rounded *kernel.Rounded, parts int) bool {
 	if p.W.ndim != 2 || p.W.Dim(1) != l.k || p.Dst.rows() != l.m || p.Dst.cols() != l.n {
 		panic(fmt.Sprintf("tensor: Linear: x %s, w %s, dst %s", task.FormatShape(p.X.Shape()...), task.FormatShape(p.W.Shape()...), task.FormatShape(p.Dst.Shape()...)))
 	}
-	l.dst, l.x, l.w = p.Dst.Matrix(), p.X.Matrix(), weights{p.W.data, p.W.stride, p.W.dtype}
+	l.dst, l.x, l.w = p.Dst.Matrix(), p.X.Matrix(), weights{p.W.memory(), p.W.stride, p.W.dtype}
 	l.bias, l.gate = nil, task.Matrix{}
 	if p.Bias != nil {
 		if l.bias = p.Bias.Data(); len(l.bias) != l.n {

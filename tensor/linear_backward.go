@@ -15,7 +15,7 @@ func (w *Weight) matrix(op string) task.Matrix {
 	if w.dtype != F32 || w.ndim != 2 {
 		panic(fmt.Sprintf("tensor: %s: a weight %s of type %v", op, task.FormatShape(w.Shape()...), w.dtype))
 	}
-	return task.Matrix{Data: kernel.View[float32](w.data), Stride: w.stride / 4, Rows: w.shape[0], Cols: w.shape[1]}
+	return task.Matrix{Data: kernel.View[float32](w.memory()), Stride: w.stride / 4, Rows: w.shape[0], Cols: w.shape[1]}
 }
 
 // Gradient is what goes back through y = x·wᵀ, for dy [R, out], x [R, in], and w and dw [out, in] of type

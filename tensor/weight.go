@@ -2,6 +2,7 @@ package tensor
 
 import (
 	"fmt"
+	"slices"
 
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
@@ -14,7 +15,8 @@ type Weight struct {
 	dims
 	stride int // bytes from the start of one row to the start of the next
 	dtype  DType
-	data   []byte
+	data   []byte   // nil if later has it
+	later  *turning // see Turned
 
 	activations Activations     // see WithActivations
 	observe     func(x *Tensor) // see Observed
@@ -71,11 +73,19 @@ func (w *Weight) Bytes() []byte {
 	if !w.Contiguous() {
 		panic("tensor: Bytes of a view with gaps")
 	}
-	return w.data[:w.rows()*w.dtype.Bytes(w.cols())]
+	return w.memory()[:w.rows()*w.dtype.Bytes(w.cols())]
+}
+
+// memory returns the bytes from the first number on.
+func (w *Weight) memory() []byte {
+	if w.later != nil {
+		return w.later.bytes()
+	}
+	return w.data
 }
 
 // row returns the bytes of row i.
-func (w *Weight) row(i int) []byte { return w.data[i*w.stride:][:w.dtype.Bytes(w.cols())] }
+func (w *Weight) row(i int) []byte { return w.memory()[i*w.stride:][:w.dtype.Bytes(w.cols())] }
 
 // RowTo writes row i, widened to float32, into dst; all dimensions but the last count rows.
 func (w *Weight) RowTo(dst []float32, i int) { kernel.Widen(w.dtype, dst[:w.cols()], w.row(i)) }
@@ -93,12 +103,16 @@ func (w *Weight) slice(i, j int) {
 	if j > i {
 		from, to = i*w.stride, (j-1)*w.stride+w.dtype.Bytes(w.cols())
 	}
-	w.shape[0], w.data = j-i, w.data[from:to]
+	w.shape[0], w.data, w.later = j-i, w.memory()[from:to], nil
 }
 
 // Reshape returns a view with another shape of as many elements, whose rows are whole blocks. It
 // panics if the weight has gaps between its rows.
 func (w *Weight) Reshape(shape ...int) *Weight {
+	if slices.Equal(shape, w.Shape()) && w.Contiguous() {
+		v := *w
+		return &v
+	}
 	v := NewWeight(w.dtype, w.Bytes(), shape...)
 	v.activations, v.observe = w.activations, w.observe
 	return v
@@ -127,44 +141,6 @@ func (w *Weight) Float32() *Tensor {
 		w.RowTo(t.Row(i), i)
 	}
 	return t
-}
-
-// Transpose returns a copy of a weight with two dimensions, with rows and columns exchanged: of the same
-// type, but of F32 if that has blocks of several numbers, which lie along the rows.
-func (w *Weight) Transpose() *Weight {
-	if w.ndim != 2 {
-		panic(fmt.Sprintf("tensor: Transpose of %s, %v", task.FormatShape(w.Shape()...), w.dtype))
-	}
-	block, size := w.dtype.Block()
-	if block != 1 {
-		return w.Float32().Weight().WithActivations(w.activations).Transpose()
-	}
-	data := make([]byte, w.Len()*size)
-	switch size {
-	case 2:
-		transpose(kernel.View[uint16](data), w)
-	default:
-		transpose(kernel.View[uint32](data), w)
-	}
-	return NewWeight(w.dtype, data, w.shape[1], w.shape[0]).WithActivations(w.activations)
-}
-
-// transpose writes the transposed weight, whose numbers have the size of a T, in tiles that stay in the cache.
-func transpose[T uint16 | uint32](dst []T, w *Weight) {
-	const tile = 16
-	rows, cols := w.shape[0], w.shape[1]
-	for top := 0; top < rows; top += tile {
-		for left := 0; left < cols; left += tile {
-			right := min(left+tile, cols)
-			for i := top; i < min(top+tile, rows); i++ {
-				at := left*rows + i
-				for _, x := range kernel.View[T](w.row(i))[left:right] {
-					dst[at] = x
-					at += rows
-				}
-			}
-		}
-	}
 }
 
 // String formats the numbers as nested lists, and large weights as type and shape.

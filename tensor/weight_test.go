@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"microrwkv/tensor"
+	"slices"
 	"testing"
 )
 
@@ -127,4 +128,45 @@ func ExampleWeight() {
 	// Output:
 	// [[1 2] [3 4]] bf16
 	// [[21 43]]
+}
+
+// Turned is Transpose, later: of every type, for all that reads weights, and its own transpose is what was turned.
+func TestTurned(t *testing.T) {
+	x := tensor.FromSlice([]float32{1, 2.5, -3, 0.5, 5, 6, 7, 8}, 4, 2)
+	for _, dtype := range []tensor.DType{tensor.F32, tensor.BF16, tensor.F16} {
+		w := x.Weight().Convert(dtype).WithActivations(tensor.Q8Activations)
+		v := w.Turned()
+		if v.DType() != dtype || !slices.Equal(v.Shape(), []int{2, 4}) || !v.Contiguous() {
+			t.Fatalf("%v: turned %v %v", dtype, v.DType(), v.Shape())
+		}
+		if back := v.Transpose(); &back.Bytes()[0] != &w.Bytes()[0] || !slices.Equal(back.Shape(), w.Shape()) {
+			t.Errorf("%v: the transpose of a turned weight is a copy", dtype)
+		}
+		if back := v.Turned(); &back.Bytes()[0] != &w.Bytes()[0] {
+			t.Errorf("%v: what is turned twice is a copy", dtype)
+		}
+		row := make([]float32, 4)
+		v.RowTo(row, 1)
+		product, want := tensor.New(1, 2), tensor.New(1, 2)
+		y := tensor.FromSlice([]float32{1, 2, 3, 4}, 1, 4)
+		tensor.Linear(tensor.Product{Dst: product, X: y, W: w.Turned()})
+		tensor.Linear(tensor.Product{Dst: want, X: y, W: w.Transpose()})
+		for _, c := range []struct{ got, want fmt.Stringer }{
+			{v, w.Transpose()}, {w.Turned().Rows(1, 2), w.Transpose().Rows(1, 2)}, {w.Turned().Reshape(2, 4), w.Transpose()},
+			{w.Turned().Reshape(8), w.Transpose().Reshape(8)}, {w.Turned().Float32(), w.Transpose().Float32()}, {w.Turned().Packed(), w.Transpose()},
+			{w.Turned().Convert(tensor.BF16), w.Transpose().Convert(tensor.BF16)},
+			{tensor.FromSlice(row, 4), w.Transpose().Rows(1, 2).Reshape(4).Float32()}, {product, want},
+		} {
+			if c.got.String() != c.want.String() {
+				t.Errorf("%v: %v, want %v", dtype, c.got, c.want)
+			}
+		}
+		if &v.Bytes()[0] != &v.Bytes()[0] || &v.Bytes()[0] != &v.WithActivations(0).Bytes()[0] {
+			t.Errorf("%v: copied twice", dtype)
+		}
+	}
+	blocks := tensor.New(2, 32).Weight().Convert(tensor.Q8_0)
+	if v := blocks.Turned(); v.DType() != tensor.F32 || v.Dim(0) != 32 {
+		t.Errorf("blocks turned: %v %v", v.DType(), v.Shape())
+	}
 }

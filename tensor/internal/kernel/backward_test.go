@@ -34,6 +34,30 @@ func TestTranspose(t *testing.T) {
 	})
 }
 
+// TestTranspose16 is TestTranspose of numbers of 16 bits, for matrices of more tiles than one.
+func TestTranspose16(t *testing.T) {
+	rng := rand.New(rand.NewPCG(31, 3))
+	for range 300 {
+		rows, cols := 1+rng.IntN(80), 1+rng.IntN(80)
+		lds, ldd := cols+rng.IntN(5), rows+rng.IntN(5)
+		src, dst := make([]uint16, (rows-1)*lds+cols), make([]uint16, cols*ldd+7)
+		for i := range src {
+			src[i] = uint16(1 + rng.IntN(1<<16-1))
+		}
+		Transpose16(dst[:(cols-1)*ldd+rows], ldd, src, lds, rows, cols)
+		for at, got := range dst {
+			i, j := at%ldd, at/ldd
+			want := uint16(0)
+			if i < rows && j < cols {
+				want = src[i*lds+j]
+			}
+			if got != want {
+				t.Fatalf("%dx%d: dst[%d,%d] = %v, want %v", rows, cols, j, i, got, want)
+			}
+		}
+	}
+}
+
 // TestGradients compares the gradients' elementwise operations with float64, beside guard values.
 func TestGradients(t *testing.T) {
 	eachImpl(t, func(t *testing.T, im *impl) {
