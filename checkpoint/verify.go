@@ -227,11 +227,18 @@ func (b block) check() error {
 		return nil
 	}
 	if rec.Sum {
-		b.job.sums[b.from/checkBlock] = crc32.ChecksumIEEE(data)
+		sum := &b.job.sums[b.from/checkBlock]
+		if r, d := b.only(); r != nil {
+			var finite bool
+			if *sum, finite = store.SumFinite(data, d); !finite {
+				r.bad.Store(true)
+			}
+			return nil
+		}
+		*sum = crc32.ChecksumIEEE(data)
 	}
 	for d, runs := range b.job.runs {
-		i, _ := slices.BinarySearchFunc(runs, b.from+1, func(r *run, from int64) int { return cmp.Compare(r.to, from) })
-		for ; i < len(runs) && runs[i].from < b.to; i++ {
+		for i := b.firstOf(runs); i < len(runs) && runs[i].from < b.to; i++ {
 			r := runs[i]
 			from, to := max(r.from, b.from), min(r.to, b.to)
 			if !store.Finite(data[from-b.from:to-b.from], DType(d)) {
@@ -240,6 +247,27 @@ func (b block) check() error {
 		}
 	}
 	return nil
+}
+
+// firstOf returns the first of the runs that ends in the block or after it.
+func (b block) firstOf(runs []*run) int {
+	i, _ := slices.BinarySearchFunc(runs, b.from+1, func(r *run, from int64) int { return cmp.Compare(r.to, from) })
+	return i
+}
+
+// only returns the run that all of the block is in, and its type; nil if there is none or another one beside it.
+func (b block) only() (only *run, d DType) {
+	for dtype, runs := range b.job.runs {
+		i := b.firstOf(runs)
+		if i == len(runs) || runs[i].from >= b.to {
+			continue
+		}
+		if only != nil || runs[i].from > b.from || runs[i].to < b.to {
+			return nil, 0
+		}
+		only, d = runs[i], DType(dtype)
+	}
+	return only, d
 }
 
 // report says what was wrong, once for each tensor.

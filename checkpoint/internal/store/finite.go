@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"math"
 	"microrwkv/tensor"
 )
@@ -52,15 +53,31 @@ func Finite(b []byte, d DType) bool {
 
 // finiteBlocks reports whether the half-precision scales of all blocks are finite.
 func finiteBlocks(b []byte, size int, scales []int) bool {
-	const exponent = 0x7c
+	const exponent, one, top = 0x7c, 0x04, 0x80 // as of exponents, in the byte that has them
+	var bad byte
 	for _, at := range scales {
-		for i := at + 1; i < len(b); i += size {
-			if b[i]&exponent == exponent {
-				return false
-			}
+		i := at + 1
+		for ; i+7*size < len(b); i += 8 * size {
+			bad |= (b[i]&exponent + one) | (b[i+size]&exponent + one) | (b[i+2*size]&exponent + one) | (b[i+3*size]&exponent + one) |
+				(b[i+4*size]&exponent + one) | (b[i+5*size]&exponent + one) | (b[i+6*size]&exponent + one) | (b[i+7*size]&exponent + one)
+		}
+		for ; i < len(b); i += size {
+			bad |= b[i]&exponent + one
 		}
 	}
-	return true
+	return bad&top == 0
+}
+
+// SumFinite returns the CRC-32 (IEEE) of floats, and what Finite does, in one pass over them where the CPU
+// has what that takes.
+func SumFinite(b []byte, d DType) (sum uint32, finite bool) {
+	var bad uint64
+	var n int
+	e, ok := exponentsOf[d]
+	if ok {
+		sum, bad, n = sumExponents(b, e)
+	}
+	return crc32.Update(sum, crc32.IEEETable, b[n:]), bad&e.top == 0 && Finite(b[n:], d)
 }
 
 // Float returns float i of b as text would show it; of block i the first scale that isn't finite, or else
