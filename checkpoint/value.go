@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"math/big"
 
+	"microrwkv/checkpoint/internal/gguf"
 	"microrwkv/checkpoint/internal/store"
 	"microrwkv/checkpoint/pickle"
 )
@@ -40,6 +41,8 @@ func plain(v any) any {
 		return plainList(v)
 	case pickle.Tuple:
 		return plainList(v)
+	case *gguf.Elements:
+		return []any(v.List())
 	case *store.Tensor:
 		if x := v.Scalar(); x != nil {
 			return x
@@ -70,6 +73,8 @@ func portable(v any) (any, bool) {
 	case *store.Tensor:
 		x := v.Scalar()
 		return x, x != nil
+	case *gguf.Elements:
+		return v.List(), true
 	case pickle.List:
 		list, ok := portableList(v)
 		return pickle.List(list), ok

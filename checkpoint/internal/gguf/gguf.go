@@ -35,7 +35,7 @@ const (
 func Is(head []byte, _ int64) bool { return len(head) >= 4 && string(head[:4]) == "GGUF" }
 
 // Open reads the metadata of a GGUF file, a *pickle.Dict, and its tensors, which are views of src.
-// Integers are int64, or *big.Int beyond it, floats float64, arrays pickle.List.
+// Integers are int64, or *big.Int beyond it, floats float64, arrays *Elements.
 func Open(src *store.Source, _ bool) (metadata any, tensors *pickle.Dict, err error) {
 	r := &reader{src: src, pos: 4}
 	values, tensors, err := r.file()
@@ -204,12 +204,45 @@ func (r *reader) array() any {
 		r.err = fmt.Errorf("an array of unknown type %d", kind)
 		return nil
 	}
-	n := r.count("elements", size)
-	list := make(pickle.List, 0, n)
-	for range n {
-		if list = append(list, r.value(kind)); r.err != nil {
+	a := &Elements{kind: kind, n: r.count("elements", size)}
+	if kind != String {
+		a.data = append(a.data, r.take(int64(a.n)*size)...)
+		return a
+	}
+	for range a.n {
+		n := r.count("bytes of text", 1)
+		text := r.take(int64(n))
+		if r.err != nil {
 			return nil
 		}
+		a.data = append(binary.LittleEndian.AppendUint64(a.data, uint64(n)), text...)
+	}
+	return a
+}
+
+// Elements is an array of metadata, a copy of the file's bytes: a vocabulary has tens of thousands of texts, which
+// most who open a file don't ask for.
+type Elements struct {
+	kind uint32
+	n    int
+	data []byte
+}
+
+// List returns the elements.
+func (a *Elements) List() pickle.List {
+	list := make(pickle.List, a.n)
+	if a.kind == String {
+		all, at := string(a.data), 0
+		for i := range list {
+			n := int(binary.LittleEndian.Uint64(a.data[at:]))
+			list[i] = all[at+8:][:n]
+			at += 8 + n
+		}
+		return list
+	}
+	size := int(valueSizes[a.kind])
+	for i := range list {
+		list[i] = number(a.kind, a.data[i*size:])
 	}
 	return list
 }
