@@ -32,10 +32,17 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 		}
 	}
 	warnings := src.readConfig(&c)
+	verified := make(chan error, 1)
+	if !o.skipChecks && !o.background { // while the layers are put together, which is the work of one CPU
+		go func() { verified <- f.Verify(o.progress) }()
+	}
 	m, err := loadModel(f.Name(), src, family, c)
 	background := o.background && !o.skipChecks && err == nil
 	if !o.skipChecks && !background {
-		err = joinOnce(err, f.Verify(o.progress))
+		if o.background {
+			verified <- f.Verify(o.progress) // what else is wrong
+		}
+		err = joinOnce(err, <-verified)
 	}
 	if err != nil {
 		return nil, err
