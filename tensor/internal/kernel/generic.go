@@ -34,6 +34,7 @@ var generic = impl{
 	tanh:    func(dst, x []float32) { mapGeneric(dst, x, tanh) },
 	expSum:  expSumGeneric,
 	widen:   widenGeneric(),
+	try:     tryGeneric,
 	wkv5:    wkv5Generic,
 	wkv7:    wkv7Generic,
 	peak:    peakGeneric,

@@ -69,6 +69,7 @@ type impl struct {
 	expSum  func(dst, x []float32, shift float32) float32 // dst = exp(x−shift); Σ dst
 
 	widen [numDTypes]widening // exact
+	try   func(t *trial, x []float32, least, most float32)
 
 	// Recurrences of one head and one token; n = len(y), s is [n,n].
 	wkv5 func(y, s, r, k, v []float32, w, u float32)

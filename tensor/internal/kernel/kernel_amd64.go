@@ -14,6 +14,7 @@ func archImpls() []impl {
 		gemmAVX2(&im)
 		vecAVX2(&im)
 		q8AVX2.put(&im)
+		im.try = tryAVX2
 		ims = append(ims, im)
 		if c.HasAVX512F && c.HasAVX512BW && c.HasAVX512VL && c.HasAVX512DQ {
 			im.name = "avx512"

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"microrwkv/tensor/internal/freelist"
 )
 
 // grid is how numbers are rounded to a format of blocks. In a block whose scales are set, number i is
@@ -95,8 +97,9 @@ func roundQ8_0(b []byte, x []float32) {
 	}
 	d := most / 127
 	putHalf(b, d)
+	inv := inverse(d)
 	for i, v := range x {
-		b[2+i] = byte(int8(math.Round(float64(v * inverse(d)))))
+		b[2+i] = byte(int8(math.Round(float64(v * inv))))
 	}
 }
 
@@ -113,16 +116,18 @@ func largest(x []float32) (most float32) {
 func roundQ4_0(b []byte, x []float32) {
 	d := largest(x) / -8
 	putHalf(b, d)
+	inv := float64(inverse(d))
 	for i, v := range x {
-		putNibble(b[2:], i, min(15, int(float64(v)*float64(inverse(d))+8.5)))
+		putNibble(b[2:], i, min(15, int(float64(v)*inv+8.5)))
 	}
 }
 
 func roundQ5_0(b []byte, x []float32) {
 	d := largest(x) / -16
 	putHalf(b, d)
+	inv := float64(inverse(d))
 	for i, v := range x {
-		putFive(b[2:], i, min(31, int(float64(v)*float64(inverse(d))+16.5)))
+		putFive(b[2:], i, min(31, int(float64(v)*inv+16.5)))
 	}
 }
 
@@ -140,8 +145,9 @@ func roundQ4_1(b []byte, x []float32) {
 	d := (most - least) / 15
 	putHalf(b, d)
 	putHalf(b[2:], least)
+	inv := inverse(d)
 	for i, v := range x {
-		putNibble(b[4:], i, min(15, int(float32((v-least)*inverse(d))+0.5)))
+		putNibble(b[4:], i, min(15, int(float32((v-least)*inv)+0.5)))
 	}
 }
 
@@ -150,8 +156,9 @@ func roundQ5_1(b []byte, x []float32) {
 	d := (most - least) / 31
 	putHalf(b, d)
 	putHalf(b[2:], least)
+	inv := inverse(d)
 	for i, v := range x {
-		putFive(b[4:], i, min(31, int(float32((v-least)*inverse(d))+0.5)))
+		putFive(b[4:], i, min(31, int(float32((v-least)*inv)+0.5)))
 	}
 }
 
@@ -184,97 +191,36 @@ func putScaleK(s []byte, j, scale, least int) {
 }
 
 // roundK rounds to Q4_K or Q5_K: each sub-block is fitted by itself, then its scale and minimum are
-// rounded to six bits, to those of the nine around that make the least error.
+// rounded to six bits, to those of the fifteen around that make the least error.
 func roundK(b []byte, x []float32, top int, put func(b []byte, i, q int)) {
 	const sub, most = 32, 63
+	t := fitTrials.Get()
+	defer fitTrials.Put(t)
 	var steps, zeros [8]float32
 	var step, zero float32
 	for j := range steps {
-		steps[j], zeros[j] = fitAffine(x[j*sub:][:sub], top)
+		steps[j], zeros[j] = fitAffine(t, x[j*sub:][:sub], top)
 		step, zero = max(step, steps[j]), min(zero, zeros[j])
 	}
 	dStep, dZero := putHalf(b, step/most), putHalf(b[2:], -zero/most)
 	for j := range steps {
 		part := x[j*sub:][:sub]
 		s0, m0 := nearest(steps[j], dStep, 0, most), nearest(-zeros[j], dZero, 0, most)
-		best, scale, least := math.Inf(1), s0, m0
-		for s := max(s0-1, 0); s <= min(s0+1, most); s++ {
-			for m := max(m0-1, 0); m <= min(m0+1, most); m++ {
-				if e := errorOf(part, dStep*float32(s), -dZero*float32(m), top); e < best {
-					best, scale, least = e, s, m
-				}
-			}
+		around := func(i int) (scale, least int) {
+			return min(max(s0+i/3%5-2, 0), most), min(max(m0+i%3-1, 0), most)
 		}
+		for i := range trials {
+			scale, least := around(i)
+			t.set(i, dStep*float32(scale), -dZero*float32(least))
+		}
+		active.try(t, part, 0, float32(top))
+		i := t.best()
+		scale, least := around(i)
 		putScaleK(b[4:16], j, scale, least)
-		for i, v := range part {
-			put(b, j*sub+i, nearest(v, dStep*float32(scale), -dZero*float32(least), top))
+		for k, v := range part {
+			put(b, j*sub+k, nearest(v, t.step[i], t.zero[i], top))
 		}
 	}
-}
-
-// errorOf returns Σ (x − its rounding)².
-func errorOf(x []float32, step, zero float32, top int) float64 {
-	return fit(x, step, zero, top).err
-}
-
-// fitted is what rounding to q·step + zero gives: its error, and the sums that least squares need.
-type fitted struct{ err, q, qq, qx float64 }
-
-// fit rounds x to q·step + zero.
-func fit(x []float32, step, zero float32, top int) (f fitted) {
-	inv, most := inverse(step), float32(top)
-	for _, v := range x {
-		q := (v - zero) * inv
-		if q > most {
-			q = most
-		} else if !(q > 0) {
-			q = 0
-		}
-		q = float32(int32(q + 0.5))
-		e, d := float64(float32(step*q)+zero-v), float64(q)
-		f.err += e * e
-		f.q += d
-		f.qq += d * d
-		f.qx += d * float64(v)
-	}
-	return f
-}
-
-// fitAffine returns step and zero ≤ 0 that make the error of rounding x to q·step + zero small: of some
-// steps around the span of x, each made better by least squares.
-func fitAffine(x []float32, top int) (step, zero float32) {
-	least, most := span(x)
-	least = min(least, 0)
-	if most <= least {
-		return 0, least
-	}
-	n, sum := float64(len(x)), 0.0
-	for _, v := range x {
-		sum += float64(v)
-	}
-	best := math.Inf(1)
-	for k := range 21 {
-		s, z := (most-least)/(float32(top)-1+0.1*float32(k)), least
-		for round := range 3 {
-			f := fit(x, s, z, top)
-			if f.err < best {
-				best, step, zero = f.err, s, z
-			}
-			det := n*f.qq - f.q*f.q
-			if round == 2 || det <= 0 {
-				break
-			}
-			fs, fz := (n*f.qx-f.q*sum)/det, (f.qq*sum-f.q*f.qx)/det
-			if fz > 0 {
-				fs, fz = f.qx/f.qq, 0
-			}
-			if !(fs > 0) {
-				break
-			}
-			s, z = float32(fs), float32(fz)
-		}
-	}
-	return step, zero
 }
 
 func affineQ6_K(b []byte, i int) (step, zero float32) {
@@ -290,56 +236,31 @@ func putQ6_K(b []byte, i, q int) {
 	b[at] = b[at]&^(3<<shift) | byte(q>>4)<<shift
 }
 
-// roundQ6_K fits each sub-block of 16 by itself, then rounds its scale to eight bits, to that of the three
+// roundQ6_K fits each sub-block of 16 by itself, then rounds its scale to eight bits, to that of those
 // around that makes the least error.
 func roundQ6_K(b []byte, x []float32) {
-	const sub, top = 16, 63
+	const sub, least, most = 16, -32, 31
+	t := fitTrials.Get()
+	defer fitTrials.Put(t)
 	var steps [16]float32
 	for j := range steps {
-		steps[j] = fitSymmetric(x[j*sub:][:sub])
+		steps[j] = fitSymmetric(t, x[j*sub:][:sub], least, most)
 	}
 	d := putHalf(b[208:], largest(steps[:])/-128)
 	for j, step := range steps {
 		part := x[j*sub:][:sub]
-		s0 := nearest(step, d, -128*d, 255) - 128
-		best, scale := math.Inf(1), s0
-		for s := max(s0-1, -128); s <= min(s0+1, 127); s++ {
-			if e := errorOf(part, d*float32(s), -32*d*float32(s), top); e < best {
-				best, scale = e, s
-			}
+		first := min(max(nearest(step, d, -128*d, 255)-128-trials/2, -128), 128-trials)
+		for i := range trials {
+			t.set(i, d*float32(first+i), 0)
 		}
-		b[192+j] = byte(int8(scale))
-		for i, v := range part {
-			putQ6_K(b, j*sub+i, nearest(v, d*float32(scale), -32*d*float32(scale), top))
+		active.try(t, part, least, most)
+		i := t.best()
+		b[192+j] = byte(int8(first + i))
+		for k, v := range part {
+			putQ6_K(b, j*sub+k, nearest(v, t.step[i], least*t.step[i], most-least))
 		}
 	}
 }
 
-// fitSymmetric returns a step that makes the error of rounding x to step·(q−32), q from 0 to 63, small.
-func fitSymmetric(x []float32) (step float32) {
-	most := largest(x)
-	if most == 0 {
-		return 0
-	}
-	var sum float64
-	for _, v := range x {
-		sum += float64(v)
-	}
-	best := math.Inf(1)
-	for k := -9; k <= 9; k++ {
-		s := most / -(32 + 0.1*float32(k))
-		for range 2 {
-			f := fit(x, s, -32*s, 63)
-			if f.err < best {
-				best, step = f.err, s
-			}
-			// Least squares of q − 32.
-			q2, qx := f.qq-64*f.q+1024*float64(len(x)), f.qx-32*sum
-			if q2 == 0 {
-				break
-			}
-			s = float32(qx / q2)
-		}
-	}
-	return step
-}
+// fitTrials are for those who round.
+var fitTrials = freelist.New[trial]()
