@@ -73,14 +73,7 @@ func divergence(a, b []float32) (kl float64, agree bool) {
 			topB = i
 		}
 	}
-	logSum := func(x []float32, top float64) float64 {
-		sum := 0.0
-		for _, v := range x {
-			sum += math.Exp(float64(v) - top)
-		}
-		return top + math.Log(sum)
-	}
-	sumA, sumB := logSum(a, float64(a[topA])), logSum(b, float64(b[topB]))
+	sumA, sumB := logSumExp(a, a[topA]), logSumExp(b, b[topB])
 	for i := range a {
 		p := float64(a[i]) - sumA
 		kl += math.Exp(p) * (p - (float64(b[i]) - sumB))

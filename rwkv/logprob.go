@@ -46,16 +46,13 @@ func topLogProbs(logits []float32, n int) []LogProb {
 		best = slices.Insert(best, at, LogProb{id, l})
 		best = best[:min(len(best), n)]
 	}
-	top := float64(best[0].LogProb)
-	var sum float64
-	for _, l := range logits {
-		sum += math.Exp(float64(l) - top)
-	}
+	top := best[0].LogProb
+	sum := logSumExp(logits, top)
 	for i := range best {
-		if math.IsInf(top, 1) {
+		if math.IsInf(float64(top), 1) {
 			best[i].LogProb = certain(logits, best[i].ID)
 		} else {
-			best[i].LogProb = float32(float64(best[i].LogProb) - top - math.Log(sum))
+			best[i].LogProb = float32(float64(best[i].LogProb) - sum)
 		}
 	}
 	return best

@@ -115,15 +115,16 @@ func (c *scorer) pass(b *batch, from int) {
 
 // crossEntropy returns −log softmax(logits)[target], in float64.
 func crossEntropy(logits []float32, target int) float64 {
-	m := float64(logits[0])
-	for _, l := range logits {
-		m = max(m, float64(l))
-	}
+	return logSumExp(logits, slices.Max(logits)) - float64(logits[target])
+}
+
+// logSumExp returns log Σ exp(l) of logits, top being the largest, in float64.
+func logSumExp(logits []float32, top float32) float64 {
 	var sum float64
 	for _, l := range logits {
-		sum += math.Exp(float64(l) - m)
+		sum += math.Exp(float64(l) - float64(top))
 	}
-	return m + math.Log(sum) - float64(logits[target])
+	return float64(top) + math.Log(sum)
 }
 
 // LastLogits returns the logits of the last position of each of several sequences, [V] each,
