@@ -161,7 +161,7 @@ func TestTurned(t *testing.T) {
 				t.Errorf("%v: %v, want %v", dtype, c.got, c.want)
 			}
 		}
-		if &v.Bytes()[0] != &v.Bytes()[0] || &v.Bytes()[0] != &v.WithActivations(0).Bytes()[0] {
+		if first := &v.Bytes()[0]; first != &v.Bytes()[0] || first != &v.WithActivations(0).Bytes()[0] {
 			t.Errorf("%v: copied twice", dtype)
 		}
 	}
