@@ -34,6 +34,7 @@ type PlannedTensor struct {
 	Name     string
 	Shape    []int
 	From, To tensor.DType // the same for one that stays
+	Why      string       // it isn't of the format asked for, "" if it is
 }
 
 // PlanQuantize tells what Quantize would do. A format that can't be rounded to, and a model that is
@@ -47,27 +48,44 @@ func PlanQuantize(m *Model, format tensor.DType) ([]PlannedTensor, error) {
 		if t.DType().Scales() != nil {
 			return nil, fmt.Errorf("rwkv: tensor %q is %v: the model is quantized already", t.name, t.DType())
 		}
-		plan = append(plan, PlannedTensor{t.name, t.Shape(), t.DType(), quantizedType(t.name, t.Shape(), t.DType(), format)})
+		to, why := quantizedType(t.name, t.Shape(), t.DType(), format)
+		plan = append(plan, PlannedTensor{t.name, t.Shape(), t.DType(), to, why})
 	}
 	return plan, nil
 }
 
-// quantizedType returns the type that a tensor takes.
-func quantizedType(name string, shape []int, from, format tensor.DType) tensor.DType {
+// quantizedType returns the type that a tensor takes, and why it isn't the format.
+func quantizedType(name string, shape []int, from, format tensor.DType) (to tensor.DType, why string) {
 	const fewest = 32
-	if len(shape) != 2 || !strings.HasSuffix(name, ".weight") || name == "transformer.wpe.weight" ||
-		name == "blocks.0.att.output.weight" || shape[0] < fewest {
-		return from
+	switch {
+	case len(squeeze(shape)) < 2:
+		return from, "vectors"
+	case name == "transformer.wpe.weight":
+		return from, "positions"
+	case name == "blocks.0.att.output.weight":
+		return from, "block 0's attention output"
+	case len(shape) != 2 || !strings.HasSuffix(name, ".weight"):
+		return from, "low-rank matrices and mixes"
+	case shape[0] < fewest:
+		return from, fmt.Sprintf("fewer than %d rows", fewest)
 	}
-	if !isBlockMatrix(name) && format != tensor.Q8_0 {
-		format = tensor.Q6_K
+	if !isBlockMatrix(name) && format != tensor.Q8_0 && format != tensor.Q6_K {
+		format, why = tensor.Q6_K, "embedding and head"
 	}
-	fits := func(d tensor.DType) bool {
-		numbers, _ := d.Block()
-		return shape[1]%numbers == 0
+	long := func(d tensor.DType) string { // why rows aren't whole blocks
+		if numbers, _ := d.Block(); shape[1]%numbers != 0 {
+			return fmt.Sprintf("rows of %d aren't whole blocks of %d", shape[1], numbers)
+		}
+		return ""
 	}
-	if !fits(format) {
-		switch format {
+	join := func(more string) string {
+		if why != "" {
+			return why + ", " + more
+		}
+		return more
+	}
+	if reason := long(format); reason != "" {
+		switch why = join(reason); format {
 		case tensor.Q4_K:
 			format = tensor.Q5_0
 		case tensor.Q5_K:
@@ -76,10 +94,10 @@ func quantizedType(name string, shape []int, from, format tensor.DType) tensor.D
 			format = tensor.Q8_0
 		}
 	}
-	if !fits(format) {
-		return from
+	if reason := long(format); reason != "" {
+		return from, reason
 	}
-	return format
+	return format, why
 }
 
 // isBlockMatrix reports whether a matrix is one of the blocks', not the embedding or the head.

@@ -41,7 +41,7 @@ func Random(c Config, dtype tensor.DType, seed uint64, opts ...OpenOption) (*Mod
 		}
 		to := dtype
 		if blocks != dtype {
-			to = quantizedType(q.name, q.shape, dtype, blocks)
+			to, _ = quantizedType(q.name, q.shape, dtype, blocks)
 		}
 		w := q.random
 		if to != dtype {

@@ -146,11 +146,14 @@ func compare(w io.Writer, s *settings, m *rwkv.Model, out string, format tensor.
 // report prints the rule and what came of it.
 func report(w io.Writer, s *settings, out string, plan []rwkv.PlannedTensor) error {
 	fmt.Fprintln(w, rwkv.QuantizeRule)
-	type change struct{ from, to tensor.DType }
+	type change struct {
+		from, to tensor.DType
+		why      string
+	}
 	count, before, after := map[change]int{}, 0, 0
 	var order []change
 	for _, p := range plan {
-		c := change{p.From, p.To}
+		c := change{p.From, p.To, p.Why}
 		if count[c] == 0 {
 			order = append(order, c)
 		}
@@ -161,12 +164,20 @@ func report(w io.Writer, s *settings, out string, plan []rwkv.PlannedTensor) err
 		}
 		before, after = before+p.From.Bytes(n), after+p.To.Bytes(n)
 		if s.verbose {
-			fmt.Fprintf(w, "%s %v: %v → %v\n", cli.Quote(p.Name), p.Shape, p.From, p.To)
+			fmt.Fprintf(w, "%s %v: %v → %v%s\n", cli.Quote(p.Name), p.Shape, p.From, p.To, because(p.Why))
 		}
 	}
 	for _, c := range order {
-		fmt.Fprintf(w, "%4d tensors %v → %v\n", count[c], c.from, c.to)
+		fmt.Fprintf(w, "%4d tensors %v → %v%s\n", count[c], c.from, c.to, because(c.why))
 	}
 	_, err := fmt.Fprintf(w, "%s: %.1f MB → %.1f MB (%.0f%%)\n", cli.Quote(out), float64(before)/1e6, float64(after)/1e6, 100*float64(after)/float64(before))
 	return err
+}
+
+// because returns a reason to print behind what became of tensors.
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (" + why + ")"
 }
