@@ -34,13 +34,14 @@ func BenchmarkReadBandwidth(b *testing.B) {
 	b.ReportMetric(float64(b.N)*float64(len(all))/b.Elapsed().Seconds()/1e9, "GB/s")
 }
 
-// BenchmarkOpen opens a quantized file that is in the page cache, with all checks and without.
+// BenchmarkOpen opens files that are in the page cache, with all checks and without: quantized ones, and those
+// of PyTorch.
 func BenchmarkOpen(b *testing.B) {
 	if testing.Short() {
 		b.Skip("writes large files")
 	}
-	for _, dtype := range tensor.Quantized() {
-		path := filepath.Join(b.TempDir(), "model.gguf")
+	open := func(dtype tensor.DType, ext string) {
+		path := filepath.Join(b.TempDir(), "model"+ext)
 		if err := benchModel(b, RWKV7, dtype).Save(path); err != nil {
 			b.Fatal(err)
 		}
@@ -49,7 +50,7 @@ func BenchmarkOpen(b *testing.B) {
 			b.Fatal(err)
 		}
 		for _, checks := range []string{"off", "on"} {
-			b.Run(fmt.Sprintf("kind=%s/weights=%v/checks=%s", RWKV7, dtype, checks), func(b *testing.B) {
+			b.Run(fmt.Sprintf("kind=%s/weights=%v/file=%s/checks=%s", RWKV7, dtype, ext[1:], checks), func(b *testing.B) {
 				var opts []OpenOption
 				if checks == "off" {
 					opts = append(opts, SkipChecks())
@@ -69,6 +70,11 @@ func BenchmarkOpen(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	for _, dtype := range tensor.Quantized() {
+		open(dtype, ".gguf")
+	}
+	open(tensor.BF16, ".pth")
+	open(tensor.BF16, ".safetensors")
 }
 
 // BenchmarkQuantize rounds a layer's numbers to blocks.
