@@ -165,8 +165,7 @@ func (t *Trainee) run(x, y [][]int, o LossOptions, back bool) (Losses, error) {
 			p.auxSum[q] += a
 		}
 	}
-	hidden := p.tape.New(len(p.rows), c)
-	last := p.gather(h, hidden)
+	last := p.gather(h)
 	normed := p.tape.New(len(p.rows), c)
 	t.net.out.Forward(normed, last)
 
@@ -192,11 +191,12 @@ func (t *Trainee) run(x, y [][]int, o LossOptions, back bool) (Losses, error) {
 	return out, nil
 }
 
-// gather returns the rows whose targets count: h itself if all do, else a copy in dst.
-func (p *pass) gather(h, dst *tensor.Tensor) *tensor.Tensor {
+// gather returns the rows whose targets count: h itself if all do, else a copy.
+func (p *pass) gather(h *tensor.Tensor) *tensor.Tensor {
 	if len(p.rows) == h.Dim(0) {
 		return h
 	}
+	dst := p.tape.New(len(p.rows), h.Dim(1))
 	for i, r := range p.rows {
 		copy(dst.Row(i), h.Row(r))
 	}

@@ -36,14 +36,15 @@ func ApplyBackward(act Act, dx, dy, y *Tensor) {
 // = dy ⊙ a ⊙ r(1−r), that of what goes into the sigmoid. All have one shape; da may be dy.
 func GateBackward(da, dz, dy, a, r *Tensor) {
 	SameShape("GateBackward", da, dz, dy, a, r)
-	t := task.Sums{Op: func(t *task.Sums, row int, _, _ []float32) {
+	t := task.Sums{Op: func(t *task.Sums, row int, _, tmp []float32) {
 		dy, a, da, dz := t.In[0].Row(row), t.In[1].Row(row), t.Out[0].Row(row), t.Out[1].Row(row)
-		for i, r := range t.In[2].Row(row) {
-			d := dy[i] * r
-			dz[i] = d * a[i] * (1 - r)
-			da[i] = d
-		}
-	}, N: dy.cols()}
+		r, tmp := t.In[2].Row(row), tmp[:t.N]
+		kernel.Mul(tmp, dy, r)
+		kernel.Mul(dz, tmp, a)
+		copy(da, tmp) // which may be dy
+		kernel.Mul(tmp, dz, r)
+		kernel.Axpy(dz, -1, tmp)
+	}, N: dy.cols(), Tmp: 1}
 	t.In[0], t.In[1], t.In[2], t.Out[0], t.Out[1] = dy.Matrix(), a.Matrix(), r.Matrix(), da.Matrix(), dz.Matrix()
 	task.OverRowSums(&t)
 }

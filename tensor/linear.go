@@ -137,6 +137,10 @@ const (
 	turnedRows  = 4 * maxRowBlock // and one transposing
 	epilogueCol = 64              // columns whose epilogue follows at once, of so many rows: 256×64 floats stay in the cache
 
+	// epilogueRows is the rows whose epilogue follows at once if the weights are transposed: 64×64 floats stay
+	// in L1 beside the rows of x.
+	epilogueRows = 64
+
 	// A piece has whole tiles, at least minColBlock columns, and takes some ten microseconds, by the
 	// bytes that a core fetches or the multiplications that it does in one: so long do the other
 	// threads wait for the last one at most.
@@ -259,21 +263,22 @@ func (l *product) computeTurned(r0, r1, c0, c1 int) {
 	ld := epilogueCol + kernel.TransposeGap
 	turned.t = freelist.Grown(turned.t, ld*l.k)
 	plain := l.act == Identity && l.gate.Data == nil && l.bias == nil
-	buf := productBuffers.Get()
+	buf, strip := productBuffers.Get(), maxRowBlock
+	if !plain {
+		strip = epilogueRows
+	}
 	for c := c0; c < c1; c += epilogueCol {
 		n := min(epilogueCol, c1-c)
 		kernel.Transpose(turned.t, ld, w.Data[c*w.Stride:], w.Stride, n, l.k)
-		for r := r0; r < r1; r += maxRowBlock {
-			rows := min(maxRowBlock, r1-r)
+		for r := r0; r < r1; r += strip {
+			rows := min(strip, r1-r)
 			dst, ldd, x := l.dst.Data[r*l.dst.Stride+c:], l.dst.Stride, l.x.Data[r*l.x.Stride:]
 			if plain {
 				kernel.GemmNN(dst, ldd, x, l.x.Stride, turned.t, ld, rows, n, l.k, l.add)
 				continue
 			}
 			kernel.GemmNN(buf[:], n, x, l.x.Stride, turned.t, ld, rows, n, l.k, false)
-			for i := range rows {
-				l.put(buf[i*n:][:n], r+i, c)
-			}
+			l.put(buf[:rows*n], n, r, c)
 		}
 	}
 	productBuffers.Put(buf)
@@ -282,14 +287,39 @@ func (l *product) computeTurned(r0, r1, c0, c1 int) {
 
 var turnedBuffers = freelist.New[gradWeightBuffer]()
 
-// put does what follows the product with v, columns c on of row r, and stores it.
-func (l *product) put(v []float32, r, c int) {
-	l.epilogue(v, r, c, c+len(v))
-	d := l.dst.Data[r*l.dst.Stride+c:][:len(v)]
-	if l.add {
-		kernel.Add(d, d, v)
-	} else {
-		copy(d, v)
+// put does what follows the product with v, rows of n columns from column c and row r on, and stores them.
+// The activation takes all rows at once.
+func (l *product) put(v []float32, n, r, c int) {
+	rows := len(v) / n
+	last := l.act == Identity && l.gate.Data == nil && !l.add // the bias is all that follows
+	if l.bias != nil {
+		bias := l.bias[c:][:n]
+		for i := range rows {
+			x := v[i*n:][:n]
+			if last {
+				kernel.Add(l.dst.Data[(r+i)*l.dst.Stride+c:][:n], x, bias)
+			} else {
+				kernel.Add(x, x, bias)
+			}
+		}
+		if last {
+			return
+		}
+	}
+	l.act.apply(v)
+	for i := range rows {
+		x, d := v[i*n:][:n], l.dst.Data[(r+i)*l.dst.Stride+c:][:n]
+		switch {
+		case l.gate.Data != nil && l.add:
+			kernel.Mul(x, x, l.gate.Data[(r+i)*l.gate.Stride+c:][:n])
+			kernel.Add(d, d, x)
+		case l.gate.Data != nil:
+			kernel.Mul(d, x, l.gate.Data[(r+i)*l.gate.Stride+c:][:n])
+		case l.add:
+			kernel.Add(d, d, x)
+		default:
+			copy(d, x)
+		}
 	}
 }
 
@@ -299,9 +329,7 @@ func (l *product) throughBuffer(r0, r1, c0, c1 int) {
 	buf := productBuffers.Get()
 	n := c1 - c0
 	l.gemm(buf[:], n, r0, r1, c0, c1, false)
-	for r := r0; r < r1; r++ {
-		l.put(buf[(r-r0)*n:][:n], r, c0)
-	}
+	l.put(buf[:(r1-r0)*n], n, r0, c0)
 	productBuffers.Put(buf)
 }
 

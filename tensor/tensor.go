@@ -280,6 +280,10 @@ type Usage = task.Usage
 // program. It is for benchmarks; one runs at a time.
 func MeasureThreads(f func()) Usage { return task.Measure(f) }
 
+// CountProducts runs f and returns how many multiply-adds its products of matrices were, but for those of
+// rounded activations. Nothing else may use the package meanwhile. It is for benchmarks.
+func CountProducts(f func()) int64 { return kernel.CountProducts(f) }
+
 // Kernel names the assembly kernels in use: "generic" (Go), "avx2", "avx512" or "neon". The
 // environment variable MICRORWKV_KERNEL picks one at start; else the fastest that the CPU can run
 // is used.

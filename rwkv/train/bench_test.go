@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"microrwkv/rwkv"
+	"microrwkv/tensor"
 )
 
 // randomBatches is a Source of random ids.
@@ -18,7 +19,9 @@ func (r *randomBatches) Batch(int, *rand.Rand, *Options) (x, y [][]int, err erro
 func (r *randomBatches) Place() string                       { return "random ids" }
 func (r *randomBatches) Check(*rwkv.Trainee, *Options) error { return nil }
 
-// BenchmarkStep is whole training steps, of nanoGPT's CPU demo among other sizes.
+// BenchmarkStep is whole training steps, of nanoGPT's CPU demo among other sizes. GFLOP/op is what the products
+// of a step are, two for each multiply-add, as counted in one: forward and back, of layers and heads, those
+// whose results a mask hides included; GFLOP/s is that by the time of whole steps.
 func BenchmarkStep(b *testing.B) {
 	for _, size := range []struct {
 		name                               string
@@ -59,11 +62,14 @@ func BenchmarkStep(b *testing.B) {
 					}
 				}
 				step()
+				flops := 2 * float64(tensor.CountProducts(step))
 				b.ReportAllocs()
 				for b.Loop() {
 					step()
 				}
 				b.ReportMetric(float64(b.N*size.batch*size.block)/b.Elapsed().Seconds(), "tok/s")
+				b.ReportMetric(flops/1e9, "GFLOP/op")
+				b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 				b.ReportMetric(float64(m.Memory())/(1<<20), "MB")
 			})
 		}

@@ -9,10 +9,11 @@ import (
 
 // CausalBackward computes the gradients of Causal from that of its output, dy [R, H·d], for sequences
 // that begin at their first row: dq, dk, dv and dgate are written, with the heads where cols says, as in
-// the operands; gate and dgate are nil together. Softmaxes are computed again, block by block.
-func CausalBackward(dq, dk, dv, dgate, dy, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
+// the operands; gate and dgate are nil together. Softmaxes are computed again, block by block, by the sums
+// that CausalWhole left.
+func CausalBackward(dq, dk, dv, dgate, dy, logSums, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
 	t := causalBackwardTasks.Get()
-	pairs := t.set("CausalBackward", dy, q, k, v, gate, heads, window, cols, scale, spans)
+	pairs := t.set("CausalBackward", dy, logSums, q, k, v, gate, heads, window, cols, scale, spans)
 	t.dq, t.dk, t.dv, t.dgate = dq.Matrix(), dk.Matrix(), dv.Matrix(), task.Matrix{}
 	for _, x := range [...]*tensor.Tensor{dq, dk, dv} {
 		t.check("CausalBackward", dy, x)
@@ -62,14 +63,10 @@ func (t *causalBackwardTask) Run(piece int) {
 		rows := min(attentionRows, n-r0)
 		k0 := max(0, r0-t.window+1) // the first key of the block
 		keys := r0 + rows - k0
-		buf.out, buf.sums = freelist.Grown(buf.out, rows*d), freelist.Grown(buf.sums, rows)
+		buf.out = freelist.Grown(buf.out, rows*d)
 		buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.dp, rows*keys), freelist.Grown(buf.tr, (rows+kernel.TransposeGap)*keys)
 		p, dp := buf.p[:rows*keys], buf.dp[:rows*keys]
-		t.softmaxes(p, buf.sums, first, col, kt[k0:], n, r0, k0, rows, keys)
-		for i, f := range buf.sums[:rows] {
-			row := p[i*keys:][:min((r0+i+16-k0)&^15, keys)]
-			kernel.Scale(row, f, row)
-		}
+		t.softmaxes(p, first, h, col, kt[k0:], n, r0, k0, rows, keys)
 		dy, ldy := at(&t.y, r0, h*d), t.y.Stride
 		if t.gate.Data != nil {
 			buf.dy = freelist.Grown(buf.dy, rows*d)

@@ -10,10 +10,11 @@ import (
 )
 
 // CausalWhole is Causal for sequences that begin at their first row, without a cache: heads is their
-// number, window the positions that one attends to, its own included.
-func CausalWhole(dst, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
+// number, window the positions that one attends to, its own included. logSums [R, heads] gets the logarithm
+// of each softmax's denominator, which is all that CausalBackward needs to compute it again.
+func CausalWhole(dst, logSums, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
 	t := causalWholeTasks.Get()
-	pairs := t.set("CausalWhole", dst, q, k, v, gate, heads, window, cols, scale, spans)
+	pairs := t.set("CausalWhole", dst, logSums, q, k, v, gate, heads, window, cols, scale, spans)
 	task.Spread((len(spans)-1)*heads, 3*pairs*t.d, t)
 	*t = causalWholeTask{wholeSequences{spans: t.spans}}
 	causalWholeTasks.Put(t)
@@ -25,6 +26,7 @@ var causalWholeTasks = freelist.New[causalWholeTask]()
 // its output, or the gradient of it, y.
 type wholeSequences struct {
 	y, q, k, v, gate task.Matrix
+	logSums          task.Matrix
 	heads, d, window int
 	cols             HeadColumns
 	scale            float32
@@ -33,7 +35,7 @@ type wholeSequences struct {
 
 // set takes the arguments of the operation op, and returns how many pairs of positions attend to each
 // other, in all heads.
-func (t *wholeSequences) set(op string, y, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) (pairs int) {
+func (t *wholeSequences) set(op string, y, logSums, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) (pairs int) {
 	t.y, t.q, t.k, t.v, t.gate = y.Matrix(), q.Matrix(), k.Matrix(), v.Matrix(), task.Matrix{}
 	if gate != nil {
 		t.gate = gate.Matrix()
@@ -41,6 +43,9 @@ func (t *wholeSequences) set(op string, y, q, k, v, gate *tensor.Tensor, heads, 
 	t.heads, t.window, t.cols, t.scale, t.d = heads, window, cols, scale, y.Dim(-1)/heads
 	for _, x := range [...]*tensor.Tensor{q, k, v} {
 		t.check(op, y, x)
+	}
+	if t.logSums = logSums.Matrix(); t.logSums.Rows != y.Dim(0) || t.logSums.Cols != heads {
+		panic("attention: " + op + ": output " + task.FormatShape(y.Shape()...) + ", sums of softmaxes " + task.FormatShape(logSums.Shape()...))
 	}
 	t.spans = append(t.spans[:0], spans...)
 	for i := range len(spans) - 1 {
@@ -76,7 +81,7 @@ func (t *causalWholeTask) Run(piece int) {
 		keys := r0 + rows - k0
 		buf.p, buf.sums = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.sums, rows)
 		p := buf.p[:rows*keys]
-		t.softmaxes(p, buf.sums, first, col, kt[k0:], n, r0, k0, rows, keys)
+		t.exponentials(p, buf.sums, first, h, col, kt[k0:], n, r0, k0, rows, keys)
 		dst := t.y.Data[(first+r0)*t.y.Stride+h*d:]
 		kernel.GemmNN(dst, t.y.Stride, p, keys, v[k0*ldv:], ldv, rows, d, keys, false)
 		for i, f := range buf.sums[:rows] {
@@ -103,20 +108,50 @@ func (t *wholeSequences) keys(buf *backwardBuffer, first, n, col int) []float32 
 	return kt
 }
 
-// softmaxes computes rows from r0 on over keys from k0 on, kt with rows of n, that are softmaxes once they
-// are multiplied by what it leaves in factors; zeros where a position doesn't attend.
-func (t *wholeSequences) softmaxes(p, factors []float32, first, col int, kt []float32, n, r0, k0, rows, keys int) {
+// scores computes the scaled products of rows from r0 on with keys from k0 on, kt with rows of n.
+func (t *wholeSequences) scores(p []float32, first, col int, kt []float32, n, r0, rows, keys int) {
 	kernel.GemmNN(p, keys, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, kt, n, rows, keys, t.d, false)
+}
+
+// attends returns the columns of keys from k0 on that position i attends to.
+func (t *wholeSequences) attends(i, k0 int) (from, to int) {
+	return max(0, i-t.window+1) - k0, i + 1 - k0
+}
+
+// exponentials computes rows from r0 on over keys from k0 on that are softmaxes once they are multiplied by
+// what it leaves in factors; zeros where a position doesn't attend.
+func (t *wholeSequences) exponentials(p, factors []float32, first, h, col int, kt []float32, n, r0, k0, rows, keys int) {
+	t.scores(p, first, col, kt, n, r0, rows, keys)
 	for i := range rows {
 		row := p[i*keys:][:keys]
-		from, to := max(0, r0+i-t.window+1)-k0, r0+i+1-k0
+		from, to := t.attends(r0+i, k0)
 		// Whole vectors: what surrounds the scores in theirs is -Inf, whose exponential is 0.
-		first, end := from&^15, min((to+15)&^15, keys)
-		clear(row[:first])
-		fill(row[first:from], negInf)
+		begin, end := from&^15, min((to+15)&^15, keys)
+		clear(row[:begin])
+		fill(row[begin:from], negInf)
 		fill(row[to:end], negInf)
-		factors[i] = task.ExpRow(row[first:end], 0)
+		scores := row[begin:end]
+		most := kernel.Max(scores)
+		sum := kernel.ExpSum(scores, scores, most)
+		factors[i] = 1 / sum
+		t.logSums.Row(first + r0 + i)[h] = most + float32(math.Log(float64(sum)))
 		clear(row[end:])
+	}
+}
+
+// softmaxes computes what exponentials does, multiplied, by the sums that it left.
+func (t *wholeSequences) softmaxes(p []float32, first, h, col int, kt []float32, n, r0, k0, rows, keys int) {
+	t.scores(p, first, col, kt, n, r0, rows, keys)
+	for i := range rows {
+		row := p[i*keys:][:keys]
+		kernel.Norm(row, row, t.logSums.Row(first + r0 + i)[h], 1, nil, nil)
+	}
+	kernel.Exp(p, p) // all at once; where a position doesn't attend it may be anything
+	for i := range rows {
+		row := p[i*keys:][:keys]
+		from, to := t.attends(r0+i, k0)
+		clear(row[:from])
+		clear(row[to:])
 	}
 }
 

@@ -3,6 +3,7 @@ package moe
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
@@ -41,21 +42,38 @@ func weigh(t *task.Rows, r int, norm float32) {
 // ColumnMeans writes the mean of x's rows [R, N] of each sequence to a row of dst [sequences, N], summed
 // in float64.
 func ColumnMeans(dst, x *tensor.Tensor, spans []int) {
-	for i := range len(spans) - 1 { // few rows: a sequence at a time
-		t := task.Rows{Op: columnMeans, Dst: dst.Matrix(), A: x.Matrix()}
-		t.Dst.Data, t.Dst.Rows = t.Dst.Row(i), 1
-		t.A.Data, t.A.Rows = t.A.Data[spans[i]*t.A.Stride:], spans[i+1]-spans[i]
-		task.OverRows(t)
-	}
+	t := meansTasks.Get()
+	t.dst, t.x = dst.Matrix(), x.Matrix()
+	t.spans = append(t.spans[:0], spans...)
+	t.blocks = (t.x.Cols + meansCols - 1) / meansCols
+	task.Spread((len(spans)-1)*t.blocks, t.x.Rows*t.x.Cols, t)
+	*t = meansTask{spans: t.spans}
+	meansTasks.Put(t)
 }
 
-func columnMeans(t *task.Rows, _ int) {
-	dst := t.Dst.Row(0)
-	for c := range dst {
-		var sum float64
-		for r := range t.A.Rows {
-			sum += float64(t.A.Data[r*t.A.Stride+c])
+// meansCols is the columns of a piece: their sums stay in L1, and enough of a row is read at a time.
+const meansCols = 128
+
+var meansTasks = freelist.New[meansTask]()
+
+type meansTask struct {
+	dst, x task.Matrix
+	spans  []int
+	blocks int // pieces of a sequence
+}
+
+// Run computes some columns of one sequence.
+func (t *meansTask) Run(piece int) {
+	seq, c := piece/t.blocks, piece%t.blocks*meansCols
+	n := min(meansCols, t.x.Cols-c)
+	var sums [meansCols]float64
+	for r := t.spans[seq]; r < t.spans[seq+1]; r++ {
+		for i, v := range t.x.Data[r*t.x.Stride+c:][:n] {
+			sums[i] += float64(v)
 		}
-		dst[c] = float32(sum / float64(t.A.Rows))
+	}
+	rows := float64(t.spans[seq+1] - t.spans[seq])
+	for i, d := 0, t.dst.Row(seq)[c:][:n]; i < n; i++ {
+		d[i] = float32(sums[i] / rows)
 	}
 }

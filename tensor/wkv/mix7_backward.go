@@ -50,82 +50,103 @@ func (m *Mix7) Backward() {
 		tensor.SameShape("Mix7", m.R, m.M, m.V0, m.DM)
 		t.In[11], t.In[12], t.Out[7] = m.M.Matrix(), m.V0.Matrix(), m.DM.Matrix()
 	}
-	t.Tmp = 6 // room for all sums, whichever are wanted
+	t.Tmp = 6 + 4 // room for all sums, whichever are wanted, and for four rows
 	task.OverRowSums(&t)
 }
 
-// mix7Row goes back over a row, head by head: bonus, k and κ, decay, v.
+// mix7Row goes back over a row: bonus, k and κ, decay, v. What isn't a sum over a head is done for all of them at
+// once.
 func mix7Row(t *task.Sums, r int, sums, tmp []float32) {
 	n, size := t.N, t.N/t.Groups
-	sum := func(i, from int) []float32 {
+	sum := func(i int) []float32 {
 		if t.Sum[i] == nil {
-			return tmp[i*n+from:][:size] // that nobody reads
+			return tmp[i*n:][:n] // that nobody reads
 		}
-		return sums[i*n+from:][:size]
+		return sums[i*n:][:n]
 	}
+	in := func(i int) []float32 { return t.In[i].Row(r) }
+	out := func(i int) []float32 { return t.Out[i].Row(r) }
+	dOut, rr, k0, k, v, kappa, a := in(0), in(1), in(2), in(3), in(4), in(5), in(6)
+	dr, dk, dv := out(0), out(1), out(2)
+	kk, ka, rk := t.Vec[0], t.Vec[1], t.Vec[2]
+	x, y, z, p := tmp[6*n:][:n], tmp[7*n:][:n], tmp[8*n:][:n], tmp[9*n:][:n]
+
+	kernel.Mul(x, k, rk)
+	kernel.Mul(y, rr, rk)
+	kernel.Mul(z, rr, k)
+	dRK := sum(2)
 	for from := 0; from < n; from += size {
-		in := func(i int) []float32 { return t.In[i].Data[r*t.In[i].Stride+from:][:size] }
-		out := func(i int) []float32 { return t.Out[i].Data[r*t.Out[i].Stride+from:][:size] }
-		dOut, rr, k0, k, v, kappa, a := in(0), in(1), in(2), in(3), in(4), in(5), in(6)
-		dr, dk, dv := out(0), out(1), out(2)
-		kk, ka, rk := t.Vec[0][from:][:size], t.Vec[1][from:][:size], t.Vec[2][from:][:size]
+		to := from + size
+		bonus, dBonus := kernel.Dot(rr[from:to], x[from:to]), kernel.Dot(dOut[from:to], v[from:to])
+		kernel.Axpy(dv[from:to], bonus, dOut[from:to])
+		kernel.Axpy(dr[from:to], dBonus, x[from:to])
+		kernel.Axpy(dk[from:to], dBonus, y[from:to])
+		kernel.Axpy(dRK[from:to], dBonus, z[from:to])
+	}
 
-		var bonus float32
-		for j, x := range rr {
-			bonus += x * k[j] * rk[j]
-		}
-		dBonus := kernel.Dot(dOut, v)
-		kernel.Axpy(dv, bonus, dOut)
-		dRK := sum(2, from)
-		for j, x := range rr {
-			dr[j] += dBonus * k[j] * rk[j]
-			dk[j] += dBonus * x * rk[j]
-			dRK[j] += dBonus * x * k[j]
-		}
-
-		dKappa, db, da := in(8), in(9), out(4)
-		var norm, along float32 // of k0 ⊙ KK, and of its direction in the gradient
-		for j, x := range k0 {
-			y := x * kk[j]
-			norm += y * y
-			dKappa[j] += db[j] * a[j]
-			along += dKappa[j] * kappa[j]
-		}
-		inv := float32(1e12)
-		if length := math.Sqrt(float64(norm)); length > 1e-12 {
+	d, db, da := in(8), in(9), out(4) // d is κ's gradient, then k0 ⊙ KK's
+	kernel.Mul(x, db, a)
+	kernel.Add(d, d, x)
+	kernel.Mul(y, k0, kk)
+	for from := 0; from < n; from += size {
+		to := from + size
+		along := kernel.Dot(d[from:to], kappa[from:to])
+		inv := float32(1 / leastNorm)
+		if length := math.Sqrt(float64(kernel.SumSquares(y[from:to], 0))); length > leastNorm {
 			inv = float32(1 / length)
 		} else {
 			along = 0 // divided by a constant
 		}
-		dKK, dKA, dA0 := sum(0, from), sum(1, from), sum(3, from)
-		for j, x := range k0 {
-			dA := db[j]*kappa[j] + dk[j]*x*ka[j]
-			dKA[j] += dk[j] * x * (a[j] - 1)
-			d := (dKappa[j] - kappa[j]*along) * inv
-			dKK[j] += d * x
-			dk[j] = dk[j]*(1+(a[j]-1)*ka[j]) + d*kk[j]
-			da[j] = dA * a[j] * (1 - a[j])
-			dA0[j] += da[j]
-		}
-
-		s, dw, ds, dS0 := in(7), out(3), out(5), sum(4, from)
-		for j, x := range s {
-			ds[j] = t.X * dw[j] * x * (1 - x)
-			dS0[j] += ds[j]
-		}
-
-		dFirst := out(6)
-		if t.In[11].Data == nil {
-			kernel.Add(dv, dv, dFirst)
-			continue
-		}
-		first, m, v0, dm, dM0 := in(10), in(11), in(12), out(7), sum(5, from)
-		for j, x := range m {
-			d := dv[j]
-			dFirst[j] += d * x
-			dm[j] = d * (first[j] - v0[j]) * x * (1 - x)
-			dM0[j] += dm[j]
-			dv[j] = d - d*x
-		}
+		kernel.Axpy(d[from:to], -along, kappa[from:to])
+		kernel.Scale(d[from:to], inv, d[from:to])
 	}
+	addProduct(sum(0), d, k0, x)
+	kernel.Mul(x, dk, k0)
+	kernel.Mul(y, x, a)
+	kernel.Axpy(y, -1, x) // dk ⊙ k0 ⊙ (a − 1)
+	dKA := sum(1)
+	kernel.Add(dKA, dKA, y)
+	kernel.Mul(x, x, ka)
+	addProduct(x, db, kappa, y) // a's gradient
+	kernel.Mul(y, dk, a)
+	kernel.Mix(dk, dk, y, ka) // dk ⊙ (1 + (a − 1) ⊙ KA)
+	addProduct(dk, d, kk, y)
+	kernel.Mul(x, x, a)
+	sigmoidRest(da, x, a, y)
+	dA0 := sum(3)
+	kernel.Add(dA0, dA0, da)
+
+	s, ds, dS0 := in(7), out(5), sum(4)
+	kernel.Scale(x, t.X, out(3))
+	kernel.Mul(x, x, s)
+	sigmoidRest(ds, x, s, y)
+	kernel.Add(dS0, dS0, ds)
+
+	dFirst := out(6)
+	if t.In[11].Data == nil {
+		kernel.Add(dv, dv, dFirst)
+		return
+	}
+	first, m, v0, dm, dM0 := in(10), in(11), in(12), out(7), sum(5)
+	kernel.Mul(x, dv, m)
+	kernel.Add(dFirst, dFirst, x)
+	kernel.Scale(p, -1, v0)
+	kernel.Add(p, p, first)
+	sigmoidRest(z, x, m, y)
+	kernel.Mul(dm, z, p)
+	kernel.Add(dM0, dM0, dm)
+	kernel.Axpy(dv, -1, x)
+}
+
+// addProduct computes dst += a ⊙ b, by way of tmp.
+func addProduct(dst, a, b, tmp []float32) {
+	kernel.Mul(tmp, a, b)
+	kernel.Add(dst, dst, tmp)
+}
+
+// sigmoidRest computes dst = x ⊙ (1 − y), by way of tmp.
+func sigmoidRest(dst, x, y, tmp []float32) {
+	kernel.Mul(tmp, x, y)
+	kernel.Scale(tmp, -1, tmp)
+	kernel.Add(dst, x, tmp)
 }

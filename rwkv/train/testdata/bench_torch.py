@@ -7,7 +7,7 @@ eager float32. The models are written from the project's SEMANTICS and checked a
 
 Every measurement is a process of its own, so that its largest resident set is known; they take turns.
 """
-import argparse, importlib.util, json, os, re, subprocess, sys, threading, time
+import argparse, importlib.util, json, os, re, signal, subprocess, sys, threading, time
 import torch
 import torch.nn.functional as F
 
@@ -44,10 +44,11 @@ class Nano(forward.Model):
         H, q4 = self.a["n_head"], C // 4
         if self.kind == "reference":
             return super().grouped(p, x)
-        z = self.linear(p + "qkvw", x).view(B, T, 4, 4, H, q4 // H)
-        q, k, v = (z[:, :, :, i].permute(0, 2, 3, 1, 4) for i in range(3))
+        z = self.linear(p + "qkvw", x).view(B, T, 4, 4, q4)
+        # The groups' heads as one list: torch.compile's backward can't permute five dimensions.
+        q, k, v = (z[:, :, :, i].reshape(B, T, 4 * H, q4 // H).transpose(1, 2) for i in range(3))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        y = y.permute(0, 3, 1, 2, 4).reshape(B, T, 4, q4) * z[:, :, :, 3].reshape(B, T, 4, q4)
+        y = y.transpose(1, 2).reshape(B, T, 4, q4) * z[:, :, :, 3]
         return self.linear(p + "out", y.reshape(B, T, C))
 
     def moe(self, p, x):
@@ -206,9 +207,16 @@ def step_of(kind, size, compiled):
 
 
 def one(size, kind, compiled, seconds):
-    """Times steps in this process: prints the median in seconds."""
+    """Times steps in this process: prints the median in seconds, or why it can't be compiled."""
     step, _ = step_of(kind, size, compiled)
-    step(), step()
+    try:
+        step(), step()
+    except Exception as e:
+        if not compiled:
+            raise
+        lines = [line.strip() for line in str(e).splitlines() if line.strip()] or [repr(e)]
+        print("fails:", next((line for line in lines if "Error:" in line), lines[-1]))
+        return
     times = []
     while sum(times) < seconds or len(times) < 3:
         t = time.perf_counter()
@@ -217,11 +225,18 @@ def one(size, kind, compiled, seconds):
     print(sorted(times)[len(times) // 2])
 
 
-def run(command, **options):
+def run(command, limit=None, **options):
     """Runs a process; returns what it prints and its largest resident set in MB, by what /proc last said: getrusage
-    would count what this process had when it forked."""
-    p = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
-    most = [0]
+    would count what this process had when it forked. After limit seconds it is ended, with those it started."""
+    p = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, **options)
+    most, late = [0], []
+
+    def end():
+        late.append(True)
+        os.killpg(p.pid, signal.SIGKILL)
+    timer = threading.Timer(limit or 0, end)
+    if limit:
+        timer.start()
 
     def watch():
         while p.poll() is None:
@@ -235,8 +250,12 @@ def run(command, **options):
     time.sleep(0.1)  # exec is done
     t.start()
     out = p.stdout.read()
-    assert p.wait() == 0, command
+    status = p.wait()
+    timer.cancel()
     t.join()
+    if late:
+        return f"fails: not done in {limit:.0f} s", most[0] / 1e3
+    assert status == 0, command
     return out, most[0] / 1e3
 
 
@@ -249,6 +268,7 @@ def main():
     p.add_argument("--kinds", default="x051a,causal,reference,rwkv7")
     p.add_argument("--go", action="store_true", help="time this project in turn")
     p.add_argument("--compile", action="store_true", help="time torch.compile in turn")
+    p.add_argument("--compile_limit", type=float, default=120, help="seconds for each measurement of compiled steps, compiling included")
     p.add_argument("--check", metavar="BASE")
     p.add_argument("--one", nargs=3, metavar=("SIZE", "KIND", "COMPILED"), help=argparse.SUPPRESS)
     o = p.parse_args()
@@ -266,22 +286,30 @@ def main():
     for size in o.sizes.split(","):
         for kind in o.kinds.split(","):
             tokens = SIZES[size][0] * SIZES[size][1]
-            times, memory = {side: [] for side in sides}, {}
+            times, memory, failed = {side: [] for side in sides}, {}, {}
             for _ in range(o.rounds):
                 for side in sides:
+                    if side in failed:
+                        continue
                     if side == "Go":
                         out, memory[side] = run([binary, "-test.run", "xxx", "-test.bench", f"Step/size={size}/kind={kind}$", "-test.benchtime", f"{o.seconds}s"],
                                                 env={**os.environ, "GOMAXPROCS": str(o.threads)}, cwd=os.path.join(root, "rwkv", "train"))
                         times[side].append(float(re.search(r"(\d+(?:\.\d+)?) ns/op", out)[1]) / 1e9)
                     else:
-                        out, memory[side] = run([*me, size, kind, side])
-                        times[side].append(float(out))
-            t = {side: sorted(v)[len(v) // 2] for side, v in times.items()}
+                        out, memory[side] = run([*me, size, kind, side], o.compile_limit if side == "compiled" else None)
+                        if out.startswith("fails:"):
+                            failed[side] = out.strip()
+                        else:
+                            times[side].append(float(out))
+            t = {side: sorted(v)[len(v) // 2] for side, v in times.items() if side not in failed}
             line = f"{size:10} {kind:9}"
             for side in sides:
+                if side in failed:
+                    line += f"  {side}: {failed[side]}"
+                    continue
                 line += f"  {side} {t[side] * 1e3:7.1f} ms {tokens / t[side]:7.0f} tok/s {memory[side]:5.0f} MB"
             for side in sides[:-1]:
-                if o.go:
+                if o.go and side in t:
                     line += f"  {t[side] / t['Go']:.2f}x {side}"
             print(line, flush=True)
     print(f"PyTorch {torch.__version__}, {o.threads} threads")
