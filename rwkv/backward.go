@@ -41,6 +41,8 @@ type trainBlock interface {
 type blockTape struct {
 	x                [5]*tensor.Tensor // inputs of the residual steps
 	tmix             [2]nn.TimeMixTape
+	tmix5            nn.TimeMix5Tape
+	tmix6            nn.TimeMix6Tape
 	tmix7            nn.TimeMix7Tape
 	cmix             nn.ChannelMixTape
 	sliding, grouped nn.AttentionTape
@@ -140,7 +142,8 @@ func (t *Trainee) run(x, y [][]int, o LossOptions, back bool) (Losses, error) {
 	}
 	for i := range t.states {
 		tuning := nn.StateTuning{State: t.states[i].Value, Grad: t.states[i].Grad}
-		p.blocks[i].tmix[0].Tuning, p.blocks[i].tmix7.Tuning = tuning, tuning
+		b := &p.blocks[i]
+		b.tmix[0].Tuning, b.tmix5.Tuning, b.tmix6.Tuning, b.tmix7.Tuning = tuning, tuning, tuning, tuning
 	}
 
 	rows, c := len(p.ids), t.config.EmbedDim
@@ -242,6 +245,10 @@ func (t *Trainee) backward(last, embedded, d *tensor.Tensor) {
 		t.net.in.Backward(dx, dx, embedded, in, false)
 	}
 	t.net.emb.Backward(dx, p.ids, &t.grads.emb)
+	for _, c := range t.changes {
+		c.backward(c.grad, c.dField, c.value)
+		clear(c.dField)
+	}
 }
 
 // grow returns n numbers of any content, in s if it has room.

@@ -1,6 +1,7 @@
 package rwkv
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -17,13 +18,19 @@ func TestOracleAgreesWithBackward(t *testing.T) {
 		X051a:     {{BlockSize: 80, NumLayers: 2, NumHeads: 3, EmbedDim: 15, Bias: true}, {BlockSize: 70, NumLayers: 1, NumHeads: 1, EmbedDim: 16}},
 		Causal:    {{BlockSize: 40, NumLayers: 2, NumHeads: 2, EmbedDim: 24, Bias: true, NumExperts: 5, NumActiveExperts: 3, ExpertDim: 7}},
 		Reference: {{BlockSize: 300, NumLayers: 1, NumHeads: 3, EmbedDim: 12, NumExperts: 2, NumActiveExperts: 2, ExpertDim: 5}},
-		RWKV7:     {{NumLayers: 2, NumHeads: 1, EmbedDim: 64, FFNDim: 70}},
+		RWKV5: {{Version: "5.0", NumLayers: 2, NumHeads: 3, EmbedDim: 15, FFNDim: 20}, {Version: "5.1", NumLayers: 1, NumHeads: 2, EmbedDim: 14, AttDim: 22, FFNDim: 31},
+			{Version: "5.2", NumLayers: 2, NumHeads: 2, EmbedDim: 24, FFNDim: 30, HeadNormEps: 1e-2}},
+		RWKV6: {{NumLayers: 2, NumHeads: 3, EmbedDim: 18, FFNDim: 25}, {NumLayers: 1, NumHeads: 1, EmbedDim: 17, AttDim: 20, FFNDim: 33, NormEps: 1e-2}},
+		RWKV7: {{NumLayers: 2, NumHeads: 1, EmbedDim: 64, FFNDim: 70}},
 	} {
 		for i, c := range shapes {
 			t.Run(fmt.Sprint(k, i), func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(uint64(i), 3))
 				c.Kind, c.VocabSize = k, 11+rng.IntN(9)
 				lengths := []int{1, min(c.BlockSize, 67), 5}
+				if k == RWKV5 || k == RWKV6 {
+					lengths = []int{1, 75, 5, 16}
+				}
 				if k == Reference {
 					lengths = []int{1, 9, 258} // the last beyond the window
 				}
@@ -41,6 +48,11 @@ func checkBackward(t *testing.T, c Config, lengths []int, rng *rand.Rand) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkModelBackward(t, m, lengths, rng)
+}
+
+func checkModelBackward(t *testing.T, m *Model, lengths []int, rng *rand.Rand) {
+	c := m.Config()
 	var x, y [][]int
 	targets := 0
 	for _, n := range lengths {
@@ -122,7 +134,7 @@ func checkBackward(t *testing.T, c Config, lengths []int, rng *rand.Rand) {
 // TestBackwardOnThreads wants the same bits at any number of threads.
 func TestBackwardOnThreads(t *testing.T) {
 	defer tensor.SetThreads(0)
-	for _, k := range []Kind{Reference, Causal, X051a, RWKV7} {
+	for _, k := range []Kind{Reference, Causal, X051a, RWKV5, RWKV6, RWKV7} {
 		c := Config{Kind: k, BlockSize: 90, VocabSize: 300, NumLayers: 2, NumHeads: 2, EmbedDim: 128, NumExperts: 3, NumActiveExperts: 2, ExpertDim: 30, Bias: true}
 		m, err := Random(c, tensor.F32, 4)
 		if err != nil {
@@ -166,7 +178,7 @@ func TestBackwardOnThreads(t *testing.T) {
 
 // TestTuneStates compares the gradients of initial states with differences, and moves no weight.
 func TestTuneStates(t *testing.T) {
-	for _, k := range []Kind{Causal, X051a, RWKV7} {
+	for _, k := range []Kind{Causal, X051a, RWKV5, RWKV6, RWKV7} {
 		c := Config{Kind: k, BlockSize: 90, VocabSize: 20, NumLayers: 2, NumHeads: 1, EmbedDim: 64, NumExperts: 2, NumActiveExperts: 2, ExpertDim: 9}
 		m, err := Random(c, tensor.F32, 4)
 		if err != nil {
@@ -229,6 +241,69 @@ func TestTuneStates(t *testing.T) {
 			if !(math.Abs(got-want) <= 2e-2*math.Sqrt(norm)) || norm == 0 {
 				t.Errorf("%s: %s: %.6g along a direction, the differences say %.6g (norm %.3g)", k, s.Name, got, want, math.Sqrt(norm))
 			}
+		}
+	}
+}
+
+// TestTraineeOfOtherLayouts trains the bonus' logarithm of early 5.0, and a model whose weights are stored divided
+// as if they weren't.
+func TestTraineeOfOtherLayouts(t *testing.T) {
+	m, err := Random(Config{Kind: RWKV5, Version: "5.0", VocabSize: 11, NumLayers: 1, NumHeads: 2, EmbedDim: 12, FFNDim: 9}, tensor.F32, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &file{tensors: map[string]*tensor.Weight{}}
+	for _, w := range m.Tensors() {
+		f.put(strings.ReplaceAll(w.Name, "time_faaaa", "time_first"), w.Tensor)
+	}
+	early, err := f.open(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkModelBackward(t, early, []int{70, 2}, rand.New(rand.NewPCG(1, 2)))
+
+	halved, err := Random(Config{Kind: RWKV6, VocabSize: 11, NumLayers: 4, NumHeads: 2, EmbedDim: 12, RescaleEvery: 2}, tensor.F32, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := halved.Trainee()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tr.Config().RescaleEvery != 0 {
+		t.Error("still divided")
+	}
+	ids, next := []int{1, 5, 7, 2, 9, 0, 10}, []int{5, 7, 2, 9, 0, 10, 3}
+	s, err := halved.Score(ids, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tr.Loss([][]int{ids}, [][]int{next})
+	if err != nil || !(math.Abs(l.Entropy-s.Loss) < 3e-4) { // whose norms' epsilons count otherwise
+		t.Errorf("loss %v, want %v (%v)", l.Entropy, s.Loss, err)
+	}
+}
+
+// TestNoTrainee is told for what isn't trained.
+func TestNoTrainee(t *testing.T) {
+	for _, c := range []Config{{Kind: RWKV4}, {Kind: RWKV7, DeepEmbed: 4}, {Kind: RWKV6, InitialState: true}} {
+		c.VocabSize, c.NumLayers, c.NumHeads, c.EmbedDim = 11, 1, 1, 64
+		m, err := Random(c, tensor.F32, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = m.Trainee()
+		if c.InitialState {
+			if err == nil || !strings.Contains(err.Error(), "time_state") {
+				t.Errorf("%+v: %v", c, err)
+			}
+		} else if !errors.Is(err, ErrNotTrained) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	for k, want := range map[Kind]error{RWKV4: ErrNotTrained, RWKV5: ErrNotFresh, RWKV6: ErrNotFresh} {
+		if _, err := Fresh(Config{Kind: k, VocabSize: 11, NumLayers: 1, NumHeads: 1, EmbedDim: 64}, 1); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", k, err, want)
 		}
 	}
 }

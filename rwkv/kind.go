@@ -34,8 +34,9 @@ type family struct {
 	// describe puts the layers together and describes each of their parameters to p, which sets them
 	// then.
 	describe func(c Config, p *params) *stack
-	// initial is the table of initial weights for training, nil for kinds that aren't trained; fresh gives
-	// the shapes that a new model has where its Config doesn't tell them, nil for none.
+	// initial is the table of initial weights for training, nil for kinds that aren't trained or only from a
+	// checkpoint on; fresh gives the shapes that a new model has where its Config doesn't tell them, nil for
+	// none. A kind is trained if its blocks are of type trainBlock.
 	initial []initialRule
 	fresh   func(c Config) freshSource
 }

@@ -156,34 +156,14 @@ func describeHeadNorm(c Config, p *params, l *nn.GroupNorm, name string) {
 // describeShare describes a mix of version 4 or 5, the share of the present row: the layer's is that of
 // the row before.
 func describeShare(p *params, to **tensor.Tensor, name string, d int) {
-	p.vector(to, name, 0.5, 0.2, 1, 1, d).change = func(x []float32) []float32 {
-		return mapped(x, func(v float64) float64 { return 1 - v })
-	}
-}
-
-// mapped returns f of each number, computed in float64.
-func mapped(x []float32, f func(float64) float64) []float32 {
-	y := make([]float32, len(x))
-	for i, v := range x {
-		y[i] = float32(f(float64(v)))
-	}
-	return y
+	p.vector(to, name, 0.5, 0.2, 1, 1, d).change = &change{n: d, f: func(x float64) float64 { return 1 - x }, slope: func(float64) float64 { return -1 }}
 }
 
 // keep is what a decay of x, exp(−exp(x)), leaves of the state.
 func keep(x float64) float64 { return math.Exp(-math.Exp(x)) }
 
-// widened returns a number each for n channels: heads have one, or all of theirs.
-func widened(x []float32, n int) []float32 {
-	if len(x) == n {
-		return x
-	}
-	y := make([]float32, n)
-	for i := range y {
-		y[i] = x[i/(n/len(x))]
-	}
-	return y
-}
+// keepSlope is the slope of keep's logarithm, of which the layers have the gradient.
+func keepSlope(x float64) float64 { return -math.Exp(x) }
 
 // describeProducts describes the linear layers of a time mix, all [A, C] but the output.
 func describeProducts(c Config, p *params, prefix string, receptance, key, value, output *nn.Linear) {

@@ -1,6 +1,7 @@
 package rwkv
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -202,13 +203,13 @@ func (o *oracle[F]) scale(x rows[F], name string) rows[F] {
 }
 
 func (o *oracle[F]) layerNorm(x rows[F], name string) rows[F] {
-	return o.scale(normalize(x, 1e-5), name)
+	return o.scale(normalize(x, F(cmp.Or(o.config.NormEps, 1e-5))), name)
 }
 
 // groupNorm normalizes each head's numbers alone.
 func (o *oracle[F]) groupNorm(x rows[F], name string) rows[F] {
 	n := len(x[0]) / o.config.NumHeads
-	return o.scale(cut(flat(normalize(cut(flat(x), n), 64e-5)), len(x[0])), name)
+	return o.scale(cut(flat(normalize(cut(flat(x), n), F(cmp.Or(o.config.HeadNormEps, 64e-5)))), len(x[0])), name)
 }
 
 // shifted returns x + (x' − x) ⊙ name, with x' the row before and zeros before the first.

@@ -41,15 +41,51 @@ type params struct {
 
 // param is one parameter: a tensor of the official checkpoint, and where it lives in the layers.
 type param struct {
-	name, alias string                    // alias is another name that a file may have for it, or ""
-	shape       []int                     // as official checkpoints have it; files may add or drop dimensions of 1
-	mean, dev   float64                   // of random values, which are normal
-	matrix      []**tensor.Weight         // the layers' fields that it is, as it is stored
-	vector      **tensor.Tensor           // or the field that it is in float32, as one row
-	change      func([]float32) []float32 // what the field has of the numbers; nil is those themselves
-	unused      bool                      // files may have it, of any shape; no layer does
+	name, alias string            // alias is another name that a file may have for it, or ""
+	shape       []int             // as official checkpoints have it; files may add or drop dimensions of 1
+	mean, dev   float64           // of random values, which are normal
+	matrix      []**tensor.Weight // the layers' fields that it is, as it is stored
+	vector      **tensor.Tensor   // or the field that it is in float32, as one row
+	change      *change           // what the field has of the numbers; nil is those themselves
+	unused      bool              // files may have it, of any shape; no layer does
 
 	stored *tensor.Weight // with the shape and in the format of the file; nil if it has none
+}
+
+// change is what a layer has in place of a parameter's numbers: f of each, and each as often as there are
+// more of them in the layer, for one number of a head stands for all its channels.
+type change struct {
+	n     int                     // numbers that the layer has
+	f     func(x float64) float64 // computed in float64; nil is x itself
+	slope func(x float64) float64 // of f, or of what the layer's gradient is of; nil is 1
+}
+
+// apply computes the layer's numbers from the parameter's.
+func (c *change) apply(dst, x []float32) {
+	each := c.n / len(x)
+	for i, v := range x {
+		if c.f != nil {
+			v = float32(c.f(float64(v)))
+		}
+		for j := range each {
+			dst[i*each+j] = v
+		}
+	}
+}
+
+// backward adds to the gradient of the parameter x by that of the layer's numbers, d.
+func (c *change) backward(grad, d, x []float32) {
+	each := c.n / len(x)
+	for i, v := range x {
+		var sum float64
+		for _, g := range d[i*each:][:each] {
+			sum += float64(g)
+		}
+		if c.slope != nil && sum != 0 { // or the slope may be Inf
+			sum *= c.slope(float64(v))
+		}
+		grad[i] += float32(sum)
+	}
 }
 
 // matrix describes a weight [out, in], which stays in the precision that it is stored in and at
@@ -160,8 +196,9 @@ func (q *param) set(w *tensor.Weight) {
 	if q.vector != nil {
 		x := w.Float32().Reshape(w.Len())
 		if q.change != nil {
-			changed := q.change(x.Data())
-			x = tensor.FromSlice(changed, len(changed))
+			y := tensor.New(q.change.n)
+			q.change.apply(y.Data(), x.Data())
+			x = y
 		}
 		*q.vector = x
 	}

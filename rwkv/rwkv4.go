@@ -36,9 +36,7 @@ var dove = family{
 			describeNorm(c, p, &m.ln1, prefix+"ln1")
 			describeNorm(c, p, &m.ln2, prefix+"ln2")
 			att, ffn := prefix+"att.", prefix+"ffn."
-			p.vector(&m.att.Decay, att+"time_decay", -1, 1, a).change = func(x []float32) []float32 {
-				return mapped(x, func(v float64) float64 { return -math.Exp(v) })
-			}
+			p.vector(&m.att.Decay, att+"time_decay", -1, 1, a).change = &change{n: a, f: func(x float64) float64 { return -math.Exp(x) }}
 			p.vector(&m.att.Bonus, att+"time_first", 0, 0.5, a)
 			describeShare(p, &m.att.MixK, att+"time_mix_k", d)
 			describeShare(p, &m.att.MixV, att+"time_mix_v", d)

@@ -57,12 +57,12 @@ var eagle = family{
 				describeShare(p, &m.att.MixG, att+"time_mix_g", d)
 				p.linear(&m.att.Gate, att+"gate", false, c.attDim(), d)
 			}
-			describeByHead(c, p, &m.att.Decay, att+"time_decay", -1, 1, keep)
+			describeByHead(c, p, &m.att.Decay, att+"time_decay", -1, 1, keep, keepSlope)
 			if p.has(att + "time_first") {
 				// sic: early 5.0 has the bonus' logarithm, under the name of RWKV-4's bonus
-				describeByHead(c, p, &m.att.Bonus, att+"time_first", -1, 0.5, math.Exp)
+				describeByHead(c, p, &m.att.Bonus, att+"time_first", -1, 0.5, math.Exp, math.Exp)
 			} else {
-				describeByHead(c, p, &m.att.Bonus, att+"time_faaaa", 0, 0.5, nil)
+				describeByHead(c, p, &m.att.Bonus, att+"time_faaaa", 0, 0.5, nil, nil)
 			}
 			describeProducts(c, p, att, &m.att.Receptance, &m.att.Key, &m.att.Value, &m.att.Output)
 			describeHeadNorm(c, p, &m.att.LnX, att+"ln_x")
@@ -77,8 +77,8 @@ var eagle = family{
 }
 
 // describeByHead describes a parameter that has one number a head, or as many as a head has channels;
-// the layer has f of it for each channel.
-func describeByHead(c Config, p *params, to **tensor.Tensor, name string, mean, dev float64, f func(float64) float64) {
+// the layer has f of it for each channel; slope is as change has it.
+func describeByHead(c Config, p *params, to **tensor.Tensor, name string, mean, dev float64, f, slope func(float64) float64) {
 	shape := []int{c.NumHeads, c.attDim() / c.NumHeads}
 	one := c.Version != "5.2"
 	if p.has(name) { // a file may mix the two
@@ -92,12 +92,7 @@ func describeByHead(c Config, p *params, to **tensor.Tensor, name string, mean, 
 	if one {
 		shape = shape[:1]
 	}
-	p.vector(to, name, mean, dev, shape...).change = func(x []float32) []float32 {
-		if f != nil {
-			x = mapped(x, f)
-		}
-		return widened(x, c.attDim())
-	}
+	p.vector(to, name, mean, dev, shape...).change = &change{n: c.attDim(), f: f, slope: slope}
 }
 
 type eagleBlock struct {

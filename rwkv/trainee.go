@@ -13,15 +13,23 @@ import (
 // Trainee is a model in training: its weights in float32, in memory of its own, beside their gradients.
 // It is for one goroutine at a time. Package rwkv/train has the loop around it.
 type Trainee struct {
-	family *family
-	config Config
-	net    *stack // whose tensors are the parameters
-	grads  *stack // whose tensors are the gradients
-	list   []Parameter
-	params *params
-	states []StateParameter
-	frozen bool // only states are trained
-	pass   pass
+	family  *family
+	config  Config
+	net     *stack // whose tensors are the parameters
+	grads   *stack // whose tensors are the gradients
+	list    []Parameter
+	params  *params
+	changes []fieldChange
+	states  []StateParameter
+	frozen  bool // only states are trained
+	pass    pass
+}
+
+// fieldChange is a parameter that its layer has changed numbers of.
+type fieldChange struct {
+	*change
+	value, grad   []float32 // of the parameter
+	field, dField []float32 // the layer's
 }
 
 // Parameter is one parameter of a Trainee.
@@ -35,12 +43,15 @@ type Parameter struct {
 // StateParameter is the initial state of a block's time mix that Trainee.TuneStates made trainable.
 type StateParameter struct {
 	Name        string // blocks.N.att.time_state
-	Shape       []int  // [H, N, N]
+	Shape       []int  // [H, N, N]: by value and key, but by key and value in Causal and X051a
 	Value, Grad []float32
 }
 
 // ErrNotTrained is the error for kinds that this package runs and doesn't train.
 var ErrNotTrained = errors.New("models of this kind aren't trained")
+
+// ErrNotFresh is the error for kinds that are trained from a checkpoint only.
+var ErrNotFresh = errors.New("new models of this kind aren't made: begin with a checkpoint")
 
 // Fresh returns a new model to train, with the initial weights of the published training programs. The
 // same seed gives the same weights.
@@ -48,9 +59,6 @@ func Fresh(c Config, seed uint64) (*Trainee, error) {
 	f, err := familyOf(c.Kind)
 	if err != nil {
 		return nil, err
-	}
-	if f.initial == nil {
-		return nil, fmt.Errorf("rwkv: kind %s: %w", c.Kind, ErrNotTrained)
 	}
 	c = f.fill(c)
 	if err := c.validate(f); err != nil {
@@ -63,6 +71,9 @@ func Fresh(c Config, seed uint64) (*Trainee, error) {
 	t, err := newTrainee(f, c, src)
 	if err != nil {
 		return nil, err
+	}
+	if f.initial == nil {
+		return nil, fmt.Errorf("rwkv: kind %s: %w", c.Kind, ErrNotFresh)
 	}
 	work := make([]*param, 0, len(t.params.list))
 	for _, q := range t.params.list {
@@ -83,16 +94,23 @@ type pieces func(i int)
 // Run implements tensor.Task.
 func (p pieces) Run(i int) { p(i) }
 
-// Trainee returns a copy of the model to train; weights of other types are widened to float32.
+// Trainee returns a copy of the model to train; weights of other types are widened to float32, and those that
+// are stored divided, with Config.RescaleEvery, are multiplied again. RWKV-7a isn't trained, nor a model that
+// has initial states in it.
 func (m *Model) Trainee() (*Trainee, error) {
-	if m.family.initial == nil {
-		return nil, fmt.Errorf("rwkv: kind %s: %w", m.config.Kind, ErrNotTrained)
+	c := m.config
+	switch {
+	case c.DeepEmbed > 0:
+		return nil, fmt.Errorf("rwkv: RWKV-7a: %w", ErrNotTrained)
+	case c.InitialState:
+		return nil, fmt.Errorf("rwkv: the model has initial states of its own (%s): train it without them", startName)
 	}
+	c.RescaleEvery = 0
 	src := modelSource{}
-	for _, t := range m.tensors {
-		src[t.name] = t.Weight
+	for _, t := range m.unscaled() {
+		src[t.Name] = t.Tensor
 	}
-	t, err := newTrainee(m.family, m.config, src)
+	t, err := newTrainee(m.family, c, src)
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +175,10 @@ func (t *Trainee) fill(values func(i int, q *param) []float32) {
 		if !q.unused {
 			p.Grad = make([]float32, len(v))
 			g.list[i].set(tensor.FromSlice(p.Grad, q.shape...).Weight())
+			if c := q.change; c != nil {
+				clear((*g.list[i].vector).Data()) // the layer's gradient, not changed as if it were a parameter
+				t.changes = append(t.changes, fieldChange{c, v, p.Grad, (*q.vector).Data(), (*g.list[i].vector).Data()})
+			}
 		}
 		t.list = append(t.list, p)
 	}
@@ -190,6 +212,9 @@ func (t *Trainee) Parameters() []Parameter { return t.list }
 
 // Changed makes what layers derive from their parameters, once those have changed.
 func (t *Trainee) Changed() {
+	for _, c := range t.changes {
+		c.apply(c.field, c.value)
+	}
 	for _, b := range t.net.blocks {
 		b.(trainBlock).changed()
 	}
@@ -210,7 +235,10 @@ func (t *Trainee) ModelArgs() map[string]any {
 		maps.Copy(args, unusualEps(c))
 		return map[string]any{"model_args": args}
 	}
-	return t.family.writeArgs(t.config)
+	if args := t.family.writeArgs(t.config); args != nil {
+		return args
+	}
+	return map[string]any{}
 }
 
 // TuneStates freezes the weights and makes the initial states of the blocks' time mixes trainable: those
@@ -221,7 +249,7 @@ func (t *Trainee) TuneStates() ([]StateParameter, error) {
 	}
 	t.frozen = true
 	h := t.config.NumHeads
-	n := t.config.EmbedDim / h
+	n := t.config.attDim() / h
 	for i := range t.net.blocks {
 		p := StateParameter{Name: fmt.Sprintf("blocks.%d.att.time_state", i), Shape: []int{h, n, n}, Value: make([]float32, h*n*n), Grad: make([]float32, h*n*n)}
 		t.states = append(t.states, p)

@@ -416,8 +416,9 @@ func TestWebLayout(t *testing.T) {
 				}
 				if k == RWKV5 && (short == "time_decay" || short == "time_faaaa") {
 					a := c.EmbedDim
-					wide := widened(x.Float32().Data(), a)
-					x = tensor.FromSlice(slices.Clone(wide), c.NumHeads, a/c.NumHeads).Weight()
+					wide := tensor.New(c.NumHeads, a/c.NumHeads)
+					(&change{n: a}).apply(wide.Data(), x.Float32().Data())
+					x = wide.Weight()
 				}
 				name = strings.ReplaceAll(name, "time_faaaa", "time_first")
 				if k == RWKV6 {

@@ -18,6 +18,7 @@ import (
 	"microrwkv/checkpoint"
 	"microrwkv/examples/internal/clitest"
 	"microrwkv/rwkv"
+	"microrwkv/tensor"
 	"microrwkv/tokenizer"
 )
 
@@ -343,5 +344,37 @@ func TestRefuses(t *testing.T) {
 	clitest.Refuse(t, 2, []string{"-nothing"}, "--nothing", "1")
 	if files, _ := os.ReadDir(dir); len(files) > 0 {
 		t.Errorf("files left: %v", files)
+	}
+}
+
+// TestCheckpointsOnly trains kinds that there are no new models of: their states, which fit the model, and
+// their weights, then goes on with those.
+func TestCheckpointsOnly(t *testing.T) {
+	data := input(t)
+	for _, k := range []rwkv.Kind{rwkv.RWKV5, rwkv.RWKV6} {
+		dir := t.TempDir()
+		clitest.Refuse(t, 1, []string{string(k), "begin with a checkpoint"}, tiny("--kind", string(k), "--data", data, "--out_dir", dir)...)
+		m, err := rwkv.Random(rwkv.Config{Kind: k, VocabSize: 30, NumLayers: 1, NumHeads: 2, EmbedDim: 16}, tensor.F32, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		model, state := filepath.Join(dir, "model.pth"), filepath.Join(dir, "state.pth")
+		if err := m.Save(model); err != nil {
+			t.Fatal(err)
+		}
+		flags := []string{"--init_from", model, "--data", data, "--max_iters", "3", "--block_size", "20", "--batch_size", "2", "--eval_iters", "2", "--out_dir", dir}
+		clitest.Succeed(t, append(flags, "--tune_state", state)...)
+		tuned, err := rwkv.Open(model, rwkv.InitialState(state))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tuned.Close()
+		clitest.Succeed(t, append(flags, "--lr_decay_iters", "5")...)
+		clitest.Succeed(t, "--init_from", "resume", "--max_iters", "5", "--out_dir", dir)
+		b := t.TempDir()
+		clitest.Succeed(t, append(flags, "--lr_decay_iters", "5", "--max_iters", "5", "--out_dir", b)...)
+		if !slices.Equal(weights(t, filepath.Join(dir, "ckpt.pt")), weights(t, filepath.Join(b, "ckpt.pt"))) {
+			t.Errorf("%s: other weights than of the unbroken run", k)
+		}
 	}
 }

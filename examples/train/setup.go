@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"microrwkv/checkpoint"
 	"microrwkv/examples/internal/cli"
@@ -71,7 +72,7 @@ func (f *flags) adopt(c rwkv.Config) {
 	f.kind, f.bias = string(c.Kind), c.Bias
 	f.layers, f.heads, f.embed, f.vocab = c.NumLayers, c.NumHeads, c.EmbedDim, c.VocabSize
 	f.experts, f.active, f.expertDim = c.NumExperts, c.NumActiveExperts, c.ExpertDim
-	if c.Kind == rwkv.RWKV7 {
+	if slices.Contains([]rwkv.Kind{rwkv.RWKV5, rwkv.RWKV6, rwkv.RWKV7}, c.Kind) {
 		f.headSize, f.ffn = c.EmbedDim/c.NumHeads, c.FFNDim
 	}
 }

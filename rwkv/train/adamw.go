@@ -34,24 +34,13 @@ func nanoGPTGroups(params []rwkv.Parameter, decay float64) []group {
 // order of the names.
 func rwkvLMGroups(params []rwkv.Parameter, decay float64) []group {
 	groups := []group{{scale: 1}, {scale: 2}, {decay: decay, scale: 1}}
-	order := make([]int, len(params))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return strings.Compare(params[a].Name, params[b].Name) })
-	for _, i := range order {
+	for _, i := range byName(params) {
 		p := params[i]
-		wide := 0
-		for _, d := range p.Shape {
-			if d > 1 {
-				wide++
-			}
-		}
 		g := 0
 		switch {
 		case strings.Contains(p.Name, "att.w0"):
 			g = 1
-		case wide >= 2 && strings.Contains(p.Name, ".weight") && decay > 0:
+		case wide(p) && strings.Contains(p.Name, ".weight") && decay > 0:
 			g = 2
 		}
 		groups[g].members = append(groups[g].members, i)
@@ -60,6 +49,51 @@ func rwkvLMGroups(params []rwkv.Parameter, decay float64) []group {
 		groups = groups[:2]
 	}
 	return groups
+}
+
+// rwkvLM5Groups are those of versions 5 and 6: the rest, the decays at twice the rate, the bonus of early 5.0
+// at three times, and what has two or more dimensions, which decays, but for the narrow products, the
+// mixes and the other bonus; in the order of the names. A group of nothing is left out.
+func rwkvLM5Groups(params []rwkv.Parameter, decay float64) []group {
+	groups := []group{{scale: 1}, {scale: 2}, {scale: 3}, {decay: decay, scale: 1}}
+	for _, i := range byName(params) {
+		has := func(parts ...string) bool {
+			return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(params[i].Name, part) })
+		}
+		g := 0
+		switch {
+		case has("_w1", "_w2", "time_mix", "time_maa", "time_faaaa"):
+		case has("time_decay"):
+			g = 1
+		case has("time_first"):
+			g = 2
+		case wide(params[i]) && decay > 0:
+			g = 3
+		}
+		groups[g].members = append(groups[g].members, i)
+	}
+	return slices.DeleteFunc(groups, func(g group) bool { return len(g.members) == 0 })
+}
+
+// byName returns the parameters' indices in the order of the names.
+func byName(params []rwkv.Parameter) []int {
+	order := make([]int, len(params))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return strings.Compare(params[a].Name, params[b].Name) })
+	return order
+}
+
+// wide reports whether a parameter has two or more dimensions that aren't 1.
+func wide(p rwkv.Parameter) bool {
+	dims := 0
+	for _, d := range p.Shape {
+		if d > 1 {
+			dims++
+		}
+	}
+	return dims >= 2
 }
 
 // adamW is the optimizer (Loshchilov and Hutter, arXiv:1711.05101), with the arithmetic of

@@ -39,6 +39,8 @@ var recipes = map[rwkv.Kind]recipe{
 	rwkv.Reference: {nanoGPTOptions, nanoGPTGroups},
 	rwkv.Causal:    {nanoGPTOptions, nanoGPTGroups},
 	rwkv.X051a:     {nanoGPTOptions, nanoGPTGroups},
+	rwkv.RWKV5:     {rwkvLMOptions, rwkvLM5Groups},
+	rwkv.RWKV6:     {rwkvLMOptions, rwkvLM5Groups},
 	rwkv.RWKV7:     {rwkvLMOptions, rwkvLMGroups},
 }
 

@@ -147,18 +147,30 @@ func small(t testing.TB, k rwkv.Kind, change func(o *Options)) *Trainer {
 	if k == rwkv.RWKV7 {
 		c.BlockSize = 0
 	}
-	m, err := rwkv.Fresh(c, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr, err := New(m, o, data)
+	tr, err := New(newModel(t, c), o, data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return tr
 }
 
-var kinds = []rwkv.Kind{rwkv.Causal, rwkv.Reference, rwkv.X051a, rwkv.RWKV7}
+// newModel returns a new model, of random weights for kinds that have no initial ones.
+func newModel(t testing.TB, c rwkv.Config) *rwkv.Trainee {
+	t.Helper()
+	tr, err := rwkv.Fresh(c, 1)
+	if errors.Is(err, rwkv.ErrNotFresh) {
+		var m *rwkv.Model
+		if m, err = rwkv.Random(c, tensor.F32, 1); err == nil {
+			tr, err = m.Trainee()
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+var kinds = []rwkv.Kind{rwkv.Causal, rwkv.Reference, rwkv.X051a, rwkv.RWKV5, rwkv.RWKV6, rwkv.RWKV7}
 
 // TestResume stops a run and goes on from the file, on another number of threads: the bits are those of
 // the unbroken run.
@@ -252,7 +264,7 @@ func TestLearns(t *testing.T) {
 
 // TestStepsAllocateNothing holds once warm.
 func TestStepsAllocateNothing(t *testing.T) {
-	for _, k := range []rwkv.Kind{rwkv.Causal, rwkv.X051a, rwkv.RWKV7} {
+	for _, k := range []rwkv.Kind{rwkv.Causal, rwkv.X051a, rwkv.RWKV5, rwkv.RWKV6, rwkv.RWKV7} {
 		tr := small(t, k, nil)
 		ctx := context.Background()
 		step := func() {
@@ -416,7 +428,7 @@ func TestConfig(t *testing.T) {
 // TestNewStates tunes states: the loss falls, no weight moves, and the file has the states by head,
 // value and key: one that answers to one key with one value gives it at that key alone.
 func TestNewStates(t *testing.T) {
-	for _, k := range []rwkv.Kind{rwkv.Causal, rwkv.X051a, rwkv.RWKV7} {
+	for _, k := range []rwkv.Kind{rwkv.Causal, rwkv.X051a, rwkv.RWKV5, rwkv.RWKV6, rwkv.RWKV7} {
 		trained := small(t, k, func(o *Options) { o.MaxIters, o.Accumulation, o.LearningRate = 25, 1, 3e-3 })
 		for range 25 { // with initial weights RWKV-7's states change nothing
 			if _, err := trained.Step(t.Context()); err != nil {
@@ -453,13 +465,13 @@ func TestNewStates(t *testing.T) {
 		}
 		s := tr.params[1]
 		clear(s.Value)
-		s.Value[3*64+5] = 7 // x051a: key 3, value 5; rwkv7: value 3, key 5
+		s.Value[3*64+5] = 7 // x051a: key 3, value 5; rwkv5 to rwkv7: value 3, key 5
 		path := filepath.Join(t.TempDir(), "state.pth")
 		if err := tr.Save(path); err != nil {
 			t.Fatal(err)
 		}
 		at := 5*64 + 3
-		if k == rwkv.RWKV7 {
+		if k != rwkv.Causal && k != rwkv.X051a {
 			at = 3*64 + 5
 		}
 		if got := readTensors(t, path)("blocks.1.att.time_state"); got[at] != 7 || len(got) != 64*64 {

@@ -10,7 +10,7 @@ import (
 // Gradients are where a recurrence's backward pass leaves the gradients of what isn't a row of its
 // operands.
 type Gradients struct {
-	LogDecay []float64 // [H], written by V5Backward: of ln w
+	LogDecay []float64 // [H], written by V5Backward: of ln w; see V6Backward for its own
 	Bonus    []float64 // [H], written by V5Backward: of u
 
 	// Initial gives the state that sequence i begins with, nil for zeros; DInitial where its gradient
@@ -26,7 +26,7 @@ func V5Backward(dr, dk, dv, dy, r, k, v *tensor.Tensor, w, u []float32, spans []
 	t.set("V5Backward", len(w), dy, r, k, v)
 	t.setOut("V5Backward", dy, dr, dk, dv)
 	t.decay, t.bonus, t.head = w, u, v5HeadBackward
-	t.run(spans, g)
+	t.run(spans, g, 2)
 	for h := range w {
 		g.LogDecay[h], g.Bonus[h] = 0, 0
 		for i := range len(spans) - 1 { // in order
@@ -45,7 +45,9 @@ type backwardTask struct {
 	head    func(t *backwardTask, buf *backwardBuffer, h, from, to int, initial, dinitial []float32, scalars []float64)
 	out     [6]task.Matrix
 	dstates [][]float32
-	scalars []float64 // two for each piece
+	scalars []float64 // each of them for each piece
+	each    int
+	logs    bool // V6Backward: the gradients of ln w are wanted
 }
 
 // setOut takes what is written, of the shape of like.
@@ -56,8 +58,8 @@ func (t *backwardTask) setOut(op string, like *tensor.Tensor, out ...*tensor.Ten
 	}
 }
 
-// run goes back over all heads of the sequences.
-func (t *backwardTask) run(spans []int, g *Gradients) {
+// run goes back over all heads of the sequences, with so many scalars for each piece.
+func (t *backwardTask) run(spans []int, g *Gradients, each int) {
 	t.spans = append(t.spans[:0], spans...)
 	t.states, t.dstates = t.states[:0], t.dstates[:0]
 	for i := range len(spans) - 1 {
@@ -71,10 +73,11 @@ func (t *backwardTask) run(spans []int, g *Gradients) {
 		t.states, t.dstates = append(t.states, s), append(t.dstates, d)
 	}
 	pieces := len(t.states) * t.heads
-	if cap(t.scalars) < 2*pieces {
-		t.scalars = make([]float64, 2*pieces)
+	t.each = each
+	if cap(t.scalars) < each*pieces {
+		t.scalars = make([]float64, each*pieces)
 	}
-	t.scalars = t.scalars[:2*pieces]
+	t.scalars = t.scalars[:each*pieces]
 	task.Spread(pieces, 16*spans[len(spans)-1]*t.heads*t.n*t.n, t)
 }
 
@@ -82,7 +85,7 @@ func (t *backwardTask) run(spans []int, g *Gradients) {
 func (t *backwardTask) put() {
 	clear(t.states)
 	clear(t.dstates)
-	t.decay, t.bonus, t.y, t.in, t.out = nil, nil, task.Matrix{}, [6]task.Matrix{}, [6]task.Matrix{}
+	t.decay, t.bonus, t.y, t.in, t.out, t.logs = nil, nil, task.Matrix{}, [6]task.Matrix{}, [6]task.Matrix{}, false
 	backwardTasks.Put(t)
 }
 
@@ -97,7 +100,7 @@ func (t *backwardTask) Run(piece int) {
 	if d := t.dstates[seq]; d != nil {
 		dinitial = d[h*size:][:size]
 	}
-	scalars := t.scalars[2*piece:][:2]
+	scalars := t.scalars[t.each*piece:][:t.each]
 	clear(scalars)
 	buf := backwardBuffers.Get()
 	buf.used = 0

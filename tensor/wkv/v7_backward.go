@@ -14,7 +14,7 @@ func V7Backward(dr, dw, dk, dv, da, db, dy, r, w, k, v, a, b *tensor.Tensor, hea
 	t.set("V7Backward", heads, dy, r, k, v, w, a, b)
 	t.setOut("V7Backward", dy, dr, dk, dv, dw, da, db)
 	t.head = v7HeadBackward
-	t.run(spans, g)
+	t.run(spans, g, 0)
 	t.put()
 }
 
