@@ -291,7 +291,7 @@ func TestOpenModelArgs(t *testing.T) {
 				f.refused(t, "model_args", name, fmt.Sprint(n), fmt.Sprint(n+1))
 				f.args(k)[name] = float64(n) // a number is a number
 				f.sameModel(t, m)
-				for _, bad := range []any{0, -1, 1 << 40, 1.5, "4", true, []any{1}} {
+				for _, bad := range []any{0, -1, float64(1 << 40), 1.5, "4", true, []any{1}} {
 					f.args(k)[name] = bad
 					f.refused(t, "model_args", name)
 				}
