@@ -1,6 +1,9 @@
 package nn
 
-import "microrwkv/tensor"
+import (
+	"microrwkv/tensor"
+	"microrwkv/tensor/wkv"
+)
 
 // LayerNorm normalizes each row to mean 0 and variance 1, then scales and shifts it (Ba et al.,
 // arXiv:1607.06450):
@@ -30,6 +33,12 @@ type GroupNorm struct {
 // Forward computes dst from x, both [R, C]; dst may be x.
 func (n GroupNorm) Forward(dst, x *tensor.Tensor) {
 	tensor.GroupNorm(dst, x, n.Groups, n.Gain, n.Bias, n.Eps)
+}
+
+// byHead is the norm as an operation over heads takes it, with the gate [R, C] that multiplies what is normalized,
+// or nil.
+func (n GroupNorm) byHead(gate *tensor.Tensor) wkv.HeadNorm {
+	return wkv.HeadNorm{Gain: n.Gain, Bias: n.Bias, Eps: n.Eps, Gate: gate}
 }
 
 // RMSNorm scales each row by its root mean square, without a gain (Zhang and Sennrich,

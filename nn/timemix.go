@@ -56,7 +56,7 @@ func (m *TimeMix) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixStat
 	q.Linear(m.Receptance.Product(r, xr), m.Key.Product(k, xk), m.Value.Product(v, xv), gp)
 
 	y := xk // its input is done with
-	norm := wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g}
+	norm := m.LnX.byHead(g)
 	wkv.V5(&q, y, r, k, v, m.Decay, m.Bonus.Data(), &norm, ctx.Spans, func(i int) []float32 {
 		if states == nil {
 			return nil

@@ -34,7 +34,7 @@ func (m *TimeMix5) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixSta
 
 	mixes := [4]shift.Mixed{{Dst: xk, Mix: m.MixK}, {Dst: xv, Mix: m.MixV}, {Dst: xr, Mix: m.MixR}}
 	products := [4]tensor.Product{m.Receptance.Product(r, xr), m.Key.Product(k, xk), m.Value.Product(v, xv)}
-	norm := wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps}
+	norm := m.LnX.byHead(nil)
 	n := 3
 	if m.Gate.Weight != nil {
 		xg := s.New(rows, c)

@@ -19,13 +19,12 @@ type TimeMix5Tape struct {
 func (m *TimeMix5) Record(dst, x *tensor.Tensor, t *TimeMix5Tape, mem *tensor.Tape, ctx Context) {
 	s := ctx.Scratch
 	defer s.Release(s.Mark())
-	rows, c, a := x.Dim(0), x.Dim(1), m.Decay.Len()
+	rows, a := x.Dim(0), m.Decay.Len()
 	t.x, t.r, t.k, t.v, t.y, t.o = x, mem.New(rows, a), mem.New(rows, a), mem.New(rows, a), mem.New(rows, a), mem.New(rows, a)
 	if t.z = nil; m.Gate.Weight != nil {
 		t.z = mem.New(rows, a)
 	}
-	var mixed [4]*tensor.Tensor // k, v, r, g
-	m.mix(&mixed, x, ctx.Spans, s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c))
+	mixed := m.mix(x, ctx)
 	products := [4]tensor.Product{m.Key.turned(t.k, mixed[0]), m.Value.turned(t.v, mixed[1]), m.Receptance.turned(t.r, mixed[2])}
 	n := 3
 	if t.z != nil {
@@ -35,7 +34,7 @@ func (m *TimeMix5) Record(dst, x *tensor.Tensor, t *TimeMix5Tape, mem *tensor.Ta
 	tensor.Linear(products[:n]...)
 	wkv.V6(nil, t.y, t.r, m.Decay, t.k, t.v, m.Bonus.Data(), m.Heads, nil, ctx.Spans, rowsOf(t.Tuning.begin(ctx.Spans.Len(), mem)))
 	if t.z != nil {
-		wkv.GatedNorm(t.o, t.y, t.z, m.Heads, m.headNorm())
+		wkv.GatedNorm(t.o, t.y, t.z, m.Heads, m.LnX.byHead(nil))
 	} else {
 		m.LnX.Forward(t.o, t.y)
 	}
@@ -44,19 +43,19 @@ func (m *TimeMix5) Record(dst, x *tensor.Tensor, t *TimeMix5Tape, mem *tensor.Ta
 	tensor.Linear(op)
 }
 
-// mix computes the mixed rows of x into to, k, v, r and g if there is a gate, and returns them in mixed.
-func (m *TimeMix5) mix(mixed *[4]*tensor.Tensor, x *tensor.Tensor, spans Spans, to ...*tensor.Tensor) {
-	copy(mixed[:], to)
-	list := [4]shift.Mixed{{Dst: to[0], Mix: m.MixK}, {Dst: to[1], Mix: m.MixV}, {Dst: to[2], Mix: m.MixR}, {Dst: to[3], Mix: m.MixG}}
+// mix returns the mixed rows of x for k, v, r and g, if there is a gate, in scratch memory.
+func (m *TimeMix5) mix(x *tensor.Tensor, ctx Context) (mixed [4]*tensor.Tensor) {
+	list := [4]shift.Mixed{{Mix: m.MixK}, {Mix: m.MixV}, {Mix: m.MixR}, {Mix: m.MixG}}
 	n := 4
 	if m.Gate.Weight == nil {
 		n = 3
 	}
-	shift.Tokens(x, spans, none, list[:n]...)
-}
-
-func (m *TimeMix5) headNorm() wkv.HeadNorm {
-	return wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps}
+	for i := range n {
+		mixed[i] = ctx.Scratch.New(x.Shape()...)
+		list[i].Dst = mixed[i]
+	}
+	shift.Tokens(x, ctx.Spans, none, list[:n]...)
+	return mixed
 }
 
 // Backward computes the gradients of the pass that t recorded. To Decay in grad it adds the gradient of
@@ -77,7 +76,7 @@ func (m *TimeMix5) Backward(dx, dy *tensor.Tensor, t *TimeMix5Tape, grad *TimeMi
 	dz, dwkv := s.New(rows, a), s.New(rows, a)
 	m.Output.Backward(dz, dy, t.o, lin[4], false)
 	if t.z != nil {
-		wkv.GatedNormBackward(dwkv, dz, dz, t.y, t.z, m.Heads, m.headNorm(), g.LnX.Gain, g.LnX.Bias)
+		wkv.GatedNormBackward(dwkv, dz, dz, t.y, t.z, m.Heads, m.LnX.byHead(nil), g.LnX.Gain, g.LnX.Bias)
 	} else {
 		m.LnX.Backward(dwkv, dz, t.y, norm, false)
 	}
@@ -107,7 +106,7 @@ func (m *TimeMix5) Backward(dx, dy *tensor.Tensor, t *TimeMix5Tape, grad *TimeMi
 		dMixed[i] = s.New(rows, c)
 	}
 	if grad != nil {
-		m.mix(&mixed, t.x, ctx.Spans, s.New(rows, c), s.New(rows, c), s.New(rows, c), s.New(rows, c))
+		mixed = m.mix(t.x, ctx)
 	}
 	layers := [4]*Linear{&m.Key, &m.Value, &m.Receptance, &m.Gate}
 	var products [4]tensor.Gradient

@@ -73,7 +73,7 @@ func (m *TimeMix6) Forward(dst, x *tensor.Tensor, states func(i int) *TimeMixSta
 	wkv.ExpScaled(&q, w, w, 1)
 	wkv.ExpScaled(&q, w, w, -1)
 
-	norm := wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g}
+	norm := m.LnX.byHead(g)
 	wkv.V6(&q, y, r, w, k, v, m.Bonus.Data(), m.Heads, &norm, ctx.Spans, func(i int) []float32 { return states(i).WKV })
 	op := m.Output.Product(dst, y)
 	op.Add = ctx.Add

@@ -59,7 +59,7 @@ func (m *TimeMix6) Record(dst, x *tensor.Tensor, t *TimeMix6Tape, mem *tensor.Ta
 	wkv.ExpScaled(nil, t.e, t.e, 1)
 	wkv.ExpScaled(nil, t.w, t.e, -1)
 	wkv.V6(nil, t.y, t.r, t.w, t.k, t.v, m.Bonus.Data(), m.Heads, nil, ctx.Spans, rowsOf(t.Tuning.begin(ctx.Spans.Len(), mem)))
-	wkv.GatedNorm(t.o, t.y, t.g, m.Heads, m.headNorm())
+	wkv.GatedNorm(t.o, t.y, t.g, m.Heads, m.LnX.byHead(nil))
 	op := m.Output.turned(dst, t.o)
 	op.Add = ctx.Add
 	tensor.Linear(op)
@@ -86,10 +86,6 @@ func (m *TimeMix6) amounts(to *[5]*tensor.Tensor, t *TimeMix6Tape, s *tensor.Scr
 	}
 }
 
-func (m *TimeMix6) headNorm() wkv.HeadNorm {
-	return wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps}
-}
-
 // Backward computes the gradients of the pass that t recorded.
 func (m *TimeMix6) Backward(dx, dy *tensor.Tensor, t *TimeMix6Tape, grad *TimeMix6, ctx Context) {
 	s := ctx.Scratch
@@ -106,7 +102,7 @@ func (m *TimeMix6) Backward(dx, dy *tensor.Tensor, t *TimeMix6Tape, grad *TimeMi
 	}
 	dg, dwkv := s.New(rows, a), s.New(rows, a)
 	m.Output.Backward(dg, dy, t.o, lin[4], false)
-	wkv.GatedNormBackward(dwkv, dg, dg, t.y, t.g, m.Heads, m.headNorm(), g.LnX.Gain, g.LnX.Bias)
+	wkv.GatedNormBackward(dwkv, dg, dg, t.y, t.g, m.Heads, m.LnX.byHead(nil), g.LnX.Gain, g.LnX.Bias)
 
 	dr, dw, dk, dv := s.New(rows, a), s.New(rows, a), s.New(rows, a), s.New(rows, a)
 	t.gradients.Bonus = nil

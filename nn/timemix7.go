@@ -79,7 +79,7 @@ func (m *TimeMix7) Forward(dst, x *tensor.Tensor, vFirst *tensor.Tensor, states 
 	var q tensor.Sequence
 	mix := wkv.Mix7Forward{
 		Heads: m.Heads, Scale: decayScale, R: r, A: a, S: w, W: w, K0: k, K: k, V0: v, V: v, Kappa: xk, B: xv, Y: y, N: y, Out: y, // xk, xv are done with
-		KK: m.KK, KA: m.KA, RK: m.RK, Norm: wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: g},
+		KK: m.KK, KA: m.KA, RK: m.RK, Norm: m.LnX.byHead(g),
 	}
 	if m.ValueMix.Down == nil {
 		q.Linear(products[:6]...)

@@ -47,7 +47,7 @@ func (m *TimeMix7) Record(dst, x *tensor.Tensor, vFirst *tensor.Tensor, t *TimeM
 	o := mixed[0]
 	mix := wkv.Mix7Forward{
 		Heads: m.Heads, Scale: decayScale, R: t.r, A: t.a, S: t.s, W: t.w, K0: t.k0, K: t.k, V0: t.v0, V: t.v, VFirst: vFirst, M: t.m,
-		Kappa: t.kappa, B: t.b, Y: t.y, N: t.n, Out: o, KK: m.KK, KA: m.KA, RK: m.RK, Norm: wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps, Gate: t.g},
+		Kappa: t.kappa, B: t.b, Y: t.y, N: t.n, Out: o, KK: m.KK, KA: m.KA, RK: m.RK, Norm: m.LnX.byHead(t.g),
 	}
 	mix.Run(nil, ctx.Spans, rowsOf(t.Tuning.begin(ctx.Spans.Len(), mem)))
 	op := m.Output.turned(dst, o)

@@ -28,7 +28,7 @@ func (m *TimeMix) Record(dst, x *tensor.Tensor, t *TimeMixTape, mem *tensor.Tape
 	m.mix(xk, xv, xr, xg, x, ctx.Spans)
 	tensor.Linear(m.Receptance.turned(t.r, xr), m.Key.turned(t.k, xk), m.Value.turned(t.v, xv), m.Gate.turned(t.z, xg))
 	wkv.V5(nil, t.y, t.r, t.k, t.v, m.Decay, m.Bonus.Data(), nil, ctx.Spans, rowsOf(t.Tuning.begin(ctx.Spans.Len(), mem)))
-	wkv.GatedNorm(t.o, t.y, t.z, m.LnX.Groups, m.headNorm())
+	wkv.GatedNorm(t.o, t.y, t.z, m.LnX.Groups, m.LnX.byHead(nil))
 	op := m.Output.turned(dst, t.o)
 	op.Add = ctx.Add
 	tensor.Linear(op)
@@ -36,10 +36,6 @@ func (m *TimeMix) Record(dst, x *tensor.Tensor, t *TimeMixTape, mem *tensor.Tape
 
 func (m *TimeMix) mix(xk, xv, xr, xg, x *tensor.Tensor, spans Spans) {
 	shift.Tokens(x, spans, none, shift.Mixed{Dst: xk, Mix: m.MixK}, shift.Mixed{Dst: xv, Mix: m.MixV}, shift.Mixed{Dst: xr, Mix: m.MixR}, shift.Mixed{Dst: xg, Mix: m.MixG})
-}
-
-func (m *TimeMix) headNorm() wkv.HeadNorm {
-	return wkv.HeadNorm{Gain: m.LnX.Gain, Bias: m.LnX.Bias, Eps: m.LnX.Eps}
 }
 
 // Backward computes the gradients of the pass that t recorded.
@@ -53,7 +49,7 @@ func (m *TimeMix) Backward(dx, dy *tensor.Tensor, t *TimeMixTape, grad *TimeMix,
 	}
 	dz, dwkv := s.New(rows, c), s.New(rows, c)
 	m.Output.Backward(dz, dy, t.o, m.linear(grad, &g.Output), false)
-	wkv.GatedNormBackward(dwkv, dz, dz, t.y, t.z, m.LnX.Groups, m.headNorm(), g.LnX.Gain, g.LnX.Bias)
+	wkv.GatedNormBackward(dwkv, dz, dz, t.y, t.z, m.LnX.Groups, m.LnX.byHead(nil), g.LnX.Gain, g.LnX.Bias)
 
 	dr, dk, dv := s.New(rows, c), s.New(rows, c), s.New(rows, c)
 	heads := len(m.Decay)
