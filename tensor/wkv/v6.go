@@ -25,19 +25,25 @@ import (
 func V6(q *tensor.Sequence, y, r, w, k, v *tensor.Tensor, u []float32, heads int, out *HeadNorm, spans []int, state func(i int) []float32) {
 	t := wkvTasks.Get()
 	t.set("V6", heads, y, r, k, v)
+	t.setDecays("V6", y, w, u)
+	t.head = v6Head
+	t.norm("V6", y, out)
+	t.run(q, spans, state)
+}
+
+// setDecays takes w and u.
+func (t *wkvTask) setDecays(op string, y, w *tensor.Tensor, u []float32) {
 	c := y.Dim(1)
 	decay := w.Matrix()
 	if len(w.Shape()) == 1 {
 		decay.Stride = 0 // every row is the same one
 	} else {
-		tensor.SameShape("V6", y, w)
+		tensor.SameShape(op, y, w)
 	}
 	if w.Dim(-1) != c || len(u) != c {
-		panic("wkv: V6: w " + task.FormatShape(w.Shape()...) + ", u " + task.FormatShape(len(u)) + " for rows of " + task.FormatShape(c))
+		panic("wkv: " + op + ": w " + task.FormatShape(w.Shape()...) + ", u " + task.FormatShape(len(u)) + " for rows of " + task.FormatShape(c))
 	}
-	t.in[3], t.bonus, t.head = decay, u, v6Head
-	t.norm("V6", y, out)
-	t.run(q, spans, state)
+	t.in[3], t.bonus = decay, u
 }
 
 // v6Head computes rows from to to of one head, whose values begin at column col.

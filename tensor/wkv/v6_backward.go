@@ -19,20 +19,12 @@ func V6Backward(dr, dw, dk, dv, dy, r, w, k, v *tensor.Tensor, u []float32, head
 	t.set("V6Backward", heads, dy, r, k, v)
 	t.setOut("V6Backward", dy, dr, dk, dv)
 	c := dy.Dim(1)
-	decay := w.Matrix()
-	if len(w.Shape()) == 1 {
-		decay.Stride = 0 // every row is the same one
-	} else {
-		tensor.SameShape("V6Backward", dy, w)
-	}
-	if w.Dim(-1) != c || len(u) != c || dw != nil && decay.Stride == 0 {
-		panic("wkv: V6Backward: w " + task.FormatShape(w.Shape()...) + ", u " + task.FormatShape(len(u)) + " for rows of " + task.FormatShape(c))
-	}
+	t.setDecays("V6Backward", dy, w, u)
 	if dw != nil {
-		tensor.SameShape("V6Backward", dy, dw)
+		tensor.SameShape("V6Backward", w, dy, dw)
 		t.out[3] = dw.Matrix()
 	}
-	t.in[3], t.bonus, t.head = decay, u, v6HeadBackward
+	t.head = v6HeadBackward
 	t.logs = dw != nil || g.LogDecay != nil
 	t.run(spans, g, v6Scalars*t.n)
 	for part, to := range [...][]float64{g.LogDecay, g.Bonus} {
