@@ -269,19 +269,20 @@ func (p *pass) step(x *tensor.Tensor) *tensor.Tensor {
 	return y
 }
 
+// residual records a step x + mix(norm(x)) of a block, and keeps x in kept. mix adds to its first argument.
+func (p *pass) residual(x *tensor.Tensor, kept **tensor.Tensor, norm, mix func(dst, x *tensor.Tensor)) *tensor.Tensor {
+	*kept = x
+	h := p.tape.New(x.Shape()...)
+	norm(h, x)
+	x = p.step(x)
+	mix(x, h)
+	return x
+}
+
 // record implements trainBlock.
 func (m *nanoBlock) record(p *pass, x *tensor.Tensor, t *blockTape) *tensor.Tensor {
-	t.x[0] = x
-	h := p.tape.New(x.Shape()...)
-	m.ln1.Forward(h, x)
-	x = p.step(x)
-	m.tmix.Record(x, h, &t.tmix[0], &p.tape, p.context(true))
-	t.x[1] = x
-	h = p.tape.New(x.Shape()...)
-	m.ln2.Forward(h, x)
-	x = p.step(x)
-	m.cmix.Record(x, h, &t.cmix, &p.tape, p.context(true))
-	return x
+	x = p.residual(x, &t.x[0], m.ln1.Forward, func(dst, x *tensor.Tensor) { m.tmix.Record(dst, x, &t.tmix[0], &p.tape, p.context(true)) })
+	return p.residual(x, &t.x[1], m.ln2.Forward, func(dst, x *tensor.Tensor) { m.cmix.Record(dst, x, &t.cmix, &p.tape, p.context(true)) })
 }
 
 // backward implements trainBlock.
@@ -306,20 +307,12 @@ func (m *nanoBlock) changed() { m.tmix.Derive() }
 // record implements trainBlock.
 func (m *microBlock) record(p *pass, x *tensor.Tensor, t *blockTape) *tensor.Tensor {
 	causal := m.config.Kind == Causal
-	t.x[0] = x
-	h := p.tape.New(x.Shape()...)
-	m.norm.Forward(h, x)
-	x = p.step(x)
-	m.tmix.Record(x, h, &t.tmix[0], &p.tape, p.context(true))
-	t.x[1] = x
-	h = p.tape.New(x.Shape()...)
-	m.norm.Forward(h, x)
-	x = p.step(x)
-	m.cmix.Record(x, h, &t.cmix, &p.tape, p.context(true))
+	x = p.residual(x, &t.x[0], m.norm.Forward, func(dst, x *tensor.Tensor) { m.tmix.Record(dst, x, &t.tmix[0], &p.tape, p.context(true)) })
+	x = p.residual(x, &t.x[1], m.norm.Forward, func(dst, x *tensor.Tensor) { m.cmix.Record(dst, x, &t.cmix, &p.tape, p.context(true)) })
 	in := x
 	x = p.step(x)
 	m.sliding.Record(x, in, causal, &t.sliding, &p.tape, p.context(true))
-	h = p.tape.New(x.Shape()...)
+	h := p.tape.New(x.Shape()...)
 	m.tmix.Record(h, x, &t.tmix[1], &p.tape, p.context(false))
 	x = p.step(x)
 	m.grouped.Record(x, h, causal, &t.grouped, &p.tape, p.context(true))
@@ -357,20 +350,11 @@ func (m *microBlock) changed() { m.tmix.Derive() }
 
 // record implements trainBlock.
 func (m *gooseBlock) record(p *pass, x *tensor.Tensor, t *blockTape) *tensor.Tensor {
-	t.x[0] = x
 	if p.vFirst == nil {
 		p.vFirst = p.tape.New(x.Shape()...)
 	}
-	h := p.tape.New(x.Shape()...)
-	m.ln1.Forward(h, x)
-	x = p.step(x)
-	m.att.Record(x, h, p.vFirst, &t.tmix7, &p.tape, p.context(true))
-	t.x[1] = x
-	h = p.tape.New(x.Shape()...)
-	m.ln2.Forward(h, x)
-	x = p.step(x)
-	m.ffn.Record(x, h, &t.cmix, &p.tape, p.context(true))
-	return x
+	x = p.residual(x, &t.x[0], m.ln1.Forward, func(dst, x *tensor.Tensor) { m.att.Record(dst, x, p.vFirst, &t.tmix7, &p.tape, p.context(true)) })
+	return p.residual(x, &t.x[1], m.ln2.Forward, func(dst, x *tensor.Tensor) { m.ffn.Record(dst, x, &t.cmix, &p.tape, p.context(true)) })
 }
 
 // backward implements trainBlock.

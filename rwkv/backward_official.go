@@ -9,17 +9,8 @@ import (
 
 // record implements trainBlock.
 func (m *eagleBlock) record(p *pass, x *tensor.Tensor, t *blockTape) *tensor.Tensor {
-	t.x[0] = x
-	h := p.tape.New(x.Shape()...)
-	m.ln1.Forward(h, x)
-	x = p.step(x)
-	m.att.Record(x, h, &t.tmix5, &p.tape, p.context(true))
-	t.x[1] = x
-	h = p.tape.New(x.Shape()...)
-	m.ln2.Forward(h, x)
-	x = p.step(x)
-	m.ffn.Record(x, h, &t.cmix, &p.tape, p.context(true))
-	return x
+	x = p.residual(x, &t.x[0], m.ln1.Forward, func(dst, x *tensor.Tensor) { m.att.Record(dst, x, &t.tmix5, &p.tape, p.context(true)) })
+	return p.residual(x, &t.x[1], m.ln2.Forward, func(dst, x *tensor.Tensor) { m.ffn.Record(dst, x, &t.cmix, &p.tape, p.context(true)) })
 }
 
 // backward implements trainBlock.
@@ -43,17 +34,8 @@ func (m *eagleBlock) changed() {}
 
 // record implements trainBlock.
 func (m *finchBlock) record(p *pass, x *tensor.Tensor, t *blockTape) *tensor.Tensor {
-	t.x[0] = x
-	h := p.tape.New(x.Shape()...)
-	m.ln1.Forward(h, x)
-	x = p.step(x)
-	m.att.Record(x, h, &t.tmix6, &p.tape, p.context(true))
-	t.x[1] = x
-	h = p.tape.New(x.Shape()...)
-	m.ln2.Forward(h, x)
-	x = p.step(x)
-	m.ffn.Record(x, h, &t.cmix, &p.tape, p.context(true))
-	return x
+	x = p.residual(x, &t.x[0], m.ln1.Forward, func(dst, x *tensor.Tensor) { m.att.Record(dst, x, &t.tmix6, &p.tape, p.context(true)) })
+	return p.residual(x, &t.x[1], m.ln2.Forward, func(dst, x *tensor.Tensor) { m.ffn.Record(dst, x, &t.cmix, &p.tape, p.context(true)) })
 }
 
 // backward implements trainBlock.
