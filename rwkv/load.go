@@ -32,17 +32,16 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 		}
 	}
 	warnings := src.readConfig(&c)
-	verified := make(chan error, 1)
+	verify := func() error { return f.Verify(o.progress) }
 	if !o.skipChecks && !o.background { // while the layers are put together, which is the work of one CPU
+		verified := make(chan error, 1)
 		go func() { verified <- f.Verify(o.progress) }()
+		verify = func() error { return <-verified }
 	}
 	m, err := loadModel(f.Name(), src, family, c)
 	background := o.background && !o.skipChecks && err == nil
 	if !o.skipChecks && !background {
-		if o.background {
-			verified <- f.Verify(o.progress) // what else is wrong
-		}
-		err = joinOnce(err, <-verified)
+		err = joinOnce(err, verify())
 	}
 	if err != nil {
 		return nil, err
@@ -52,7 +51,7 @@ func load(f *checkpoint.File, o *openOptions) (*Model, error) {
 		m.ownTokenizer = sync.OnceValues(func() (tokenizer.Tokenizer, error) { return ggufTokenizer(f, c.VocabSize) })
 	}
 	if background {
-		m.check(func() error { return f.Verify(o.progress) })
+		m.check(verify)
 	}
 	return m, nil
 }

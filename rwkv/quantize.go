@@ -69,23 +69,19 @@ func quantizedType(name string, shape []int, from, format tensor.DType) (to tens
 	case shape[0] < fewest:
 		return from, fmt.Sprintf("fewer than %d rows", fewest)
 	}
+	var reasons []string
 	if !isBlockMatrix(name) && format != tensor.Q8_0 && format != tensor.Q6_K {
-		format, why = tensor.Q6_K, "embedding and head"
+		format, reasons = tensor.Q6_K, []string{"embedding and head"}
 	}
-	long := func(d tensor.DType) string { // why rows aren't whole blocks
+	gap := func(d tensor.DType) string { // why rows aren't whole blocks
 		if numbers, _ := d.Block(); shape[1]%numbers != 0 {
 			return fmt.Sprintf("rows of %d aren't whole blocks of %d", shape[1], numbers)
 		}
 		return ""
 	}
-	join := func(more string) string {
-		if why != "" {
-			return why + ", " + more
-		}
-		return more
-	}
-	if reason := long(format); reason != "" {
-		switch why = join(reason); format {
+	if reason := gap(format); reason != "" {
+		reasons = append(reasons, reason)
+		switch format {
 		case tensor.Q4_K:
 			format = tensor.Q5_0
 		case tensor.Q5_K:
@@ -94,10 +90,10 @@ func quantizedType(name string, shape []int, from, format tensor.DType) (to tens
 			format = tensor.Q8_0
 		}
 	}
-	if reason := long(format); reason != "" {
+	if reason := gap(format); reason != "" {
 		return from, reason
 	}
-	return format, why
+	return format, strings.Join(reasons, ", ")
 }
 
 // isBlockMatrix reports whether a matrix is one of the blocks', not the embedding or the head.
