@@ -13,7 +13,7 @@ func CountProducts(f func()) int64 {
 		count.Add(int64(m) * int64(n) * int64(k))
 		before.gemmNN(dst, ldd, a, lda, b, ldb, m, n, k, acc)
 	}
-	counted := func(p func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)) func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool) {
+	counted := func(p weightProduct) weightProduct {
 		if p == nil {
 			return nil
 		}

@@ -24,6 +24,9 @@ import (
 	"os"
 )
 
+// weightProduct computes dst[m,n] = x[m,k]·w[n,k]ᵀ, w of one type, ldw in bytes; see impl.
+type weightProduct = func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)
+
 // impl is one instruction set's kernels.
 type impl struct {
 	name string
@@ -31,12 +34,12 @@ type impl struct {
 	// Products of row-major matrices; ld* is the distance between rows. m, n, k > 0.
 	// acc adds the product to what dst holds, after the sum is complete.
 	// products has dst[m,n] = x[m,k]·w[n,k]ᵀ by the type of w, ldw in bytes; nil goes through widen.
-	products [numDTypes]func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)
+	products [numDTypes]weightProduct
 	// few has products of few rows of x, up to as many as it says, by the type of w. They have the bits that
 	// the product of more rows has.
 	few [numDTypes]struct {
 		rows    int
-		product func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)
+		product weightProduct
 	}
 	// roundings are the products whose activations are rounded; that of Exact is empty.
 	roundings [numActivations]rounding
