@@ -9,7 +9,8 @@ import (
 // NewStates returns a trainer of the model's initial states: the state that each block's time mix begins
 // a sequence with. The weights stay as they are, and only the states are saved, as a file of
 // blocks.N.att.time_state. It is for all kinds that are trained but reference; a block of causal has two time
-// mixes, of which the first is tuned. rwkv.InitialState loads the files of kinds rwkv5, rwkv6 and rwkv7. A learning rate some times that of training fits.
+// mixes, of which the first is tuned. rwkv.InitialState loads the files of kinds rwkv5, rwkv6 and rwkv7. A
+// learning rate some times that of training fits.
 func NewStates(model *rwkv.Trainee, o Options, source Source) (*Trainer, error) {
 	return newTrainer(model, o, source, true)
 }
