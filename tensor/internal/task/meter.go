@@ -57,9 +57,9 @@ func (m *meters) end(began time.Time, threads int) {
 }
 
 // worked counts a thread's part of one.
-func (m *meters) worked(began time.Time) {
-	if !began.IsZero() {
-		m.working.Add(int64(time.Since(began)))
+func (m *meters) worked(took time.Duration) {
+	if m.on.Load() {
+		m.working.Add(int64(took))
 	}
 }
 

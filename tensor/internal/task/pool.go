@@ -146,10 +146,11 @@ func (p *pool) run(n int, t Task) {
 		}
 	}
 
+	spin := spinner{shares: &j.shares, lend: true}
 	for j.shares.open() { // again only after a panic
-		j.help(0)
+		spin.piece = j.help(0, threadID())
 	}
-	for spin := (spinner{}); j.left.Load() > 0; {
+	for j.left.Load() > 0 {
 		if spin.again() {
 			continue
 		}
@@ -168,17 +169,27 @@ func (p *pool) run(n int, t Task) {
 	}
 }
 
-// help is work until a piece panics, which it notes.
-func (j *job) help(own int) {
+// help is work until a piece panics, which it notes. It returns how long pieces take, 0 if that isn't known.
+func (j *job) help(own int, thread uint32) time.Duration {
 	var done int64
-	defer j.note(&done)
-	began := meter.begin()
+	defer j.note(&done, own, thread)
+	j.shares.ranges[own].runner.enter(thread)
+	began := time.Now()
 	j.work(own, &done)
-	meter.worked(began)
+	took := time.Since(began)
+	meter.worked(took)
+	if done == 0 {
+		return 0
+	}
+	if _, ok := j.task.(*participants); ok { // all that others have to do is to leave
+		return 0
+	}
+	return took / time.Duration(done)
 }
 
 // note, deferred, recovers a piece's panic and counts the pieces that are done.
-func (j *job) note(done *int64) {
+func (j *job) note(done *int64, own int, thread uint32) {
+	defer j.shares.ranges[own].runner.leave(thread)
 	if r := recover(); r != nil {
 		value := r // of its own: r's would be allocated at every call
 		j.failed.CompareAndSwap(nil, &value)
@@ -221,15 +232,18 @@ func (p *pool) start(n int) {
 // worker is the goroutine of number id, from 1.
 func (p *pool) worker(id int) {
 	debug.SetPanicOnFault(true)
+	thread := threadID()
 	for {
 		seen := p.published.Load()
+		var spin spinner
 		for i := range p.jobs {
 			j := &p.jobs[i]
 			if j.shares.open() && j.quota.Add(-1) >= 0 {
-				j.help(j.shares.own(id))
+				own := j.shares.own(id)
+				spin = spinner{shares: &j.shares, own: own, piece: j.help(own, thread)}
 			}
 		}
-		for spin := (spinner{}); p.published.Load() == seen; {
+		for p.published.Load() == seen {
 			if spin.again() {
 				continue
 			}
@@ -238,15 +252,27 @@ func (p *pool) worker(id int) {
 				<-p.wake
 			}
 			p.sleeping.Add(-1)
+			spin.yielded = true
 			break
+		}
+		if spin.yielded { // a goroutine may go on in another thread
+			thread = threadID()
 		}
 	}
 }
 
 // spinner bounds one time of busy waiting. The zero value is ready.
 type spinner struct {
-	turns        int
-	until, yield time.Time
+	turns                   int
+	until, yield, impatient time.Time
+	yielded                 bool // the processor, at least once
+
+	// Of one that waits for other threads, which run pieces of shares, not of range own: see fetch. shares is nil where
+	// it isn't known who is waited for.
+	shares     *shares
+	own        int
+	piece      time.Duration // how long one takes
+	lend, lent bool
 }
 
 // again waits for a moment; it reports false, at once, when the time is over. Now and then it gives
@@ -257,15 +283,26 @@ func (s *spinner) again() bool {
 		now := time.Now()
 		switch {
 		case s.turns == 0:
-			s.until, s.yield = now.Add(spinTime), now.Add(yieldTime)
+			patience := max(leastPatience, 2*s.piece)
+			if patience > mostPatience {
+				s.shares, patience = nil, 0
+			}
+			s.until, s.yield, s.impatient = now.Add(max(spinTime, 2*patience)), now.Add(yieldTime), now.Add(patience)
+		case s.shares != nil && now.After(s.impatient):
+			s.impatient = now.Add(max(leastPatience, 2*s.piece))
+			s.lent = s.shares.fetch(s.own, s.lend) && s.lend
 		case now.After(s.until):
 			return false
 		case now.After(s.yield):
 			runtime.Gosched()
-			s.yield = now.Add(yieldTime)
+			s.yield, s.yielded = now.Add(yieldTime), true
 		}
 	}
 	s.turns++
-	kernel.Pause()
+	if s.lent {
+		yieldCPU()
+	} else {
+		kernel.Pause()
+	}
 	return true
 }

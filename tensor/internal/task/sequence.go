@@ -104,19 +104,23 @@ func (s *participants) Run(own int) {
 			s.failed.Store(true) // others mustn't wait for the piece that panicked
 		}
 	}()
+	thread := threadID()
 	for i := range s.n {
 		st := &s.steps[i]
-		st.run(own)
-		if !s.wait(st) {
+		if !s.wait(st, own, st.run(own, thread)) {
 			break
 		}
 	}
 	ok = true
 }
 
-// run runs pieces of the step until none is left to take.
-func (st *step) run(own int) {
+// run runs pieces of the step until none is left to take. It returns how long pieces take, 0 if that isn't known.
+func (st *step) run(own int, thread uint32) time.Duration {
 	done := int64(0)
+	r := &st.shares.ranges[own].runner
+	r.enter(thread)
+	defer r.leave(thread)
+	began := time.Now()
 	for {
 		piece, ok := st.shares.take(own)
 		if !ok {
@@ -125,19 +129,21 @@ func (st *step) run(own int) {
 		st.task.Run(piece)
 		done++
 	}
-	if done > 0 {
-		st.left.Add(-done)
+	if done == 0 {
+		return 0
 	}
+	st.left.Add(-done)
+	return time.Since(began) / time.Duration(done)
 }
 
 // wait waits for the step's end; it reports false if that won't come.
-func (s *participants) wait(st *step) bool {
+func (s *participants) wait(st *step, own int, piece time.Duration) bool {
 	if st.left.Load() == 0 {
 		return true
 	}
 	began := meter.begin()
 	defer meter.waited(began)
-	for spin := (spinner{}); st.left.Load() > 0; {
+	for spin := (spinner{shares: &st.shares, own: own, lend: own == 0, piece: piece}); st.left.Load() > 0; {
 		if s.failed.Load() {
 			return false
 		}

@@ -20,7 +20,8 @@ type shares struct {
 // empty in a slot without a job, so that a late worker takes a piece of the present job or none.
 type pieces struct {
 	atomic.Uint64
-	_ [56]byte // of a cache line
+	runner runner   // of the thread that has the range for its own
+	_      [48]byte // of a cache line
 }
 
 // first takes the range's first piece; empty says that it was the last one too.
