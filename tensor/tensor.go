@@ -262,7 +262,9 @@ type Task = task.Task
 // Parallel runs t.Run(0) … t.Run(n−1) on up to Threads goroutines, this one among them, and returns
 // when all are done. It may be called from many goroutines at once, and from within a piece, and
 // doesn't allocate. If pieces panic, on whichever goroutine, Parallel panics with the value of one of them
-// when all are done.
+// when all are done. On Linux, without a filter of system calls (seccomp), a thread that the system stopped in
+// the middle of a piece, for another process, is moved to the CPU of a thread that waits for it; afterwards
+// both may use the CPUs that they might use before.
 func Parallel(n int, t Task) { task.Parallel(n, t) }
 
 // Threads returns the number of goroutines that an operation may use: what SetThreads asked for, else
