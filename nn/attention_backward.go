@@ -8,8 +8,8 @@ import (
 // AttentionTape is what the Backward of an attention needs of a Record: of SlidingWindowAttention or
 // GroupedQueryAttention.
 type AttentionTape struct {
-	x, z, y *tensor.Tensor // z is the first product's output, y the second's input
-	logSums *tensor.Tensor // of the softmaxes, if the attention is causal
+	x, z, y   *tensor.Tensor // z is the first product's output, y the second's input
+	softmaxes *tensor.Tensor // if the attention is causal, see attention.CausalWhole
 }
 
 // Record is Forward, or ForwardCausal if causal is set, keeping in t and mem what Backward needs; x must
@@ -22,8 +22,8 @@ func (a *SlidingWindowAttention) Record(dst, x *tensor.Tensor, causal bool, t *A
 	tensor.Linear(tensor.Product{Dst: t.z, X: x, W: a.QKV, Turned: true})
 	q, k, v := s.Cols(t.z, 0, c), s.Cols(t.z, c, 2*c), s.Cols(t.z, 2*c, 3*c)
 	if causal {
-		t.logSums = mem.New(rows, a.Heads)
-		attention.CausalWhole(t.y, t.logSums, q, k, v, nil, a.Heads, a.Window, attention.HeadColumns{PerGroup: a.Heads}, invSqrt(c/a.Heads), ctx.Spans)
+		t.softmaxes = mem.New(2*a.Heads, rows)
+		attention.CausalWhole(t.y, t.softmaxes, q, k, v, nil, a.Heads, a.Window, attention.HeadColumns{PerGroup: a.Heads}, invSqrt(c/a.Heads), ctx.Spans)
 	} else {
 		attention.Folded(nil, t.y, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), ctx.Spans)
 	}
@@ -44,7 +44,7 @@ func (a *SlidingWindowAttention) Backward(dx, dy *tensor.Tensor, causal bool, t 
 	q, k, v := s.Cols(t.z, 0, c), s.Cols(t.z, c, 2*c), s.Cols(t.z, 2*c, 3*c)
 	dq, dk, dv := s.Cols(dz, 0, c), s.Cols(dz, c, 2*c), s.Cols(dz, 2*c, 3*c)
 	if causal {
-		attention.CausalBackward(dq, dk, dv, nil, d, t.logSums, q, k, v, nil, a.Heads, a.Window, attention.HeadColumns{PerGroup: a.Heads}, invSqrt(c/a.Heads), ctx.Spans)
+		attention.CausalBackward(dq, dk, dv, nil, d, t.softmaxes, q, k, v, nil, a.Heads, a.Window, attention.HeadColumns{PerGroup: a.Heads}, invSqrt(c/a.Heads), ctx.Spans)
 	} else {
 		attention.FoldedBackward(dq, dk, dv, d, q, k, v, a.Heads, a.Window, invSqrt(c/a.Heads), ctx.Spans)
 	}
@@ -61,8 +61,8 @@ func (a *GroupedQueryAttention) Record(dst, x *tensor.Tensor, causal bool, t *At
 	tensor.Linear(tensor.Product{Dst: t.z, X: x, W: a.QKVW, Turned: true})
 	if causal {
 		z := a.parts(t.z, c, s)
-		t.logSums = mem.New(rows, groups*a.Heads)
-		attention.CausalWhole(t.y, t.logSums, z[0], z[1], z[2], z[3], groups*a.Heads, rows, attention.HeadColumns{PerGroup: a.Heads, Stride: c}, a.scale(c), ctx.Spans)
+		t.softmaxes = mem.New(2*groups*a.Heads, rows)
+		attention.CausalWhole(t.y, t.softmaxes, z[0], z[1], z[2], z[3], groups*a.Heads, rows, attention.HeadColumns{PerGroup: a.Heads, Stride: c}, a.scale(c), ctx.Spans)
 	} else {
 		attention.Heads(nil, t.y, t.z, a.Heads, groups, a.scale(c), ctx.Spans, false)
 	}
@@ -91,7 +91,7 @@ func (a *GroupedQueryAttention) Backward(dx, dy *tensor.Tensor, causal bool, t *
 	tensor.LinearBackward(tensor.Gradient{DX: d, DY: dy, X: t.y, W: a.Out, DW: out})
 	if causal {
 		z, g := a.parts(t.z, c, s), a.parts(dz, c, s)
-		attention.CausalBackward(g[0], g[1], g[2], g[3], d, t.logSums, z[0], z[1], z[2], z[3], groups*a.Heads, rows, attention.HeadColumns{PerGroup: a.Heads, Stride: c}, a.scale(c), ctx.Spans)
+		attention.CausalBackward(g[0], g[1], g[2], g[3], d, t.softmaxes, z[0], z[1], z[2], z[3], groups*a.Heads, rows, attention.HeadColumns{PerGroup: a.Heads, Stride: c}, a.scale(c), ctx.Spans)
 	} else {
 		attention.HeadsBackward(dz, d, t.z, a.Heads, a.scale(c), ctx.Spans)
 	}

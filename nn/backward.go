@@ -19,8 +19,7 @@ func (l Linear) turned(dst, x *tensor.Tensor) tensor.Product {
 // Backward computes the layer's gradients from dy [R, out] and its input x [R, in]. A nil dx isn't
 // computed; it must not overlap dy. add is for dx.
 func (l Linear) Backward(dx, dy, x *tensor.Tensor, grad *Linear, add bool) {
-	tensor.LinearBackward(l.gradient(dx, dy, x, grad, add))
-	grad.bias(dy)
+	tensor.LinearBackward(l.gradients(dx, dy, x, grad, add))
 }
 
 // gradient returns the layer's products as an operand of tensor.LinearBackward.
@@ -28,6 +27,15 @@ func (l Linear) gradient(dx, dy, x *tensor.Tensor, grad *Linear, add bool) tenso
 	g := tensor.Gradient{DX: dx, DY: dy, X: x, W: l.Weight, Add: add}
 	if grad != nil {
 		g.DW = grad.Weight
+	}
+	return g
+}
+
+// gradients is gradient with that of the bias.
+func (l Linear) gradients(dx, dy, x *tensor.Tensor, grad *Linear, add bool) tensor.Gradient {
+	g := l.gradient(dx, dy, x, grad, add)
+	if grad != nil {
+		g.DB = grad.Bias
 	}
 	return g
 }

@@ -59,14 +59,20 @@ func (m *MoE) Backward(dx, dy *tensor.Tensor, auxScale float64, t *MoETape, grad
 		}
 	}
 	moe.SumBackward(dh, dp, dsum, t.h, t.p, ctx.Spans, daux)
-	add := ctx.Add
+	var batch [8]tensor.Gradient
+	n, add := 0, ctx.Add
 	for j, e := range m.Experts {
 		var g *Linear
 		if grad != nil {
 			g = &grad.Experts[j]
 		}
-		e.Backward(dx, s.Cols(dh, j*size, (j+1)*size), t.x, g, add)
-		add = true
+		if n == len(batch)-1 { // the gate comes last
+			tensor.LinearBackward(batch[:n]...)
+			n = 0
+		}
+		batch[n] = e.gradients(dx, s.Cols(dh, j*size, (j+1)*size), t.x, g, add)
+		n, add = n+1, true
 	}
-	m.Gate.Backward(dx, dp, t.x, gate, add)
+	batch[n] = m.Gate.gradients(dx, dp, t.x, gate, add)
+	tensor.LinearBackward(batch[:n+1]...)
 }

@@ -21,15 +21,30 @@ func TestLinearBackward(t *testing.T) {
 	for _, c := range []struct{ rows, out, in int }{{1, 1, 1}, {3, 17, 5}, {200, 7, 33}, {0, 4, 4}, {1030, 40, 19}, {65, 300, 50}} {
 		dy, x, w := random(c.rows, c.out, 3), random(c.rows, c.in, 1), random(c.out, c.in, 0)
 		dx, dw, db := random(c.rows, c.in, 2), random(c.out, c.in, 0), New(c.out)
+		w2, dy2 := random(5, c.in, 0), random(c.rows, 5, 2)
 		var results [][]float32
 		for _, threads := range []int{1, 3} {
 			SetThreads(threads)
-			gx, gw, gb := New(c.rows, c.in), New(c.out, c.in), New(c.out)
+			gx, gw, gb, gx2, gb2 := New(c.rows, c.in), New(c.out, c.in), New(c.out), New(c.rows, c.in), New(c.out)
 			gx.CopyFrom(dx)
 			gw.CopyFrom(dw)
 			gb.CopyFrom(db)
 			LinearBackward(Gradient{DX: gx, DY: dy, X: x, W: w.Weight(), DW: gw.Weight(), Add: true}, Gradient{DW: gw.Weight(), DY: dy.Rows(0, 0), X: x.Rows(0, 0)})
 			GradBias(gb, dy)
+			gx2.CopyFrom(dx)
+			gb2.CopyFrom(db)
+			second := Gradient{DX: gx2, DY: dy2, W: w2.Weight(), Add: true}
+			LinearBackward(Gradient{DX: gx2, DY: dy, X: x, W: w.Weight(), DW: New(c.out, c.in).Weight(), DB: gb2, Add: true}, second, Gradient{DX: New(c.rows, c.in), DY: dy, W: w.Weight()})
+			if !slices.Equal(gb2.data, gb.data) {
+				t.Errorf("%v: a bias's gradient beside the weight's has other bits", c)
+			}
+			alone := New(c.rows, c.in)
+			alone.CopyFrom(gx)
+			second.DX = alone
+			LinearBackward(second)
+			if !slices.Equal(gx2.data, alone.data) {
+				t.Errorf("%v: two gradients added to one in one call have other bits than in two", c)
+			}
 			results = append(results, gx.data, gw.data, gb.data)
 		}
 		for i := range 3 {

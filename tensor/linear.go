@@ -262,9 +262,9 @@ func (l *product) computeTurned(r0, r1, c0, c1 int) {
 	turned := turnedBuffers.Get()
 	ld := epilogueCol + kernel.TransposeGap
 	turned.t = freelist.Grown(turned.t, ld*l.k)
-	plain := l.act == Identity && l.gate.Data == nil && l.bias == nil
+	plain := l.act == Identity && l.gate.Data == nil && (l.bias == nil || !l.add)
 	buf, strip := productBuffers.Get(), maxRowBlock
-	if !plain {
+	if !plain || l.bias != nil {
 		strip = epilogueRows
 	}
 	for c := c0; c < c1; c += epilogueCol {
@@ -272,13 +272,17 @@ func (l *product) computeTurned(r0, r1, c0, c1 int) {
 		kernel.Transpose(turned.t, ld, w.Data[c*w.Stride:], w.Stride, n, l.k)
 		for r := r0; r < r1; r += strip {
 			rows := min(strip, r1-r)
-			dst, ldd, x := l.dst.Data[r*l.dst.Stride+c:], l.dst.Stride, l.x.Data[r*l.x.Stride:]
-			if plain {
-				kernel.GemmNN(dst, ldd, x, l.x.Stride, turned.t, ld, rows, n, l.k, l.add)
-				continue
+			dst, ldd := l.dst.Data[r*l.dst.Stride+c:], l.dst.Stride
+			if !plain {
+				dst, ldd = buf[:], n
 			}
-			kernel.GemmNN(buf[:], n, x, l.x.Stride, turned.t, ld, rows, n, l.k, false)
-			l.put(buf[:rows*n], n, r, c)
+			for i := 0; i < rows && l.bias != nil; i++ { // which the product is added to
+				copy(dst[i*ldd:], l.bias[c:][:n])
+			}
+			kernel.GemmNN(dst, ldd, l.x.Data[r*l.x.Stride:], l.x.Stride, turned.t, ld, rows, n, l.k, l.bias != nil || plain && l.add)
+			if !plain {
+				l.put(buf[:rows*n], n, r, c)
+			}
 		}
 	}
 	productBuffers.Put(buf)
@@ -287,27 +291,11 @@ func (l *product) computeTurned(r0, r1, c0, c1 int) {
 
 var turnedBuffers = freelist.New[gradWeightBuffer]()
 
-// put does what follows the product with v, rows of n columns from column c and row r on, and stores them.
+// put does what follows the bias with v, rows of n columns from column c and row r on, and stores them.
 // The activation takes all rows at once.
 func (l *product) put(v []float32, n, r, c int) {
-	rows := len(v) / n
-	last := l.act == Identity && l.gate.Data == nil && !l.add // the bias is all that follows
-	if l.bias != nil {
-		bias := l.bias[c:][:n]
-		for i := range rows {
-			x := v[i*n:][:n]
-			if last {
-				kernel.Add(l.dst.Data[(r+i)*l.dst.Stride+c:][:n], x, bias)
-			} else {
-				kernel.Add(x, x, bias)
-			}
-		}
-		if last {
-			return
-		}
-	}
 	l.act.apply(v)
-	for i := range rows {
+	for i := range len(v) / n {
 		x, d := v[i*n:][:n], l.dst.Data[(r+i)*l.dst.Stride+c:][:n]
 		switch {
 		case l.gate.Data != nil && l.add:
@@ -329,6 +317,10 @@ func (l *product) throughBuffer(r0, r1, c0, c1 int) {
 	buf := productBuffers.Get()
 	n := c1 - c0
 	l.gemm(buf[:], n, r0, r1, c0, c1, false)
+	for i := 0; i < r1-r0 && l.bias != nil; i++ {
+		x := buf[i*n:][:n]
+		kernel.Add(x, x, l.bias[c0:c1])
+	}
 	l.put(buf[:(r1-r0)*n], n, r0, c0)
 	productBuffers.Put(buf)
 }

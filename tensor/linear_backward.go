@@ -2,13 +2,14 @@ package tensor
 
 import (
 	"fmt"
+	"slices"
 
 	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 	"microrwkv/tensor/internal/task"
 )
 
-// The backward pass of Linear: of the products by LinearBackward, of a bias by GradBias.
+// The backward pass of Linear.
 
 // matrix returns a weight of type F32 by its rows.
 func (w *Weight) matrix(op string) task.Matrix {
@@ -23,11 +24,13 @@ func (w *Weight) matrix(op string) task.Matrix {
 //
 //	DX = dy·w         or DX += dy·w if Add
 //	DW += dyᵀ·x
+//	DB += Σ of the rows of dy
 //
-// Without DX, W isn't used, without DW, X isn't. DX must not overlap DY or X.
+// Without DX, W isn't used, without DW, X and DB aren't; a nil DB isn't computed. DX must not overlap DY or X.
 type Gradient struct {
 	DX, DY, X *Tensor
 	W, DW     *Weight
+	DB        *Tensor // [out]
 	Add       bool
 }
 
@@ -35,7 +38,8 @@ type Gradient struct {
 const maxGradients = 8
 
 // LinearBackward computes gradients that don't depend on each other, at most eight. Given together they
-// are spread over the threads in one go.
+// are spread over the threads in one go. Those that follow each other may have the same DX, all but the first of
+// them with Add: whoever computes a part of it adds to it in their order.
 func LinearBackward(gs ...Gradient) {
 	if len(gs) > maxGradients {
 		panic("tensor: LinearBackward: too many gradients")
@@ -55,7 +59,11 @@ func LinearBackward(gs ...Gradient) {
 		if g := &gs[i]; g.DX != nil {
 			d := &t.input[t.inputs]
 			t.inputs++
-			pieces = d.set(g, pieces)
+			if i > 0 && gs[i-1].DX == g.DX {
+				d.follow(g, &t.input[t.inputs-2])
+			} else {
+				pieces = d.set(g, pieces)
+			}
 			work += d.dx.Rows * d.w.Rows * d.w.Cols
 		}
 	}
@@ -84,8 +92,11 @@ type gradientTask struct {
 // Run computes one piece.
 func (t *gradientTask) Run(piece int) {
 	for i := t.inputs - 1; i >= 0; i-- {
-		if d := &t.input[i]; piece >= d.first {
+		if d := &t.input[i]; piece >= d.first && !d.follows {
 			d.run(piece - d.first)
+			for i++; i < t.inputs && t.input[i].follows; i++ {
+				t.input[i].run(piece - d.first)
+			}
 			return
 		}
 	}
@@ -101,22 +112,27 @@ func (t *gradientTask) Run(piece int) {
 type gradInput struct {
 	dx, dy, w                     task.Matrix
 	add                           bool
-	first                         int // its first piece
+	first                         int  // its first piece
+	follows                       bool // is added to the one before it, by its pieces
 	rowBlocks, rowBlock, colBlock int
 }
 
 // set plans the pieces from number first on, and returns the number after them.
 func (d *gradInput) set(g *Gradient, first int) int {
-	*d = gradInput{dx: g.DX.Matrix(), dy: g.DY.Matrix(), w: g.W.matrix("LinearBackward"), add: g.Add, first: first}
-	if d.dy.Cols != d.w.Rows || d.dx.Cols != d.w.Cols || d.dx.Rows != d.dy.Rows {
-		panic("tensor: LinearBackward: dx " + task.FormatShape(g.DX.Shape()...) + ", dy " + task.FormatShape(g.DY.Shape()...) + ", w " + task.FormatShape(g.W.Shape()...))
-	}
+	d.take(g)
+	d.first = first
 	if d.dx.Rows == 0 || d.dx.Cols == 0 {
 		return first
 	}
 	// A piece packs its columns of w, so it has many rows; columns are cut if that leaves too few pieces.
 	const rows, cols = 512, 48
 	pieces := 3 * Threads()
+	if d.w.Rows*d.w.Cols <= 1<<17 {
+		d.rowBlock = min(max(((d.dx.Rows+pieces-1)/pieces+7)/8*8, 64), rows)
+		d.rowBlocks = (d.dx.Rows + d.rowBlock - 1) / d.rowBlock
+		d.colBlock = d.dx.Cols
+		return first + d.rowBlocks
+	}
 	d.rowBlocks = (d.dx.Rows + rows - 1) / rows
 	d.rowBlock = (d.dx.Rows + d.rowBlocks - 1) / d.rowBlocks
 	d.colBlock = d.dx.Cols
@@ -125,6 +141,24 @@ func (d *gradInput) set(g *Gradient, first int) int {
 		d.colBlock = alignCols((d.dx.Cols + parts - 1) / parts)
 	}
 	return first + d.rowBlocks*((d.dx.Cols+d.colBlock-1)/d.colBlock)
+}
+
+// take takes the operands.
+func (d *gradInput) take(g *Gradient) {
+	*d = gradInput{dx: g.DX.Matrix(), dy: g.DY.Matrix(), w: g.W.matrix("LinearBackward"), add: g.Add}
+	if d.dy.Cols != d.w.Rows || d.dx.Cols != d.w.Cols || d.dx.Rows != d.dy.Rows {
+		panic("tensor: LinearBackward: dx " + task.FormatShape(g.DX.Shape()...) + ", dy " + task.FormatShape(g.DY.Shape()...) + ", w " + task.FormatShape(g.W.Shape()...))
+	}
+}
+
+// follow takes the operands of what is added to the dx of the one before, in its pieces.
+func (d *gradInput) follow(g *Gradient, before *gradInput) {
+	if !g.Add {
+		panic("tensor: LinearBackward: two gradients of one DX that don't add")
+	}
+	d.take(g)
+	d.follows, d.first = true, before.first
+	d.rowBlocks, d.rowBlock, d.colBlock = before.rowBlocks, before.rowBlock, before.colBlock
 }
 
 // run computes one block of rows and columns.
@@ -154,8 +188,9 @@ type gradWeightBuffer struct{ t []float32 }
 // gradWeight is one dw += dyᵀ·x, cut into blocks of rows.
 type gradWeight struct {
 	dw, dy, x task.Matrix
-	first     int // its first piece
-	block     int // rows of dw that share one reading of x
+	db        []float32 // nil: there is none
+	first     int       // its first piece
+	block     int       // rows of dw that share one reading of x
 }
 
 // set plans the pieces from number first on, and returns the number after them.
@@ -163,6 +198,9 @@ func (w *gradWeight) set(g *Gradient, first int) int {
 	*w = gradWeight{dw: g.DW.matrix("LinearBackward"), dy: g.DY.Matrix(), x: g.X.Matrix(), first: first}
 	if w.dy.Cols != w.dw.Rows || w.x.Cols != w.dw.Cols || w.x.Rows != w.dy.Rows {
 		panic("tensor: LinearBackward: dw " + task.FormatShape(g.DW.Shape()...) + ", dy " + task.FormatShape(g.DY.Shape()...) + ", x " + task.FormatShape(g.X.Shape()...))
+	}
+	if g.DB != nil {
+		w.db = Vector("LinearBackward", g.DB, w.dw.Rows)
 	}
 	const least, most = 16, 384
 	w.block = (w.dw.Rows + 2*Threads() - 1) / (2 * Threads())
@@ -174,6 +212,9 @@ func (w *gradWeight) set(g *Gradient, first int) int {
 func (w *gradWeight) run(piece int) {
 	o := piece * w.block
 	m := min(w.block, w.dw.Rows-o)
+	if w.db != nil {
+		w.bias(o, m)
+	}
 	buf := gradWeightBuffers.Get()
 	for r := 0; r < w.x.Rows; r += gradWeightRows {
 		k := min(gradWeightRows, w.x.Rows-r)
@@ -183,6 +224,43 @@ func (w *gradWeight) run(piece int) {
 		kernel.GemmNN(w.dw.Data[o*w.dw.Stride:], w.dw.Stride, buf.t, ld, w.x.Data[r*w.x.Stride:], w.x.Stride, m, w.dw.Cols, k, true)
 	}
 	gradWeightBuffers.Put(buf)
+}
+
+const (
+	biasRows = 32 // that are summed in float32
+	biasCols = 64 // that are summed at a time
+)
+
+// ones are the factors of rows in their sum.
+var ones = slices.Repeat([]float32{1}, biasRows)
+
+// bias adds the sums of m columns of dy from o on to db: blocks of rows are added in float32, by a product, and
+// the blocks in float64.
+func (w *gradWeight) bias(o, m int) {
+	buf := biasBuffers.Get()
+	for ; m > 0; o, m = o+biasCols, m-biasCols {
+		n := min(m, biasCols)
+		block, sums := buf.block[:n], buf.sums[:n]
+		clear(sums)
+		for r := 0; r < w.dy.Rows; r += biasRows {
+			k := min(biasRows, w.dy.Rows-r)
+			kernel.GemmNN(block, n, ones, biasRows, w.dy.Data[r*w.dy.Stride+o:], w.dy.Stride, 1, n, k, false)
+			for i, s := range block {
+				sums[i] += float64(s)
+			}
+		}
+		for i, s := range sums {
+			w.db[o+i] += float32(s)
+		}
+	}
+	biasBuffers.Put(buf)
+}
+
+var biasBuffers = freelist.New[biasBuffer]()
+
+type biasBuffer struct {
+	block [biasCols]float32
+	sums  [biasCols]float64
 }
 
 // GradBias computes db += Σ of the rows of dy [R, n], db with n elements.

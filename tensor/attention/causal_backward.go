@@ -9,11 +9,11 @@ import (
 
 // CausalBackward computes the gradients of Causal from that of its output, dy [R, H·d], for sequences
 // that begin at their first row: dq, dk, dv and dgate are written, with the heads where cols says, as in
-// the operands; gate and dgate are nil together. Softmaxes are computed again, block by block, by the sums
-// that CausalWhole left.
-func CausalBackward(dq, dk, dv, dgate, dy, logSums, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
+// the operands; gate and dgate are nil together. Softmaxes are computed again, block by block, by what
+// CausalWhole left of them.
+func CausalBackward(dq, dk, dv, dgate, dy, softmaxes, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
 	t := causalBackwardTasks.Get()
-	pairs := t.set("CausalBackward", dy, logSums, q, k, v, gate, heads, window, cols, scale, spans)
+	pairs := t.set("CausalBackward", dy, softmaxes, q, k, v, gate, heads, window, cols, scale, spans)
 	t.dq, t.dk, t.dv, t.dgate = dq.Matrix(), dk.Matrix(), dv.Matrix(), task.Matrix{}
 	for _, x := range [...]*tensor.Tensor{dq, dk, dv} {
 		t.check("CausalBackward", dy, x)
@@ -34,7 +34,8 @@ var (
 // backwardBuffer is the scratch of one piece.
 type backwardBuffer struct {
 	q, k, v, dq, dk, dv, dy, out, p, dp, tr []float32
-	kt, vt, sums                            []float32
+	qt, kt, vt, dyt, gate                   []float32 // columns
+	most, factors                           [blockLanes]float32
 }
 
 type causalBackwardTask struct {
@@ -44,56 +45,60 @@ type causalBackwardTask struct {
 
 // Run computes one head of one sequence.
 func (t *causalBackwardTask) Run(piece int) {
-	seq, h := piece/t.heads, piece%t.heads
-	first, n, d, col := t.spans[seq], t.spans[seq+1]-t.spans[seq], t.d, t.cols.at(h, t.d)
-	if n == 0 {
+	h := t.head(piece)
+	if h.n == 0 {
 		return
 	}
 	buf := backwardBuffers.Get()
-	kt := t.keys(buf, first, n, col)
-	buf.vt = freelist.Grown(buf.vt, n*d)
-	vt := buf.vt[:n*d]
-	at := func(m *task.Matrix, row, col int) []float32 { return m.Data[(first+row)*m.Stride+col:] }
-	kernel.Transpose(vt, n, at(&t.v, 0, col), t.v.Stride, n, d)
-	for i := range n { // added to below
-		clear(at(&t.dk, i, col)[:d])
-		clear(at(&t.dv, i, col)[:d])
+	gap := h.n + kernel.TransposeGap
+	turned(&buf.kt, gap, h.at(&t.k, 0), t.k.Stride, h.n, t.d)
+	if t.gate.Data != nil {
+		turned(&buf.vt, gap, h.at(&t.v, 0), t.v.Stride, h.n, t.d)
 	}
-	for r0 := 0; r0 < n; r0 += attentionRows {
-		rows := min(attentionRows, n-r0)
-		k0 := max(0, r0-t.window+1) // the first key of the block
-		keys := r0 + rows - k0
-		buf.out = freelist.Grown(buf.out, rows*d)
-		buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.dp, rows*keys), freelist.Grown(buf.tr, (rows+kernel.TransposeGap)*keys)
-		p, dp := buf.p[:rows*keys], buf.dp[:rows*keys]
-		t.softmaxes(p, first, h, col, kt[k0:], n, r0, k0, rows, keys)
-		dy, ldy := at(&t.y, r0, h*d), t.y.Stride
-		if t.gate.Data != nil {
-			buf.dy = freelist.Grown(buf.dy, rows*d)
-			kernel.GemmNN(buf.out, d, p, keys, at(&t.v, k0, col), t.v.Stride, rows, d, keys, false)
-			for i := range rows {
-				out, dout := buf.out[i*d:][:d], buf.dy[i*d:][:d]
-				gate, dgate := at(&t.gate, r0+i, col)[:d], at(&t.dgate, r0+i, col)[:d]
-				for j, x := range dy[i*ldy:][:d] { // few columns
-					dgate[j], dout[j] = x*out[j], x*gate[j]
-				}
-			}
-			dy, ldy = buf.dy, d
-		}
-		// The scores' gradient, dp = p ⊙ (dy·vᵀ − Σ p ⊙ dy·vᵀ), times scale.
-		kernel.GemmNN(dp, keys, dy, ldy, vt[k0:], n, rows, keys, d, false)
-		for i := range rows {
-			row, p := dp[i*keys:][:keys], p[i*keys:][:keys]
-			kernel.Norm(row, row, kernel.Dot(p, row), t.scale, p, nil)
-		}
-		kernel.GemmNN(at(&t.dq, r0, col), t.dq.Stride, dp, keys, at(&t.k, k0, col), t.k.Stride, rows, d, keys, false)
-		ld := rows + kernel.TransposeGap
-		kernel.Transpose(buf.tr, ld, dp, keys, rows, keys)
-		kernel.GemmNN(at(&t.dk, k0, col), t.dk.Stride, buf.tr, ld, at(&t.q, r0, col), t.q.Stride, keys, d, rows, true)
-		kernel.Transpose(buf.tr, ld, p, keys, rows, keys)
-		kernel.GemmNN(at(&t.dv, k0, col), t.dv.Stride, buf.tr, ld, dy, ldy, keys, d, rows, true)
+	for r0 := 0; r0 < h.n; r0 += blockLanes {
+		t.back(buf, h, t.block(h, r0), gap)
 	}
 	backwardBuffers.Put(buf)
+}
+
+// back computes the gradients that come from a block of queries. The columns of keys and values in buf have
+// rows of ld.
+func (t *causalBackwardTask) back(buf *backwardBuffer, h wholeHead, b queryBlock, ld int) {
+	d := t.d
+	p := t.scores(buf, h, b)
+	most, factors := buf.most[:b.lanes], buf.factors[:b.lanes]
+	copy(most, t.softmaxes.Row(2 * h.h)[h.first+b.r0:][:b.rows])
+	copy(factors, t.softmaxes.Row(2*h.h + 1)[h.first+b.r0:][:b.rows])
+	// The gradient of the output is multiplied by the factors, so that p needn't be.
+	dy := turned(&buf.dyt, blockLanes, t.y.Data[(h.first+b.r0)*t.y.Stride+h.h*d:], t.y.Stride, b.rows, d)
+	scaleColumns(dy, factors)
+	dout := dy
+	if t.gate.Data != nil {
+		dout = turned(&buf.gate, blockLanes, h.at(&t.gate, b.r0), t.gate.Stride, b.rows, d)
+		kernel.Mul(dout, dout, dy)
+	}
+	buf.dy, buf.dp = freelist.Grown(buf.dy, b.rows*d), freelist.Grown(buf.dp, b.keys*blockLanes)
+	kernel.Transpose(buf.dy, d, dout, blockLanes, d, b.rows)
+	kernel.Scale(dout, t.scale, dout)
+	dp := buf.dp[:b.keys*blockLanes]
+	kernel.GemmNN(dp, blockLanes, h.at(&t.v, b.k0), t.v.Stride, dout, blockLanes, b.keys, b.lanes, d, false)
+	kernel.GradColumns(p, dp, blockLanes, b.keys, b.lanes, most, factors)
+	if t.gate.Data != nil {
+		kernel.Mul(dy, dy, t.output(buf, b, p, buf.vt, ld))
+		kernel.Transpose(h.at(&t.dgate, b.r0), t.dgate.Stride, dy, blockLanes, d, b.rows)
+	}
+	dq := t.output(buf, b, dp, buf.kt, ld)
+	kernel.Transpose(h.at(&t.dq, b.r0), t.dq.Stride, dq, blockLanes, d, b.rows)
+	t.keys(h, b, &t.dk, dp, h.at(&t.q, b.r0), t.q.Stride)
+	t.keys(h, b, &t.dv, p, buf.dy, d)
+}
+
+// keys adds the products of p and the queries' x, with rows of ld, to the gradient of the keys before a block, and
+// begins the gradient of its own keys.
+func (t *causalBackwardTask) keys(h wholeHead, b queryBlock, grad *task.Matrix, p, x []float32, ld int) {
+	before := b.keys - b.rows
+	kernel.GemmNN(h.at(grad, b.k0), grad.Stride, p, blockLanes, x, ld, before, t.d, b.rows, true)
+	kernel.GemmNN(h.at(grad, b.r0), grad.Stride, p[before*blockLanes:], blockLanes, x, ld, b.rows, t.d, b.rows, false)
 }
 
 // softmax computes dp, the gradient of the scores, from that of the output, dy, and the softmax p:

@@ -2,6 +2,7 @@ package attention
 
 import (
 	"math"
+	"slices"
 
 	"microrwkv/tensor"
 	"microrwkv/tensor/internal/freelist"
@@ -10,11 +11,12 @@ import (
 )
 
 // CausalWhole is Causal for sequences that begin at their first row, without a cache: heads is their
-// number, window the positions that one attends to, its own included. logSums [R, heads] gets the logarithm
-// of each softmax's denominator, which is all that CausalBackward needs to compute it again.
-func CausalWhole(dst, logSums, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
+// number, window the positions that one attends to, its own included. softmaxes [2·heads, rows] gets two rows
+// for each head, its largest scores and the inverses of its softmaxes' denominators, by which CausalBackward
+// computes the softmaxes again.
+func CausalWhole(dst, softmaxes, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) {
 	t := causalWholeTasks.Get()
-	pairs := t.set("CausalWhole", dst, logSums, q, k, v, gate, heads, window, cols, scale, spans)
+	pairs := t.set("CausalWhole", dst, softmaxes, q, k, v, gate, heads, window, cols, scale, spans)
 	task.Spread((len(spans)-1)*heads, 3*pairs*t.d, t)
 	*t = causalWholeTask{wholeSequences{spans: t.spans}}
 	causalWholeTasks.Put(t)
@@ -26,7 +28,7 @@ var causalWholeTasks = freelist.New[causalWholeTask]()
 // its output, or the gradient of it, y.
 type wholeSequences struct {
 	y, q, k, v, gate task.Matrix
-	logSums          task.Matrix
+	softmaxes        task.Matrix
 	heads, d, window int
 	cols             HeadColumns
 	scale            float32
@@ -35,7 +37,7 @@ type wholeSequences struct {
 
 // set takes the arguments of the operation op, and returns how many pairs of positions attend to each
 // other, in all heads.
-func (t *wholeSequences) set(op string, y, logSums, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) (pairs int) {
+func (t *wholeSequences) set(op string, y, softmaxes, q, k, v, gate *tensor.Tensor, heads, window int, cols HeadColumns, scale float32, spans []int) (pairs int) {
 	t.y, t.q, t.k, t.v, t.gate = y.Matrix(), q.Matrix(), k.Matrix(), v.Matrix(), task.Matrix{}
 	if gate != nil {
 		t.gate = gate.Matrix()
@@ -44,8 +46,8 @@ func (t *wholeSequences) set(op string, y, logSums, q, k, v, gate *tensor.Tensor
 	for _, x := range [...]*tensor.Tensor{q, k, v} {
 		t.check(op, y, x)
 	}
-	if t.logSums = logSums.Matrix(); t.logSums.Rows != y.Dim(0) || t.logSums.Cols != heads {
-		panic("attention: " + op + ": output " + task.FormatShape(y.Shape()...) + ", sums of softmaxes " + task.FormatShape(logSums.Shape()...))
+	if t.softmaxes = softmaxes.Matrix(); t.softmaxes.Rows != 2*heads || t.softmaxes.Cols != y.Dim(0) {
+		panic("attention: " + op + ": output " + task.FormatShape(y.Shape()...) + ", softmaxes " + task.FormatShape(softmaxes.Shape()...))
 	}
 	t.spans = append(t.spans[:0], spans...)
 	for i := range len(spans) - 1 {
@@ -62,104 +64,115 @@ func (t *wholeSequences) check(op string, y, x *tensor.Tensor) {
 	}
 }
 
+// A head is computed in blocks of queries: blockLanes of them side by side in the columns of their scores, whose
+// rows are the keys up to the block's last. So the scores that a softmax adds up are in one lane each, and few
+// of them are hidden by the mask.
+const blockLanes = 32
+
+// wholeHead is a head of a sequence: n positions from row first on, in columns from col on.
+type wholeHead struct{ h, first, n, col int }
+
+// queryBlock is a block of queries from position r0 on, and the keys that they attend to, from k0 on.
+type queryBlock struct {
+	r0, rows int
+	lanes    int // rows, up to whole vectors
+	k0, keys int
+}
+
+// head returns the head of a piece.
+func (t *wholeSequences) head(piece int) wholeHead {
+	seq, h := piece/t.heads, piece%t.heads
+	return wholeHead{h, t.spans[seq], t.spans[seq+1] - t.spans[seq], t.cols.at(h, t.d)}
+}
+
+// block returns the block of queries from r0 on.
+func (t *wholeSequences) block(h wholeHead, r0 int) queryBlock {
+	rows, k0 := min(blockLanes, h.n-r0), max(0, r0-t.window+1)
+	return queryBlock{r0, rows, (rows + 15) &^ 15, k0, r0 + rows - k0}
+}
+
+// at returns what m has from a position of the head on.
+func (h wholeHead) at(m *task.Matrix, position int) []float32 {
+	return m.Data[(h.first+position)*m.Stride+h.col:]
+}
+
+// turned returns n rows of d numbers at x, ld apart, as columns in b; distance is that of its rows.
+func turned(b *[]float32, distance int, x []float32, ld, n, d int) []float32 {
+	*b = freelist.Grown(*b, d*distance)
+	kernel.Transpose(*b, distance, x, ld, n, d)
+	return (*b)[:d*distance]
+}
+
 // causalWholeTask is the forward pass.
 type causalWholeTask struct{ wholeSequences }
 
 // Run computes one head of one sequence.
 func (t *causalWholeTask) Run(piece int) {
-	seq, h := piece/t.heads, piece%t.heads
-	first, n, d, col := t.spans[seq], t.spans[seq+1]-t.spans[seq], t.d, t.cols.at(h, t.d)
-	if n == 0 {
+	h := t.head(piece)
+	if h.n == 0 {
 		return
 	}
 	buf := backwardBuffers.Get()
-	kt := t.keys(buf, first, n, col)
-	v, ldv := t.v.Data[first*t.v.Stride+col:], t.v.Stride
-	for r0 := 0; r0 < n; r0 += attentionRows {
-		rows := min(attentionRows, n-r0)
-		k0 := max(0, r0-t.window+1)
-		keys := r0 + rows - k0
-		buf.p, buf.sums = freelist.Grown(buf.p, rows*keys), freelist.Grown(buf.sums, rows)
-		p := buf.p[:rows*keys]
-		t.exponentials(p, buf.sums, first, h, col, kt[k0:], n, r0, k0, rows, keys)
-		dst := t.y.Data[(first+r0)*t.y.Stride+h*d:]
-		kernel.GemmNN(dst, t.y.Stride, p, keys, v[k0*ldv:], ldv, rows, d, keys, false)
-		for i, f := range buf.sums[:rows] {
-			y := dst[i*t.y.Stride:][:d]
-			if t.gate.Data == nil {
-				kernel.Scale(y, f, y)
-				continue
-			}
-			gate := t.gate.Data[(first+r0+i)*t.gate.Stride+col:][:d]
-			for j, g := range gate { // few columns
-				y[j] = y[j] * f * g
-			}
-		}
+	gap := h.n + kernel.TransposeGap
+	vt := turned(&buf.vt, gap, h.at(&t.v, 0), t.v.Stride, h.n, t.d)
+	for r0 := 0; r0 < h.n; r0 += blockLanes {
+		t.attend(buf, h, t.block(h, r0), vt, gap)
 	}
 	backwardBuffers.Put(buf)
 }
 
-// keys returns the scaled keys of a head, transposed: [d, n].
-func (t *wholeSequences) keys(buf *backwardBuffer, first, n, col int) []float32 {
-	buf.kt = freelist.Grown(buf.kt, n*t.d)
-	kt := buf.kt[:n*t.d]
-	kernel.Transpose(kt, n, t.k.Data[first*t.k.Stride+col:], t.k.Stride, n, t.d)
-	kernel.Scale(kt, t.scale, kt)
-	return kt
-}
-
-// scores computes the scaled products of rows from r0 on with keys from k0 on, kt with rows of n.
-func (t *wholeSequences) scores(p []float32, first, col int, kt []float32, n, r0, rows, keys int) {
-	kernel.GemmNN(p, keys, t.q.Data[(first+r0)*t.q.Stride+col:], t.q.Stride, kt, n, rows, keys, t.d, false)
-}
-
-// attends returns the columns of keys from k0 on that position i attends to.
-func (t *wholeSequences) attends(i, k0 int) (from, to int) {
-	return max(0, i-t.window+1) - k0, i + 1 - k0
-}
-
-// exponentials computes rows from r0 on over keys from k0 on that are softmaxes once they are multiplied by
-// what it leaves in factors; zeros where a position doesn't attend.
-func (t *wholeSequences) exponentials(p, factors []float32, first, h, col int, kt []float32, n, r0, k0, rows, keys int) {
-	t.scores(p, first, col, kt, n, r0, rows, keys)
-	for i := range rows {
-		row := p[i*keys:][:keys]
-		from, to := t.attends(r0+i, k0)
-		// Whole vectors: what surrounds the scores in theirs is -Inf, whose exponential is 0.
-		begin, end := from&^15, min((to+15)&^15, keys)
-		clear(row[:begin])
-		fill(row[begin:from], negInf)
-		fill(row[to:end], negInf)
-		scores := row[begin:end]
-		most := kernel.Max(scores)
-		sum := kernel.ExpSum(scores, scores, most)
+// attend computes a block of queries from the values' columns, vt with rows of ldv.
+func (t *causalWholeTask) attend(buf *backwardBuffer, h wholeHead, b queryBlock, vt []float32, ldv int) {
+	p := t.scores(buf, h, b)
+	most, factors := buf.most[:b.lanes], buf.factors[:b.lanes]
+	kernel.ExpColumns(p, blockLanes, b.keys, b.lanes, most, factors)
+	for i, sum := range factors {
 		factors[i] = 1 / sum
-		t.logSums.Row(first + r0 + i)[h] = most + float32(math.Log(float64(sum)))
-		clear(row[end:])
 	}
+	copy(t.softmaxes.Row(2 * h.h)[h.first+b.r0:], most[:b.rows])
+	copy(t.softmaxes.Row(2*h.h + 1)[h.first+b.r0:], factors[:b.rows])
+	out := t.output(buf, b, p, vt, ldv)
+	scaleColumns(out, factors)
+	if t.gate.Data != nil {
+		kernel.Mul(out, out, turned(&buf.gate, blockLanes, h.at(&t.gate, b.r0), t.gate.Stride, b.rows, t.d))
+	}
+	kernel.Transpose(t.y.Data[(h.first+b.r0)*t.y.Stride+h.h*t.d:], t.y.Stride, out, blockLanes, t.d, b.rows)
 }
 
-// softmaxes computes what exponentials does, multiplied, by the sums that it left.
-func (t *wholeSequences) softmaxes(p []float32, first, h, col int, kt []float32, n, r0, k0, rows, keys int) {
-	t.scores(p, first, col, kt, n, r0, rows, keys)
-	for i := range rows {
-		row := p[i*keys:][:keys]
-		kernel.Norm(row, row, t.logSums.Row(first + r0 + i)[h], 1, nil, nil)
+// scores computes the scaled products of the keys of a block with its queries, [keys, lanes] in rows of
+// blockLanes; −Inf where a position doesn't attend.
+func (t *wholeSequences) scores(buf *backwardBuffer, h wholeHead, b queryBlock) []float32 {
+	q := turned(&buf.qt, blockLanes, h.at(&t.q, b.r0), t.q.Stride, b.rows, t.d)
+	kernel.Scale(q, t.scale, q)
+	buf.p = freelist.Grown(buf.p, b.keys*blockLanes)
+	p := buf.p[:b.keys*blockLanes]
+	kernel.GemmNN(p, blockLanes, h.at(&t.k, b.k0), t.k.Stride, q, blockLanes, b.keys, b.lanes, t.d, false)
+	for i := 1; i < b.rows; i++ { // the keys after a query
+		copy(p[(b.keys-b.rows+i)*blockLanes:][:i], hidden)
 	}
-	kernel.Exp(p, p) // all at once; where a position doesn't attend it may be anything
-	for i := range rows {
-		row := p[i*keys:][:keys]
-		from, to := t.attends(r0+i, k0)
-		clear(row[:from])
-		clear(row[to:])
+	for i := 0; b.k0+i+t.window < b.r0+b.rows; i++ { // the keys before its window
+		from := b.k0 + i + t.window - b.r0
+		copy(p[i*blockLanes+from:][:b.rows-from], hidden)
 	}
+	return p
 }
 
-var negInf = float32(math.Inf(-1))
+// hidden is the scores of keys that aren't attended to.
+var hidden = slices.Repeat([]float32{float32(math.Inf(-1))}, blockLanes)
 
-// fill sets x to v.
-func fill(x []float32, v float32) {
-	for i := range x {
-		x[i] = v
+// output computes the products of the softmaxes of a block with the values' columns vt, [d, lanes] in rows of
+// blockLanes.
+func (t *wholeSequences) output(buf *backwardBuffer, b queryBlock, p, vt []float32, ldv int) []float32 {
+	buf.out = freelist.Grown(buf.out, t.d*blockLanes)
+	out := buf.out[:t.d*blockLanes]
+	kernel.GemmNN(out, blockLanes, vt[b.k0:], ldv, p, blockLanes, t.d, b.lanes, b.keys, false)
+	return out
+}
+
+// scaleColumns multiplies the columns of x, whose rows are blockLanes apart, by their factors.
+func scaleColumns(x, factors []float32) {
+	for i := 0; i < len(x); i += blockLanes {
+		row := x[i:][:len(factors)]
+		kernel.Mul(row, row, factors)
 	}
 }

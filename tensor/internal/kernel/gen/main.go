@@ -38,6 +38,7 @@ func files() map[string][]byte {
 		list["gemm_nt_"+s.file+"_amd64.s"] = ntAVX(s)
 		list["gemm_nn_"+s.file+"_amd64.s"] = nnAVX(s)
 		list["vec_"+s.file+"_amd64.s"] = vecAVX(s)
+		list["columns_"+s.file+"_amd64.s"] = avxFile{newFile(false)}.functions(s, columnsAVX)
 		list["blocks_"+s.file+"_amd64.s"] = blocksAVX(s)
 		list["q8_"+s.file+"_amd64.s"] = q8AVX(s)
 		list["vec_"+s.file+"_amd64.go"] = wrappers(s)

@@ -21,7 +21,12 @@ func vecAVX(s isa) []byte {
 	if s.regs == 16 {
 		f.constants()
 	}
-	for _, fn := range functionsAVX {
+	return f.functions(s, functionsAVX)
+}
+
+// functions writes the functions of a list, and returns the file.
+func (f avxFile) functions(s isa, list []functionAVX) []byte {
+	for _, fn := range list {
 		returns := ""
 		if strings.Contains(fn.body, "ret+") {
 			returns = " float32"
