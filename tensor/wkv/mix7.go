@@ -97,7 +97,7 @@ func mix7Head(t *wkvTask, s []float32, col, from, to int) {
 	rk := buf.r[:t.n]
 	for i := from; i < to; i++ {
 		n := part(&x.n, i)
-		task.Normalize(n, part(&t.y, i), t.gain[c0:c1], t.bias[c0:c1], t.eps)
+		kernel.Normalize(n, part(&t.y, i), t.gain[c0:c1], t.bias[c0:c1], nil, 1, t.eps)
 		kernel.Mul(rk, part(&t.in[0], i), x.rk[c0:c1])
 		kernel.Axpy(n, kernel.Dot(rk, part(&t.in[1], i)), part(&t.in[2], i))
 		kernel.Mul(part(&x.out, i), n, part(&t.gate, i))

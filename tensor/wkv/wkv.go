@@ -143,7 +143,7 @@ func (t *wkvTask) Run(piece int) {
 	c0, c1 := h*t.n, (h+1)*t.n
 	for i := from; i < to; i++ {
 		y := t.y.Data[i*t.y.Stride:][c0:c1]
-		task.Normalize(y, y, t.gain[c0:c1], t.bias[c0:c1], t.eps)
+		kernel.Normalize(y, y, t.gain[c0:c1], t.bias[c0:c1], nil, 1, t.eps)
 		if t.gate.Data != nil {
 			kernel.Mul(y, y, t.gate.Data[i*t.gate.Stride:][c0:c1])
 		}

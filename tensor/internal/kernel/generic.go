@@ -28,6 +28,12 @@ var generic = impl{
 	adam:           adamGeneric,
 	transpose:      transposeGeneric,
 
+	normalize:   normalizeParts,
+	normGrad:    normGradParts,
+	gateGrad:    gateGradParts,
+	mixRows:     mixRowsParts,
+	mixGradRows: mixGradRowsParts,
+
 	exp:     func(dst, x []float32) { mapGeneric(dst, x, exp) },
 	sigmoid: func(dst, x []float32) { mapGeneric(dst, x, sigmoid) },
 	silu:    func(dst, x []float32) { mapGeneric(dst, x, silu) },

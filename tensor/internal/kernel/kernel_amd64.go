@@ -13,6 +13,7 @@ func archImpls() []impl {
 		im.name = "avx2"
 		gemmAVX2(&im)
 		vecAVX2(&im)
+		rowsAVX2(&im)
 		q8AVX2.put(&im)
 		im.try = tryAVX2
 		ims = append(ims, im)
@@ -20,6 +21,7 @@ func archImpls() []impl {
 			im.name = "avx512"
 			gemmAVX512(&im)
 			vecAVX512(&im)
+			rowsAVX512(&im)
 			if hasVNNI {
 				q8VNNI.put(&im)
 			}

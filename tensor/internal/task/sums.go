@@ -9,6 +9,7 @@ type Sums struct {
 	// Op computes row r and adds to sums, which has N numbers for each of Sum in turn; tmp is room for
 	// Tmp vectors of N numbers.
 	Op     func(t *Sums, r int, sums, tmp []float32)
+	Block  func(t *Sums, from, to int, sums, tmp []float32) // Op for rows from to to at once; one of them is nil
 	In     [16]Matrix
 	Out    [8]Matrix
 	Vec    [8][]float32
@@ -75,9 +76,22 @@ func (t *Sums) Run(piece int) {
 	part := t.partial[piece*t.stride:][:t.stride]
 	sums, tmp := part[:t.sums*t.N], part[t.sums*t.N:]
 	clear(sums)
-	for r := piece * sumBlock; r < min((piece+1)*sumBlock, t.Rows); r++ {
+	from, to := piece*sumBlock, min((piece+1)*sumBlock, t.Rows)
+	if t.Block != nil {
+		t.Block(t, from, to, sums, tmp)
+		return
+	}
+	for r := from; r < to; r++ {
 		t.Op(t, r, sums, tmp)
 	}
+}
+
+// Wanted returns sum i of those that Op adds to, nil if nobody wants it.
+func (t *Sums) Wanted(sums []float32, i int) []float32 {
+	if t.Sum[i] == nil {
+		return nil
+	}
+	return sums[i*t.N:][:t.N]
 }
 
 func (t *Sums) addUp(from, to int) {

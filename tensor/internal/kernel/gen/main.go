@@ -38,6 +38,8 @@ func files() map[string][]byte {
 		list["gemm_nt_"+s.file+"_amd64.s"] = ntAVX(s)
 		list["gemm_nn_"+s.file+"_amd64.s"] = nnAVX(s)
 		list["vec_"+s.file+"_amd64.s"] = vecAVX(s)
+		list["rows_"+s.file+"_amd64.s"] = rowsAVX(s)
+		list["rows_"+s.file+"_amd64.go"] = rowWrappers(s)
 		list["blocks_"+s.file+"_amd64.s"] = blocksAVX(s)
 		list["q8_"+s.file+"_amd64.s"] = q8AVX(s)
 		list["vec_"+s.file+"_amd64.go"] = wrappers(s)

@@ -21,7 +21,15 @@ func vecAVX(s isa) []byte {
 	if s.regs == 16 {
 		f.constants()
 	}
-	for _, fn := range functionsAVX {
+	return f.functions(s, functionsAVX)
+}
+
+// rowsAVX returns the file of the operations on rows.
+func rowsAVX(s isa) []byte { return avxFile{newFile(false)}.functions(s, rowFunctionsAVX) }
+
+// functions writes functions, which end the file.
+func (f avxFile) functions(s isa, list []functionAVX) []byte {
+	for _, fn := range list {
 		returns := ""
 		if strings.Contains(fn.body, "ret+") {
 			returns = " float32"
