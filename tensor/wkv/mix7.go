@@ -74,7 +74,7 @@ type mix7 struct {
 }
 
 // mix7Head computes rows from to to of one head, whose values begin at column col.
-func mix7Head(t *wkvTask, s []float32, col, from, to int) {
+func mix7Head(t *wkvTask, s []float32, kept bool, col, from, to int) {
 	x, c0, c1 := &t.mix7, col, col+t.n
 	part := func(m *task.Matrix, i int) []float32 { return m.Data[i*m.Stride:][c0:c1] }
 	for i := from; i < to; i++ {
@@ -91,7 +91,7 @@ func mix7Head(t *wkvTask, s []float32, col, from, to int) {
 		kernel.Mix(k, k0, b, x.ka[c0:c1]) // k0 + (k0⊙a − k0) ⊙ KA
 		kernel.Mul(b, kappa, a)
 	}
-	v7Head(t, s, col, from, to)
+	v7Head(t, s, kept, col, from, to)
 	buf := wkvBuffers.Get()
 	buf.r = freelist.Grown(buf.r, t.n)
 	rk := buf.r[:t.n]
