@@ -72,6 +72,12 @@ type impl struct {
 	mixRows     func(im *impl, dst []float32, ldd int, x []float32, ldx int, prev, mix []float32, rows int)
 	mixGradRows func(im *impl, dx []float32, lddx int, s, d []float32, ldd int, x []float32, ldx int, mix, tmp []float32, rows int, ends MixEnds)
 
+	// Of chunks of RWKV-7, see Chunk7, Decay7 and Solve7.
+	prepare7 func(c *Chunk7, r, w, k, a, b []float32, ld int)
+	finish7  func(c *Chunk7, dr, dw, dk, da, db, planes, log []float32, ld int)
+	decay7   func(d, s, pow, log []float32)
+	solve7   func(im *impl, x, m []float32, ld, rows, n int, back bool)
+
 	exp     func(dst, x []float32)
 	sigmoid func(dst, x []float32)
 	silu    func(dst, x []float32)

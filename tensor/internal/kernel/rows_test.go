@@ -109,3 +109,52 @@ func checkMixRows(t *testing.T, im, parts *impl, rng *rand.Rand, n int) {
 		}
 	}
 }
+
+// TestChunk7 wants of what chunks of RWKV-7 need the bits of the reference.
+func TestChunk7(t *testing.T) {
+	eachImpl(t, func(t *testing.T, im *impl) {
+		reference := *im
+		reference.prepare7, reference.finish7 = prepare7Generic, finish7Generic
+		reference.decay7, reference.solve7 = decay7Generic, solve7Parts
+		rng := rand.New(rand.NewPCG(31, 6))
+		for _, n := range []int{1, 15, 16, 32, 64, 80} {
+			for rows := 1; rows <= 16; rows++ {
+				checkChunk7(t, im, &reference, rng, rows, n)
+			}
+		}
+	})
+}
+
+func checkChunk7(t *testing.T, im, reference *impl, rng *rand.Rand, rows, n int) {
+	what, ld := fmt.Sprintf("%d rows of %d:", rows, n), n+rng.IntN(5)
+	long := (rows-1)*ld + n
+	var in [5][]float32
+	for i := range in {
+		in[i] = uniform(rng, long, 2)
+		for j := range in[i] {
+			in[i][j] += 2.5 // decays divide
+		}
+	}
+	sameBits(t, what+" prepare7", func(im *impl, out [][]float32) {
+		c := &Chunk7{Rows: rows, N: n, Pow: out[0], Planes: out[1]}
+		im.prepare7(c, in[0], in[1], in[2], in[3], in[4], ld)
+	}, im, reference, make([]float32, (rows+1)*n), make([]float32, 4*rows*n))
+	c := &Chunk7{Rows: rows, N: n, Pow: uniform(rng, (rows+1)*n, 2), Planes: uniform(rng, 4*rows*n, 2)}
+	planes, log := uniform(rng, 4*rows*n, 2), uniform(rng, n, 2)
+	sameBits(t, what+" finish7", func(im *impl, out [][]float32) {
+		im.finish7(c, out[0], out[1], out[2], out[3], out[4], planes, log, ld)
+	}, im, reference, make([]float32, long), make([]float32, long), make([]float32, long), make([]float32, long), make([]float32, long))
+	s, pow := uniform(rng, rows*n, 2), uniform(rng, n, 2)
+	sameBits(t, what+" decay7", func(im *impl, out [][]float32) {
+		im.decay7(out[0], s, pow, out[1])
+	}, im, reference, uniform(rng, rows*n, 2), make([]float32, n))
+	if rows == 1 {
+		return
+	}
+	m := uniform(rng, rows*(rows+3), 1)
+	for _, back := range []bool{false, true} {
+		sameBits(t, what+" solve7", func(im *impl, out [][]float32) {
+			im.solve7(im, out[0], m, rows+3, rows, n, back)
+		}, im, reference, uniform(rng, rows*n, 2))
+	}
+}

@@ -1,7 +1,5 @@
 package main
 
-import "strings"
-
 // rowShapes are the Go functions around the operations on rows: what isn't whole blocks of 16 numbers is computed
 // by the operations that they are made of.
 const rowShapes = `
@@ -54,8 +52,3 @@ func mixGradRowsVecISA(im *impl, dx []float32, lddx int, s, d []float32, ldd int
 	mixGradRowsISA(&dx[0], &s[0], &d[0], &x[0], &mix[0], 4*lddx, 4*ldd, 4*ldx, rows, len(mix), int(ends))
 }
 `
-
-// rowWrappers returns the Go file of the operations on rows for an instruction set.
-func rowWrappers(s isa) []byte {
-	return goFile(s, "rows", "puts the operations on rows into im.", rowFunctionsAVX, func(text *strings.Builder) { text.WriteString(rowShapes) })
-}

@@ -24,9 +24,6 @@ func vecAVX(s isa) []byte {
 	return f.functions(s, functionsAVX)
 }
 
-// rowsAVX returns the file of the operations on rows.
-func rowsAVX(s isa) []byte { return avxFile{newFile(false)}.functions(s, rowFunctionsAVX) }
-
 // functions writes functions, which end the file.
 func (f avxFile) functions(s isa, list []functionAVX) []byte {
 	for _, fn := range list {
