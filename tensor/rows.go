@@ -43,6 +43,18 @@ func (q *Sequence) Mul(dst, a, b *Tensor) {
 	}, dst, a, b)
 }
 
+// AddMul computes dst += a ⊙ b, all of one shape.
+func AddMul(dst, a, b *Tensor) {
+	SameShape("AddMul", dst, a, b)
+	t := task.Sums{Op: func(t *task.Sums, r int, _, tmp []float32) {
+		d, tmp := t.Out[0].Row(r), tmp[:t.N]
+		kernel.Mul(tmp, t.In[0].Row(r), t.In[1].Row(r))
+		kernel.Add(d, d, tmp)
+	}, N: dst.cols(), Tmp: 1}
+	t.In[0], t.In[1], t.Out[0] = a.Matrix(), b.Matrix(), dst.Matrix()
+	task.OverRowSums(&t)
+}
+
 // Scale computes dst = a·x, both of one shape; dst may be x.
 func Scale(dst, x *Tensor, a float32) {
 	SameShape("Scale", dst, x)
