@@ -23,8 +23,7 @@ func (m *ChannelMix) Record(dst, x *tensor.Tensor, t *ChannelMixTape, mem *tenso
 	tensor.Linear(kp, rp)
 	tensor.Linear(m.Value.turned(t.v, t.k))
 	if ctx.Add {
-		tensor.Mul(xk, t.v, t.r)
-		tensor.Add(dst, dst, xk)
+		tensor.AddMul(dst, t.v, t.r)
 	} else {
 		tensor.Mul(dst, t.v, t.r)
 	}

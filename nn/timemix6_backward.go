@@ -55,7 +55,10 @@ func (m *TimeMix6) Record(dst, x *tensor.Tensor, t *TimeMix6Tape, mem *tensor.Ta
 		tensor.MixTensor(mixed[j], x, t.before, amount)
 	}
 	tensor.Linear(m.Receptance.turned(t.r, mixed[3]), m.Key.turned(t.k, mixed[1]), m.Value.turned(t.v, mixed[2]), m.Gate.turned(t.g, mixed[4]))
-	t.w1 = m.Decay.record(t.e, mixed[0], tensor.Tanh, tensor.Identity, mem)
+	narrow := [1]narrowPass{m.Decay.pass(mixed[0], tensor.Tanh, tensor.Identity)}
+	narrow[0].dst = t.e
+	recordNarrow(narrow[:], mem)
+	t.w1 = narrow[0].middle
 	wkv.ExpScaled(nil, t.e, t.e, 1)
 	wkv.ExpScaled(nil, t.w, t.e, -1)
 	wkv.V6(nil, t.y, t.r, t.w, t.k, t.v, m.Bonus.Data(), m.Heads, nil, ctx.Spans, rowsOf(t.Tuning.begin(ctx.Spans.Len(), mem)))
@@ -130,7 +133,9 @@ func (m *TimeMix6) Backward(dx, dy *tensor.Tensor, t *TimeMix6Tape, grad *TimeMi
 			tensor.MixTensor(mixed[j], t.x, t.before, amounts[j])
 		}
 	}
-	m.Decay.backward(dMixed[0], dw, mixed[0], t.w1, tensor.Tanh, decay, s)
+	narrow := [1]narrowPass{m.Decay.pass(mixed[0], tensor.Tanh, tensor.Identity)}
+	narrow[0].back(dMixed[0], dw, t.w1, decay)
+	backNarrow(narrow[:], s)
 	tensor.LinearBackward(m.Key.gradient(dMixed[1], dk, mixed[1], lin[0], false), m.Value.gradient(dMixed[2], dv, mixed[2], lin[1], false),
 		m.Receptance.gradient(dMixed[3], dr, mixed[3], lin[2], false), m.Gate.gradient(dMixed[4], dg, mixed[4], lin[3], false))
 	m.mixBackward(dx, &amounts, &dMixed, t, grad, g, ctx)

@@ -34,16 +34,19 @@ func (m *TimeMix7) Record(dst, x *tensor.Tensor, vFirst *tensor.Tensor, t *TimeM
 	}
 	m.mix(&mixed, x, ctx.Spans)
 	tensor.Linear(m.Receptance.turned(t.r, mixed[0]), m.Key.turned(t.k0, mixed[2]), m.Value.turned(t.v0, mixed[3]))
-	t.w1 = m.Decay.record(t.s, mixed[1], tensor.Tanh, tensor.Sigmoid, mem)
-	t.a1 = m.Rate.record(t.a, mixed[4], tensor.Identity, tensor.Sigmoid, mem)
-	t.g1 = m.Gate.record(t.g, mixed[5], tensor.Sigmoid, tensor.Identity, mem)
+	narrow := [4]narrowPass{m.Decay.pass(mixed[1], tensor.Tanh, tensor.Sigmoid), m.Rate.pass(mixed[4], tensor.Identity, tensor.Sigmoid), m.Gate.pass(mixed[5], tensor.Sigmoid, tensor.Identity)}
+	narrow[0].dst, narrow[1].dst, narrow[2].dst = t.s, t.a, t.g
+	count := 3
 	if m.ValueMix.W1 == nil {
 		t.v, t.m = t.v0, nil
 		vFirst.CopyFrom(t.v)
 	} else {
 		t.v, t.m = mem.New(rows, c), mem.New(rows, c)
-		t.v1 = m.ValueMix.record(t.m, mixed[3], tensor.Identity, tensor.Sigmoid, mem)
+		narrow[3] = m.ValueMix.pass(mixed[3], tensor.Identity, tensor.Sigmoid)
+		narrow[3].dst, count = t.m, 4
 	}
+	recordNarrow(narrow[:count], mem)
+	t.w1, t.a1, t.g1, t.v1 = narrow[0].middle, narrow[1].middle, narrow[2].middle, narrow[3].middle
 	o := mixed[0]
 	mix := wkv.Mix7Forward{
 		Heads: m.Heads, Scale: decayScale, R: t.r, A: t.a, S: t.s, W: t.w, K0: t.k0, K: t.k, V0: t.v0, V: t.v, VFirst: vFirst, M: t.m,
@@ -62,39 +65,6 @@ func (m *TimeMix7) mix(mixed *[6]*tensor.Tensor, x *tensor.Tensor, spans Spans) 
 	shift.Tokens(x, spans, none,
 		shift.Mixed{Dst: mixed[0], Mix: m.MixR}, shift.Mixed{Dst: mixed[1], Mix: m.MixW}, shift.Mixed{Dst: mixed[2], Mix: m.MixK},
 		shift.Mixed{Dst: mixed[3], Mix: m.MixV}, shift.Mixed{Dst: mixed[4], Mix: m.MixA}, shift.Mixed{Dst: mixed[5], Mix: m.MixG})
-}
-
-// record computes dst = outer(inner(x·W1)·W2 + Bias) from the weights as they are, and returns the
-// narrow middle.
-func (l LowRank) record(dst, x *tensor.Tensor, inner, outer tensor.Act, mem *tensor.Tape) *tensor.Tensor {
-	middle := mem.New(x.Dim(0), l.W1.Dim(1))
-	tensor.GradInput(middle, x, l.W1, false)
-	if inner != tensor.Identity {
-		tensor.Apply(inner, middle, middle)
-	}
-	tensor.GradInput(dst, middle, l.W2, false)
-	if l.Bias != nil {
-		tensor.AddVector(dst, dst, l.Bias)
-	}
-	if outer != tensor.Identity {
-		tensor.Apply(outer, dst, dst)
-	}
-	return middle
-}
-
-// backward computes the gradients from that of what goes into the outer function, dy: dx is written.
-func (l LowRank) backward(dx, dy, x, middle *tensor.Tensor, inner tensor.Act, grad *LowRank, s *tensor.Scratch) {
-	defer s.Release(s.Mark())
-	d := s.New(middle.Shape()...)
-	tensor.Linear(tensor.Product{Dst: d, X: dy, W: l.W2, Turned: true})
-	if inner != tensor.Identity {
-		tensor.ApplyBackward(inner, d, d, middle)
-	}
-	if grad != nil {
-		tensor.GradWeight(grad.W2, middle, dy)
-		tensor.GradWeight(grad.W1, x, d)
-	}
-	tensor.Linear(tensor.Product{Dst: dx, X: d, W: l.W1, Turned: true})
 }
 
 // Backward computes the gradients of the pass that t recorded. dvFirst [R, C] is the gradient of the
@@ -137,21 +107,19 @@ func (m *TimeMix7) Backward(dx, dy, vFirst, dvFirst *tensor.Tensor, t *TimeMix7T
 		mixed[i] = s.New(rows, c)
 	}
 	m.mix(&mixed, t.x, ctx.Spans)
-	d := dn // done with
-	m.Decay.backward(d, dw, mixed[1], t.w1, tensor.Tanh, lr[0], s)
-	mixed[1], d = d, mixed[1]
-	m.Rate.backward(d, da, mixed[4], t.a1, tensor.Identity, lr[1], s)
-	mixed[4], d = d, mixed[4]
-	m.Gate.backward(d, dg, mixed[5], t.g1, tensor.Sigmoid, lr[2], s)
-	mixed[5], d = d, mixed[5]
+	narrow := [4]narrowPass{m.Decay.pass(mixed[1], tensor.Tanh, tensor.Sigmoid), m.Rate.pass(mixed[4], tensor.Identity, tensor.Sigmoid), m.Gate.pass(mixed[5], tensor.Sigmoid, tensor.Identity)}
+	narrow[0].back(mixed[1], dw, t.w1, lr[0])
+	narrow[1].back(mixed[4], da, t.a1, lr[1])
+	narrow[2].back(mixed[5], dg, t.g1, lr[2])
+	dmr, dmk, dmv := dKappa, db, dn // done with
+	count := 3
 	if t.m != nil {
-		m.ValueMix.backward(d, dwkv, mixed[3], t.v1, tensor.Identity, lr[3], s)
+		narrow[3] = m.ValueMix.pass(mixed[3], tensor.Identity, tensor.Sigmoid)
+		narrow[3].back(dmv, dwkv, t.v1, lr[3])
+		narrow[3].add, count = true, 4
 	}
-	dmr, dmk, dmv := dKappa, db, da // done with
 	tensor.LinearBackward(m.Receptance.gradient(dmr, dr, mixed[0], lin[0], false), m.Key.gradient(dmk, dk, mixed[2], lin[1], false), m.Value.gradient(dmv, dv, mixed[3], lin[2], false))
-	if t.m != nil {
-		tensor.Add(dmv, dmv, d)
-	}
+	backNarrow(narrow[:count], s) // and adds to dmv
 	shift.TokensBackward(dx, t.x, ctx.Spans, ctx.Add,
 		shift.Gradient{D: dmr, Mix: m.MixR, DMix: g.MixR}, shift.Gradient{D: mixed[1], Mix: m.MixW, DMix: g.MixW}, shift.Gradient{D: dmk, Mix: m.MixK, DMix: g.MixK},
 		shift.Gradient{D: dmv, Mix: m.MixV, DMix: g.MixV}, shift.Gradient{D: mixed[4], Mix: m.MixA, DMix: g.MixA}, shift.Gradient{D: mixed[5], Mix: m.MixG, DMix: g.MixG})

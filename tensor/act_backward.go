@@ -7,21 +7,24 @@ import (
 
 // ApplyBackward computes the gradient of Apply's input from that of its output, dy, and the output y
 // itself, for SquareReLU, Sigmoid and Tanh: all of one shape; dx may be dy.
-func ApplyBackward(act Act, dx, dy, y *Tensor) {
+func ApplyBackward(act Act, dx, dy, y *Tensor) { (*Sequence)(nil).ApplyBackward(act, dx, dy, y) }
+
+// ApplyBackward adds the gradients to the sequence; see the function of that name.
+func (q *Sequence) ApplyBackward(act Act, dx, dy, y *Tensor) {
 	switch act {
 	case SquareReLU:
-		binary(nil, "SquareReLUBackward", func(t *task.Rows, r int) {
+		binary(q, "SquareReLUBackward", func(t *task.Rows, r int) {
 			kernel.SquareReLUGrad(t.Dst.Row(r), t.A.Row(r), t.B.Row(r))
 		}, dx, dy, y)
 	case Sigmoid:
-		binary(nil, "SigmoidBackward", func(t *task.Rows, r int) {
+		binary(q, "SigmoidBackward", func(t *task.Rows, r int) {
 			dx, dy := t.Dst.Row(r), t.A.Row(r)
 			for i, y := range t.B.Row(r) {
 				dx[i] = dy[i] * y * (1 - y)
 			}
 		}, dx, dy, y)
 	case Tanh:
-		binary(nil, "TanhBackward", func(t *task.Rows, r int) {
+		binary(q, "TanhBackward", func(t *task.Rows, r int) {
 			dx, dy := t.Dst.Row(r), t.A.Row(r)
 			for i, y := range t.B.Row(r) {
 				dx[i] = dy[i] * (1 - y*y)

@@ -30,18 +30,7 @@ func GroupNorm(dst, x *Tensor, groups int, gain, bias *Tensor, eps float32) {
 }
 
 func normRow(t *task.Rows, r int) {
-	dst, x := t.Dst.Row(r), t.A.Row(r)
-	size := t.N / t.Groups
-	for i := 0; i < t.N; i += size {
-		var gain, bias []float32
-		if t.C != nil {
-			gain = t.C[i:][:size]
-		}
-		if t.D != nil {
-			bias = t.D[i:][:size]
-		}
-		task.Normalize(dst[i:][:size], x[i:][:size], gain, bias, t.X)
-	}
+	kernel.Normalize(t.Dst.Row(r), t.A.Row(r), t.C, t.D, nil, t.Groups, t.X)
 }
 
 // RMSNorm scales each row x [C] to

@@ -13,7 +13,7 @@ import (
 func GroupNormBackward(dx, dy, x *Tensor, groups int, gain *Tensor, eps float32, dgain, dbias *Tensor, add bool) {
 	SameShape("GroupNormBackward", dx, dy, x)
 	n := x.cols()
-	t := task.Sums{Op: normBackwardRow, N: n, Tmp: 3, Groups: groups, X: eps}
+	t := task.Sums{Op: normBackwardRow, N: n, Tmp: 4, Groups: groups, X: eps}
 	if add {
 		t.Op = normBackwardAddRow
 	}
@@ -29,41 +29,11 @@ func normBackwardAddRow(t *task.Sums, r int, sums, tmp []float32) {
 	normBackward(t, r, sums, tmp, true)
 }
 
-// normBackward goes back over a row, group by group.
 func normBackward(t *task.Sums, r int, sums, tmp []float32, add bool) {
-	x, dy, dx := t.In[0].Row(r), t.In[1].Row(r), t.Out[0].Row(r)
-	size := t.N / t.Groups
-	hat, g, part := tmp[:t.N], tmp[t.N:2*t.N], tmp[2*t.N:3*t.N]
-	for i := 0; i < t.N; i += size {
-		rstd := task.Standardize(hat[i:][:size], x[i:][:size], t.X)
-		d, h, gi := dy[i:][:size], hat[i:][:size], g[i:][:size]
-		if t.Vec[0] != nil {
-			kernel.Mul(gi, d, t.Vec[0][i:][:size])
-		} else {
-			copy(gi, d)
-		}
-		if t.Sum[1] != nil {
-			kernel.Add(sums[t.N+i:][:size], sums[t.N+i:][:size], d)
-		}
-		mean := kernel.Sum(gi) / float32(size)
-		slope := kernel.Dot(gi, h) / float32(size)
-		if t.Sum[0] != nil {
-			s := sums[i:][:size]
-			p := part[:size]
-			kernel.Mul(p, d, h)
-			kernel.Add(s, s, p)
-		}
-		out := dx[i:][:size]
-		to := out
-		if add {
-			to = gi
-		}
-		kernel.Norm(to, gi, mean, rstd, nil, nil) // rstd·(g − mean − hat·slope)
-		kernel.Axpy(to, -slope*rstd, h)
-		if add {
-			kernel.Add(out, out, gi)
-		}
-	}
+	n := t.N
+	hat, rstd := tmp[:n], tmp[n:][:t.Groups]
+	kernel.Normalize(hat, t.In[0].Row(r), nil, nil, rstd, t.Groups, t.X)
+	kernel.NormGrad(t.Out[0].Row(r), t.Wanted(sums, 0), t.Wanted(sums, 1), t.In[1].Row(r), hat, t.Vec[0], rstd, tmp[2*n:4*n], add)
 }
 
 // RMSNormBackward computes the gradient of RMSNorm's input x from that of its output: dx is added to

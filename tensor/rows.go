@@ -43,6 +43,18 @@ func (q *Sequence) Mul(dst, a, b *Tensor) {
 	}, dst, a, b)
 }
 
+// AddMul computes dst += a ⊙ b, all of one shape.
+func AddMul(dst, a, b *Tensor) {
+	SameShape("AddMul", dst, a, b)
+	t := task.Sums{Op: func(t *task.Sums, r int, _, tmp []float32) {
+		d, tmp := t.Out[0].Row(r), tmp[:t.N]
+		kernel.Mul(tmp, t.In[0].Row(r), t.In[1].Row(r))
+		kernel.Add(d, d, tmp)
+	}, N: dst.cols(), Tmp: 1}
+	t.In[0], t.In[1], t.Out[0] = a.Matrix(), b.Matrix(), dst.Matrix()
+	task.OverRowSums(&t)
+}
+
 // Scale computes dst = a·x, both of one shape; dst may be x.
 func Scale(dst, x *Tensor, a float32) {
 	SameShape("Scale", dst, x)
@@ -50,19 +62,24 @@ func Scale(dst, x *Tensor, a float32) {
 }
 
 // Apply computes dst = act(x), both of one shape; dst may be x.
-func Apply(act Act, dst, x *Tensor) {
-	switch act {
-	case SquareReLU:
-		unary("SquareReLU", func(t *task.Rows, r int) { kernel.SquareReLU(t.Dst.Row(r), t.A.Row(r)) }, dst, x)
-	case Sigmoid:
-		unary("Sigmoid", func(t *task.Rows, r int) { kernel.Sigmoid(t.Dst.Row(r), t.A.Row(r)) }, dst, x)
-	case SiLU:
-		unary("SiLU", func(t *task.Rows, r int) { kernel.SiLU(t.Dst.Row(r), t.A.Row(r)) }, dst, x)
-	case Tanh:
-		unary("Tanh", func(t *task.Rows, r int) { kernel.Tanh(t.Dst.Row(r), t.A.Row(r)) }, dst, x)
-	default:
-		unary("Identity", func(t *task.Rows, r int) { copy(t.Dst.Row(r), t.A.Row(r)) }, dst, x)
+func Apply(act Act, dst, x *Tensor) { (*Sequence)(nil).Apply(act, dst, x, nil) }
+
+// Apply adds dst = act(x + bias) to the sequence, dst and x of one shape [R, N] and bias [N], or nil for 0; dst may
+// be x.
+func (q *Sequence) Apply(act Act, dst, x, bias *Tensor) {
+	SameShape("Apply", dst, x)
+	q.AddRows(task.Rows{Op: applyRow, Dst: dst.Matrix(), A: x.Matrix(), C: Vector("Apply", bias, dst.cols()), Groups: int(act)})
+}
+
+func applyRow(t *task.Rows, r int) {
+	d, x := t.Dst.Row(r), t.A.Row(r)
+	switch {
+	case t.C != nil:
+		kernel.Add(d, x, t.C)
+	case !t.Dst.Same(t.A):
+		copy(d, x)
 	}
+	Act(t.Groups).apply(d)
 }
 
 // Mix computes the token shift of RWKV: dst = x + (prev−x) ⊙ maa, with dst, x and prev [T, C]

@@ -203,6 +203,10 @@ func (t *Tensor) reshape(shape []int) {
 // CopyFrom copies src into t, which has the same shape.
 func (t *Tensor) CopyFrom(src *Tensor) {
 	SameShape("CopyFrom", t, src)
+	if t.Len() >= task.MinSpread { // worth more than one thread
+		task.OverRows(task.Rows{Op: func(t *task.Rows, r int) { copy(t.Dst.Row(r), t.A.Row(r)) }, Dst: t.Matrix(), A: src.Matrix()})
+		return
+	}
 	for i := range t.rows() {
 		copy(t.Row(i), src.Row(i))
 	}

@@ -75,27 +75,43 @@ type shiftTask struct {
 	block   int
 }
 
+// shiftRows is how many rows of x are blended in all ways while they are in the nearest cache.
+const shiftRows = 32
+
 // Run computes one block of rows.
 func (t *shiftTask) Run(piece int) {
 	from, to := piece*t.block, min((piece+1)*t.block, t.rows)
 	seq := sort.SearchInts(t.spans, from+1) - 1 // the last one that begins at or before from
-	for r := from; r < to; r++ {
-		for seq+1 < len(t.last) && t.spans[seq+1] <= r {
+	for from < to {
+		for seq+1 < len(t.last) && t.spans[seq+1] <= from {
 			seq++
 		}
-		prev := t.zeros[:t.n]
-		if r > t.spans[seq] {
-			prev = t.x.Row(r - 1)
-		} else if l := t.last[seq]; l != nil {
-			prev = l
+		end := min(from+shiftRows, to)
+		if seq+1 < len(t.last) {
+			end = min(end, t.spans[seq+1])
 		}
-		x := t.x.Row(r)
-		for i := range t.outs {
-			if t.mix[i] == nil {
-				copy(t.dst[i].Row(r), prev)
-			} else {
-				kernel.Mix(t.dst[i].Row(r), x, prev, t.mix[i])
-			}
+		t.blend(seq, from, end)
+		from = end
+	}
+}
+
+// blend computes rows of a sequence.
+func (t *shiftTask) blend(seq, from, to int) {
+	prev := t.zeros[:t.n]
+	if from > t.spans[seq] {
+		prev = t.x.Row(from - 1)
+	} else if l := t.last[seq]; l != nil {
+		prev = l
+	}
+	for i := range t.outs {
+		dst := &t.dst[i]
+		if t.mix[i] != nil {
+			kernel.MixRows(dst.Data[from*dst.Stride:], dst.Stride, t.x.Data[from*t.x.Stride:], t.x.Stride, prev, t.mix[i], to-from)
+			continue
+		}
+		copy(dst.Row(from), prev)
+		for r := from + 1; r < to; r++ {
+			copy(dst.Row(r), t.x.Row(r-1))
 		}
 	}
 }

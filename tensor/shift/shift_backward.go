@@ -28,7 +28,7 @@ func TokensBackward(dx, x *tensor.Tensor, spans []int, add bool, grads ...Gradie
 	}
 	tensor.SameShape("TokensBackward", dx, x)
 	n := x.Dim(-1)
-	t := task.Sums{Op: backwardRow, N: n, Tmp: 2, Groups: len(grads), Begins: spans}
+	t := task.Sums{Block: backwardRows, N: n, Tmp: 2, Groups: len(grads), Begins: spans}
 	if add {
 		t.X = 1
 	}
@@ -42,28 +42,30 @@ func TokensBackward(dx, x *tensor.Tensor, spans []int, add bool, grads ...Gradie
 	task.OverRowSums(&t)
 }
 
-func backwardRow(t *task.Sums, r int, sums, tmp []float32) {
-	seq := sort.SearchInts(t.Begins, r+1) - 1 // the last one that begins at or before r
-	for t.Begins[seq+1] <= r {
-		seq++
-	}
-	x, dx, diff, zeros := t.In[7].Row(r), t.Out[0].Row(r), tmp[:t.N], tmp[t.N:2*t.N]
-	kernel.Scale(diff, -1, x)
-	if r > t.Begins[seq] {
-		kernel.Add(diff, diff, t.In[7].Row(r-1))
-	}
-	if t.X == 0 {
-		clear(dx)
-	}
-	last := r+1 == t.Begins[seq+1]
-	if last {
-		clear(zeros)
-	}
-	for g := range t.Groups {
-		next := zeros
-		if !last {
-			next = t.In[g].Row(r + 1)
+// backwardRows goes back over rows from to to, a sequence at a time and blend by blend.
+func backwardRows(t *task.Sums, from, to int, sums, tmp []float32) {
+	x, dx := &t.In[7], &t.Out[0]
+	seq := sort.SearchInts(t.Begins, from+1) - 1 // the last one that begins at or before from
+	for ; from < to; seq++ {
+		end := min(to, t.Begins[seq+1])
+		if end == from {
+			continue
 		}
-		kernel.MixGrad(dx, sums[g*t.N:][:t.N], t.In[g].Row(r), next, t.Vec[g], diff)
+		before, ends := from-1, kernel.MixEnds(0)
+		if from == t.Begins[seq] {
+			before, ends = from, kernel.FirstRow
+		}
+		if end == t.Begins[seq+1] {
+			ends |= kernel.LastRow
+		}
+		for g := range t.Groups {
+			e, d := ends, &t.In[g]
+			if g > 0 || t.X != 0 {
+				e |= kernel.AddToDX
+			}
+			kernel.MixGradRows(dx.Data[from*dx.Stride:], dx.Stride, sums[g*t.N:][:t.N], d.Data[from*d.Stride:], d.Stride,
+				x.Data[before*x.Stride:], x.Stride, t.Vec[g], tmp[:2*t.N], end-from, e)
+		}
+		from = end
 	}
 }

@@ -17,11 +17,8 @@ func GatedNorm(dst, y, z *tensor.Tensor, heads int, n HeadNorm) {
 	checkHeads("GatedNorm", dst, heads)
 	c := dst.Dim(-1)
 	t := task.Sums{Op: func(t *task.Sums, r int, _, silu []float32) {
-		d, y := t.Out[0].Row(r), t.In[0].Row(r)
-		size := t.N / t.Groups
-		for i := 0; i < t.N; i += size {
-			task.Normalize(d[i:][:size], y[i:][:size], t.Vec[0][i:][:size], t.Vec[1][i:][:size], t.X)
-		}
+		d := t.Out[0].Row(r)
+		kernel.Normalize(d, t.In[0].Row(r), t.Vec[0], t.Vec[1], nil, t.Groups, t.X)
 		kernel.SiLU(silu[:t.N], t.In[1].Row(r))
 		kernel.Mul(d, d, silu[:t.N])
 	}, N: c, Tmp: 1, Groups: heads, X: n.Eps}
@@ -45,33 +42,8 @@ func GatedNormBackward(dy, dz, d, y, z *tensor.Tensor, heads int, n HeadNorm, dg
 
 func gatedNormRow(t *task.Sums, r int, sums, tmp []float32) {
 	n := t.N
-	part := func(i int) []float32 { return tmp[i*n:][:n] }
-	hat, sigmoid, silu, g, p := part(0), part(1), part(2), part(3), part(4)
-	y, z, d, dy, dz := t.In[0].Row(r), t.In[1].Row(r), t.In[2].Row(r), t.Out[0].Row(r), t.Out[1].Row(r)
-	size := n / t.Groups
-	rstds := part(5)[:t.Groups]
-	for h := range rstds {
-		rstds[h] = task.Standardize(hat[h*size:][:size], y[h*size:][:size], t.X)
-	}
-	kernel.Sigmoid(sigmoid, z)
-	kernel.Mul(silu, z, sigmoid)
-	kernel.Mul(g, d, silu) // the gradient of the norm
-	if t.Sum[0] != nil {
-		kernel.Mul(p, g, hat)
-		kernel.Add(sums[:n], sums[:n], p)
-		kernel.Add(sums[n:], sums[n:], g)
-	}
-	kernel.Norm(p, hat, 0, 1, t.Vec[0], t.Vec[1])
-	kernel.Mul(dz, d, p)
-	kernel.Mul(g, g, t.Vec[0])
-	kernel.Mul(p, silu, sigmoid) // silu' = sigmoid + silu − silu·sigmoid
-	kernel.Axpy(silu, -1, p)
-	kernel.Add(silu, silu, sigmoid)
-	kernel.Mul(dz, dz, silu)
-	for h, rstd := range rstds {
-		gh, hh, o := g[h*size:][:size], hat[h*size:][:size], dy[h*size:][:size]
-		mean, slope := kernel.Sum(gh)/float32(size), kernel.Dot(gh, hh)/float32(size)
-		kernel.Norm(o, gh, mean, rstd, nil, nil)
-		kernel.Axpy(o, -slope*rstd, hh)
-	}
+	hat, dn, rstd, room := tmp[:n], tmp[n:2*n], tmp[2*n:][:t.Groups], tmp[3*n:6*n]
+	kernel.Normalize(hat, t.In[0].Row(r), nil, nil, rstd, t.Groups, t.X)
+	kernel.GateGrad(t.Out[1].Row(r), dn, t.In[2].Row(r), t.In[1].Row(r), hat, t.Vec[0], t.Vec[1], room)
+	kernel.NormGrad(t.Out[0].Row(r), t.Wanted(sums, 0), t.Wanted(sums, 1), dn, hat, t.Vec[0], rstd, room, false)
 }

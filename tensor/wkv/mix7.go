@@ -74,7 +74,7 @@ type mix7 struct {
 }
 
 // mix7Head computes rows from to to of one head, whose values begin at column col.
-func mix7Head(t *wkvTask, s []float32, col, from, to int) {
+func mix7Head(t *wkvTask, s []float32, kept bool, col, from, to int) {
 	x, c0, c1 := &t.mix7, col, col+t.n
 	part := func(m *task.Matrix, i int) []float32 { return m.Data[i*m.Stride:][c0:c1] }
 	for i := from; i < to; i++ {
@@ -91,13 +91,13 @@ func mix7Head(t *wkvTask, s []float32, col, from, to int) {
 		kernel.Mix(k, k0, b, x.ka[c0:c1]) // k0 + (k0⊙a − k0) ⊙ KA
 		kernel.Mul(b, kappa, a)
 	}
-	v7Head(t, s, col, from, to)
+	v7Head(t, s, kept, col, from, to)
 	buf := wkvBuffers.Get()
 	buf.r = freelist.Grown(buf.r, t.n)
 	rk := buf.r[:t.n]
 	for i := from; i < to; i++ {
 		n := part(&x.n, i)
-		task.Normalize(n, part(&t.y, i), t.gain[c0:c1], t.bias[c0:c1], t.eps)
+		kernel.Normalize(n, part(&t.y, i), t.gain[c0:c1], t.bias[c0:c1], nil, 1, t.eps)
 		kernel.Mul(rk, part(&t.in[0], i), x.rk[c0:c1])
 		kernel.Axpy(n, kernel.Dot(rk, part(&t.in[1], i)), part(&t.in[2], i))
 		kernel.Mul(part(&x.out, i), n, part(&t.gate, i))

@@ -47,7 +47,7 @@ func (t *wkvTask) setDecays(op string, y, w *tensor.Tensor, u []float32) {
 }
 
 // v6Head computes rows from to to of one head, whose values begin at column col.
-func v6Head(t *wkvTask, s []float32, col, from, to int) {
+func v6Head(t *wkvTask, s []float32, _ bool, col, from, to int) {
 	buf := wkvBuffers.Get()
 	for from < to {
 		end := min(from+wkvChunk, to)

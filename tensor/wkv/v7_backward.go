@@ -2,6 +2,7 @@ package wkv
 
 import (
 	"microrwkv/tensor"
+	"microrwkv/tensor/internal/freelist"
 	"microrwkv/tensor/internal/kernel"
 )
 
@@ -13,6 +14,11 @@ func V7Backward(dr, dw, dk, dv, da, db, dy, r, w, k, v, a, b *tensor.Tensor, hea
 	t := backwardTasks.Get()
 	t.set("V7Backward", heads, dy, r, k, v, w, a, b)
 	t.setOut("V7Backward", dy, dr, dk, dv, dw, da, db)
+	for _, m := range t.out {
+		if m.Stride != t.out[0].Stride {
+			panic("wkv: V7Backward: gradients at different row distances")
+		}
+	}
 	t.head = v7HeadBackward
 	t.run(spans, g, 0)
 	t.put()
@@ -25,181 +31,196 @@ const v7Chunk = 16
 // v7Backward is the work of one head. In a chunk that begins with the state S, with P_t the product
 // of the decays w_1 … w_t,
 //
-//	r̃_t = P_t r_t;  ã_t = P_{t−1} a_t;  k̃_t = k_t/P_t;  b̃_t = b_t/P_t
-//	SA = ã·Sᵀ + tril₋₁(ã·k̃ᵀ)·v − tril₋₁(ã·b̃ᵀ)·SA         row t is S_{t−1}·a_t
-//	y = r̃·Sᵀ + tril(r̃·k̃ᵀ)·v − tril(r̃·b̃ᵀ)·SA
-//	S' = (S + vᵀ·k̃ − SAᵀ·b̃)·diag(P)
+//	r̃_t = P_t r_t;  ã_t = −P_{t−1} a_t;  k̃_t = k_t/P_t;  b̃_t = b_t/P_t
+//	z = ã·Sᵀ + tril₋₁(ã·k̃ᵀ)·v + tril₋₁(ã·b̃ᵀ)·z         row t is −S_{t−1}·a_t
+//	y = r̃·Sᵀ + tril(r̃·k̃ᵀ)·v + tril(r̃·b̃ᵀ)·z
+//	S' = (S + vᵀ·k̃ + zᵀ·b̃)·diag(P)
 //
-// where tril₋₁ is what lies below the diagonal.
+// where tril₋₁ is what lies below the diagonal. r̃ and ã are one matrix, and so are k̃ and b̃, v and z: then M
+// is tril and tril₋₁ of all their products at once, and y and what z is made of are
+//
+//	[r̃; ã]·Sᵀ + M·[v; z]
 type v7Backward struct {
-	n                    int
-	states, s, ds, y     []float32 // s = S + vᵀk̃ − SAᵀb̃, ds is its gradient
-	pow                  []float32 // [c+1, n], P_0 … P_c
-	r, a, k, b, v, sa, x []float32 // [c, n]
-	dr, da, dk, db       []float32 // [c, n]
-	tr                   []float32 // [n, c]
-	st                   []float32 // [n, n]
-	pair, turned         []float32 // [2c, 2c] and [n, 2c]
-	ak, ab, rk, rb, m1   []float32 // [c, c]
-	log                  []float32 // [n], gradient of ln P at the rows after
+	n           int
+	states, ds  []float32 // what chunks begin with; the gradient of the state after a chunk, then of that before
+	chunks      []float32 // kept of each chunk, see at
+	kept        int       // numbers of a chunk
+	chunk       *kernel.Chunk7
+	vz, m       []float32 // [2c, n]; M [2c, 2c]
+	mask        []float32 // [2c, 2c], 1 where M isn't 0
+	mt          []float32 // [2c, 2c], Mᵀ and then that of M's gradient
+	dm          []float32 // [2c, 2c], the gradient of M
+	dyx, dvx    []float32 // [2c, n], dy and the gradient x of what z is made of; dv and x
+	planes      []float32 // [4c, n], gradients of r̃, ã, k̃ and b̃
+	turned      []float32 // [n, 2c]
+	st          []float32 // [n, n]
+	log         []float32 // [n], gradient of ln P at the last row
+	rows        int
+	masked      int  // the rows that the mask is for
+	firstIsZero bool // the first chunk begins with zeros
 }
+
+// at makes chunk i, of so many rows, the present one.
+func (p *v7Backward) at(i, rows int) {
+	kept, n := p.chunks[i*p.kept:][:p.kept], p.n
+	take := func(size int) []float32 {
+		s := kept[:size]
+		kept = kept[size:]
+		return s
+	}
+	p.rows = rows
+	p.chunk.Rows, p.chunk.N = rows, n
+	p.chunk.Pow, p.chunk.Planes = take((rows+1)*n), take(4*rows*n)
+	p.vz, p.m = take(2*rows*n), take(4*rows*rows)
+	if rows != p.masked {
+		p.setMask()
+	}
+}
+
+// ra and kb are [r̃; ã] and [k̃; b̃].
+func (p *v7Backward) ra() []float32 { return p.chunk.Planes[:2*p.rows*p.n] }
+func (p *v7Backward) kb() []float32 { return p.chunk.Planes[2*p.rows*p.n:] }
+
+// state is what chunk i begins with, nil for zeros.
+func (p *v7Backward) state(i int) []float32 {
+	if i == 0 && p.firstIsZero {
+		return nil
+	}
+	size := p.n * p.n
+	return p.states[i*size:][:size]
+}
+
+var chunks7 = freelist.New[kernel.Chunk7]()
 
 // v7HeadBackward goes back over one head of one sequence.
 func v7HeadBackward(t *backwardTask, buf *backwardBuffer, h, from, to int, initial, dinitial []float32, _ []float64) {
-	n, size, c := t.n, t.n*t.n, v7Chunk
+	n, size, c := t.n, t.n*t.n, min(v7Chunk, to-from)
+	if c == 0 {
+		clear(dinitial)
+		return
+	}
 	chunks := (to - from + c - 1) / c
-	buf.reserve((chunks+3)*size + (c+1)*n + 15*c*n + 9*c*c + 2*n)
-	p := v7Backward{n: n, states: buf.take(chunks * size), s: buf.take(size), ds: buf.take(size), y: buf.take(c * n),
-		pow: buf.take((c + 1) * n), r: buf.take(c * n), a: buf.take(c * n), st: buf.take(size), pair: buf.take(4 * c * c), turned: buf.take(2 * n * c), k: buf.take(c * n), b: buf.take(c * n), v: buf.take(c * n), sa: buf.take(c * n), x: buf.take(c * n),
-		dr: buf.take(c * n), da: buf.take(c * n), dk: buf.take(c * n), db: buf.take(c * n), tr: buf.take(n * c),
-		ak: buf.take(c * c), ab: buf.take(c * c), rk: buf.take(c * c), rb: buf.take(c * c), m1: buf.take(c * c),
-		log: buf.take(n)}
-	ld, col := t.in[0].Stride, h*n
-	for i := range chunks { // the states that chunks begin with
-		s := p.states[i*size:][:size]
-		if i == 0 {
-			clear(s)
-			copy(s, initial)
-			continue
-		}
-		copy(s, p.states[(i-1)*size:])
-		at := (from+(i-1)*c)*ld + col
-		kernel.WKV7(p.y, n, s, t.in[0].Data[at:], t.in[3].Data[at:], t.in[1].Data[at:], t.in[2].Data[at:], t.in[4].Data[at:], t.in[5].Data[at:], ld, n, c)
+	kept := (c+1)*n + 6*c*n + 4*c*c
+	buf.reserve(chunks*(size+kept) + 2*size + 12*c*c + 10*c*n + n)
+	p := v7Backward{n: n, states: buf.take(chunks * size), ds: buf.take(size), chunks: buf.take(chunks * kept), kept: kept, chunk: chunks7.Get(),
+		mask: buf.take(4 * c * c), mt: buf.take(4 * c * c), dm: buf.take(4 * c * c), dyx: buf.take(2 * c * n), dvx: buf.take(2 * c * n),
+		planes: buf.take(4 * c * n), turned: buf.take(2 * n * c), st: buf.take(size), log: buf.take(n), firstIsZero: initial == nil}
+	copy(p.states, initial)
+	for i := range chunks {
+		at := from + i*c
+		p.at(i, min(c, to-at))
+		p.forward(t, i, h*n, at, i+1 < chunks)
 	}
 	clear(p.ds)
 	for i := chunks - 1; i >= 0; i-- {
 		at := from + i*c
-		p.chunk(t, p.states[i*size:][:size], col, at, min(at+c, to)-at)
+		p.at(i, min(c, to-at))
+		p.back(t, i, h*n, at, i+1 < chunks, i > 0 || dinitial != nil)
 	}
 	copy(dinitial, p.ds)
+	*p.chunk = kernel.Chunk7{}
+	chunks7.Put(p.chunk)
 }
 
-// chunk goes back over c rows. p.ds is the gradient of the state after them, then of that before.
-func (p *v7Backward) chunk(t *backwardTask, s0 []float32, col, at, c int) {
-	n, ld := p.n, t.in[0].Stride
-	row := func(i, j int) []float32 { return t.in[i].Data[(at+j)*ld+col:][:n] }
-	for j := range n {
-		p.pow[j] = 1
-	}
+// setMask makes the mask of M for so many rows: the diagonal and what is below it for r̃, what is below for ã.
+func (p *v7Backward) setMask() {
+	c := p.rows
+	p.masked = c
+	clear(p.mask[:4*c*c])
 	for i := range c {
-		before, pow := p.pow[i*n:][:n], p.pow[(i+1)*n:][:n]
-		kernel.Mul(pow, before, row(3, i))
-		kernel.Mul(p.r[i*n:][:n], row(0, i), pow)
-		kernel.Mul(p.a[i*n:][:n], row(4, i), before)
-		k, b, kt, bt := row(1, i), row(5, i), p.k[i*n:][:n], p.b[i*n:][:n]
-		for j, x := range pow {
-			inv := 1 / x
-			kt[j], bt[j] = k[j]*inv, b[j]*inv
+		for _, half := range [...]int{0, c} {
+			now, before := p.mask[2*c*i+half:], p.mask[2*c*(c+i)+half:]
+			for j := range i + 1 {
+				now[j] = 1
+			}
+			for j := range i {
+				before[j] = 1
+			}
 		}
-		copy(p.v[i*n:][:n], row(2, i))
 	}
+}
+
+// forward makes what is kept of chunk i, whose first row is at, and the state after it if that is wanted.
+func (p *v7Backward) forward(t *backwardTask, i, col, at int, after bool) {
+	n, c, ld := p.n, p.rows, t.in[0].Stride
+	in := func(j int) []float32 { return t.in[j].Data[at*ld+col:] }
+	p.chunk.Prepare(in(0), in(3), in(1), in(4), in(5), ld)
+	kernel.Transpose(p.turned, 2*c, p.kb(), n, 2*c, n)
+	kernel.GemmNN(p.m, 2*c, p.ra(), n, p.turned, 2*c, 2*c, 2*c, n, false)
+	kernel.Mul(p.m, p.m, p.mask[:4*c*c])
+
+	v, z := p.vz[:c*n], p.vz[c*n:]
+	for j := range c {
+		copy(v[j*n:][:n], in(2)[j*ld:])
+	}
+	s := p.state(i)
+	if s != nil {
+		kernel.Transpose(p.st, n, s, n, n, n)
+		kernel.GemmNN(z, n, p.ra()[c*n:], n, p.st, n, c, n, n, false)
+	}
+	kernel.GemmNN(z, n, p.m[2*c*c:], 2*c, v, n, c, n, c, s != nil)
+	kernel.Solve7(z, p.m[2*c*c+c:], 2*c, c, n, false)
+	if !after {
+		return
+	}
+	next := p.states[(i+1)*n*n:][:n*n]
+	if s != nil {
+		copy(next, s)
+	}
+	kernel.Transpose(p.turned, 2*c, p.vz, n, 2*c, n)
+	kernel.GemmNN(next, n, p.turned, 2*c, p.kb(), n, n, n, 2*c, s != nil)
+	last := p.chunk.Pow[c*n:][:n]
+	for j := 0; j < n*n; j += n {
+		kernel.Mul(next[j:][:n], next[j:][:n], last)
+	}
+}
+
+// back goes back over chunk i: p.ds is the gradient of the state after it, zero unless after is set, then of that
+// before if that is wanted.
+//
+//	[dv; x] = [k̃; b̃]·dsᵀ + Mᵀ·[dy; x]       with ds = dS'·diag(P) and x the gradient of what z is made of
+//	dM = [dy; x]·[v; z]ᵀ below the diagonals
+//	d[r̃; ã] = [dy; x]·S + dM·[k̃; b̃];   d[k̃; b̃] = [v; z]·ds + dMᵀ·[r̃; ã];   dS = ds + [dy; x]ᵀ·[r̃; ã]
+func (p *v7Backward) back(t *backwardTask, i, col, at int, after, before bool) {
+	n, c := p.n, p.rows
 	dy, ldy := t.y.Data[at*t.y.Stride+col:], t.y.Stride
-
-	// The forward pass: SA, and s before the last decays.
-	p.products(p.r, n, p.a, n, p.k, p.b, c)
-	kernel.Transpose(p.st, n, s0, n, n, n)
-	kernel.GemmNN(p.sa, n, p.a, n, p.st, n, c, n, n, false)
-	kernel.GemmNN(p.sa, n, p.ak, c, p.v, n, c, n, c, true)
-	for i := range c {
-		for j := range i {
-			kernel.Axpy(p.sa[i*n:][:n], -p.ab[i*c+j], p.sa[j*n:][:n])
-		}
-	}
-	copy(p.s, s0)
-	kernel.Transpose(p.tr, c, p.v, n, c, n)
-	kernel.GemmNN(p.s, n, p.tr, c, p.k, n, n, n, c, true)
-	kernel.Transpose(p.tr, c, p.sa, n, c, n)
-	kernel.Scale(p.tr[:n*c], -1, p.tr[:n*c])
-	kernel.GemmNN(p.s, n, p.tr, c, p.b, n, n, n, c, true)
-
-	// The gradient of s, and of ln P_c by it.
-	last := p.pow[c*n:][:n]
+	s := p.state(i)
 	clear(p.log)
-	for i := range n {
-		ds, s := p.ds[i*n:][:n], p.s[i*n:][:n]
-		kernel.Mul(ds, ds, last)
-		for j, d := range ds {
-			p.log[j] += d * s[j]
-		}
+	if after { // and by the state after it the gradient of ln P
+		kernel.Decay7(p.ds, p.state(i+1), p.chunk.Pow[c*n:][:n], p.log)
+		kernel.Transpose(p.st, n, p.ds, n, n, n)
+		kernel.GemmNN(p.dvx, n, p.kb(), n, p.st, n, 2*c, n, n, false)
 	}
+	kernel.Transpose(p.mt, 2*c, p.m, 2*c, 2*c, 2*c)
+	kernel.GemmNN(p.dvx, n, p.mt, 2*c, dy, ldy, 2*c, n, c, after)
+	x := p.dvx[c*n:][:c*n]
+	kernel.Solve7(x, p.m[2*c*c+c:], 2*c, c, n, true)
+	kernel.GemmNN(p.dvx, n, p.mt[c:], 2*c, x, n, c, n, c, true)
+	dv := &t.out[2]
+	for j := range c {
+		copy(p.dyx[j*n:][:n], dy[j*ldy:])
+		copy(dv.Data[(at+j)*dv.Stride+col:][:n], p.dvx[j*n:])
+	}
+	copy(p.dyx[c*n:], x)
 
-	// dv = tril(r̃k̃ᵀ)ᵀ·dy + k̃·dsᵀ + tril₋₁(ãk̃ᵀ)ᵀ·x and x = (1 + tril₋₁(ãb̃ᵀ))⁻ᵀ·(−tril(r̃b̃ᵀ)ᵀ·dy − b̃·dsᵀ)
-	dv, ldv := t.out[2].Data[at*t.out[2].Stride+col:], t.out[2].Stride
-	kernel.Transpose(p.m1, c, p.rk, c, c, c)
-	kernel.GemmNN(dv, ldv, p.m1, c, dy, ldy, c, n, c, false)
-	kernel.Transpose(p.st, n, p.ds, n, n, n)
-	kernel.GemmNN(dv, ldv, p.k, n, p.st, n, c, n, n, true)
-	kernel.Transpose(p.m1, c, p.rb, c, c, c)
-	kernel.GemmNN(p.x, n, p.m1, c, dy, ldy, c, n, c, false)
-	kernel.GemmNN(p.x, n, p.b, n, p.st, n, c, n, n, true)
-	kernel.Scale(p.x[:c*n], -1, p.x[:c*n])
-	for i := c - 1; i >= 0; i-- {
-		for j := i + 1; j < c; j++ {
-			kernel.Axpy(p.x[i*n:][:n], -p.ab[j*c+i], p.x[j*n:][:n])
-		}
+	kernel.Transpose(p.turned, 2*c, p.vz, n, 2*c, n)
+	kernel.GemmNN(p.dm, 2*c, p.dyx, n, p.turned, 2*c, 2*c, 2*c, n, false)
+	kernel.Mul(p.dm[:4*c*c], p.dm[:4*c*c], p.mask[:4*c*c])
+	dra, dkb := p.planes[:2*c*n], p.planes[2*c*n:][:2*c*n]
+	if s != nil {
+		kernel.GemmNN(dra, n, p.dyx, n, s, n, 2*c, n, n, false)
 	}
-	kernel.Transpose(p.m1, c, p.ak, c, c, c)
-	kernel.GemmNN(dv, ldv, p.m1, c, p.x, n, c, n, c, true)
-
-	// From here p.sa is −SA, and p.rk, p.rb, p.ak, p.ab are the gradients of those products.
-	kernel.Scale(p.sa[:c*n], -1, p.sa[:c*n])
-	p.products(dy, ldy, p.x, n, p.v, p.sa, c)
-	nn := func(dst, x []float32, ldx int, y []float32, k int, add bool) {
-		kernel.GemmNN(dst, n, x, ldx, y, n, c, n, k, add)
+	kernel.GemmNN(dra, n, p.dm, 2*c, p.kb(), n, 2*c, n, 2*c, s != nil)
+	if after {
+		kernel.GemmNN(dkb, n, p.vz, n, p.ds, n, 2*c, n, n, false)
 	}
-	nn(p.dr, dy, ldy, s0, n, false)
-	nn(p.dr, p.rk, c, p.k, c, true)
-	nn(p.dr, p.rb, c, p.b, c, true)
-	nn(p.da, p.x, n, s0, n, false)
-	nn(p.da, p.ak, c, p.k, c, true)
-	nn(p.da, p.ab, c, p.b, c, true)
-	nn(p.dk, p.v, n, p.ds, n, false)
-	nn(p.db, p.sa, n, p.ds, n, false)
-	for _, m := range [...]struct{ dst, m, x []float32 }{{p.dk, p.rk, p.r}, {p.dk, p.ak, p.a}, {p.db, p.rb, p.r}, {p.db, p.ab, p.a}} {
-		kernel.Transpose(p.m1, c, m.m, c, c, c)
-		nn(m.dst, p.m1, c, m.x, c, true)
+	kernel.Transpose(p.mt, 2*c, p.dm, 2*c, 2*c, 2*c)
+	kernel.GemmNN(dkb, n, p.mt, 2*c, p.ra(), n, 2*c, n, 2*c, after)
+	if before {
+		kernel.Transpose(p.turned, 2*c, p.dyx, n, 2*c, n)
+		kernel.GemmNN(p.ds, n, p.turned, 2*c, p.ra(), n, n, n, 2*c, after)
 	}
-
-	// dS = ds + dyᵀ·r̃ + xᵀ·ã
-	kernel.Transpose(p.tr, c, dy, ldy, c, n)
-	kernel.GemmNN(p.ds, n, p.tr, c, p.r, n, n, n, c, true)
-	kernel.Transpose(p.tr, c, p.x, n, c, n)
-	kernel.GemmNN(p.ds, n, p.tr, c, p.a, n, n, n, c, true)
-
-	// Back to the operands: d ln w_t is the sum of d ln P from t on.
-	for i := c - 1; i >= 0; i-- {
-		before, pow := p.pow[i*n:][:n], p.pow[(i+1)*n:][:n]
-		out := func(j int) []float32 { return t.out[j].Data[(at+i)*t.out[j].Stride+col:][:n] }
-		dr, dk, dw, da, db := out(0), out(1), out(3), out(4), out(5)
-		r, a, k, b := p.r[i*n:][:n], p.a[i*n:][:n], p.k[i*n:][:n], p.b[i*n:][:n]
-		xr, xa, xk, xb := p.dr[i*n:][:n], p.da[i*n:][:n], p.dk[i*n:][:n], p.db[i*n:][:n]
-		for j := range n {
-			p.log[j] += r[j]*xr[j] - k[j]*xk[j] - b[j]*xb[j]
-			dw[j] = p.log[j]
-			p.log[j] += a[j] * xa[j] // ã has P_{t−1}
-			inv := 1 / pow[j]
-			dr[j], dk[j] = xr[j]*pow[j], xk[j]*inv
-			da[j], db[j] = xa[j]*before[j], xb[j]*inv
-		}
-	}
-}
-
-// products computes rk = tril(r·kᵀ), rb = tril(r·bᵀ), ak = tril₋₁(a·kᵀ) and ab = tril₋₁(a·bᵀ) of c rows.
-func (p *v7Backward) products(r []float32, ldr int, a []float32, lda int, k, b []float32, c int) {
-	n := p.n
-	kernel.Transpose(p.turned, 2*c, k, n, c, n)
-	kernel.Transpose(p.turned[c:], 2*c, b, n, c, n)
-	kernel.GemmNN(p.pair, 2*c, r, ldr, p.turned, 2*c, c, 2*c, n, false)
-	kernel.GemmNN(p.pair[2*c*c:], 2*c, a, lda, p.turned, 2*c, c, 2*c, n, false)
-	for i := range c {
-		now, before := p.pair[2*c*i:][:2*c], p.pair[2*c*(c+i):][:2*c]
-		for j, m := range [...][]float32{p.rk, p.rb} {
-			copy(m[i*c:][:i+1], now[j*c:])
-			clear(m[i*c:][i+1 : c])
-		}
-		for j, m := range [...][]float32{p.ak, p.ab} {
-			copy(m[i*c:][:i], before[j*c:])
-			clear(m[i*c:][i:c])
-		}
-	}
+	ld := dv.Stride
+	out := func(j int) []float32 { return t.out[j].Data[at*ld+col:] }
+	p.chunk.Finish(out(0), out(3), out(1), out(4), out(5), p.planes[:4*c*n], p.log, ld)
 }

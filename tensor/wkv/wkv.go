@@ -60,7 +60,7 @@ var wkvTasks = freelist.New[wkvTask]()
 
 // wkvTask is the heads of a batch of sequences; a piece is one head of one sequence.
 type wkvTask struct {
-	head         func(t *wkvTask, s []float32, col, from, to int)
+	head         func(t *wkvTask, s []float32, kept bool, col, from, to int) // s is zeros and lost unless it is kept
 	y            task.Matrix
 	in           [6]task.Matrix // r, k, v, then w of V6 and V7, a and b of V7
 	decay, bonus []float32
@@ -129,12 +129,12 @@ func (t *wkvTask) Run(piece int) {
 	size := t.n * t.n
 	from, to := t.spans[seq], t.spans[seq+1]
 	if s := t.states[seq]; s != nil {
-		t.head(t, s[h*size:][:size], h*t.n, from, to)
+		t.head(t, s[h*size:][:size], true, h*t.n, from, to)
 	} else {
 		buf := wkvBuffers.Get()
 		buf.s = freelist.Grown(buf.s, size)
 		clear(buf.s[:size])
-		t.head(t, buf.s[:size], h*t.n, from, to)
+		t.head(t, buf.s[:size], false, h*t.n, from, to)
 		wkvBuffers.Put(buf)
 	}
 	if !t.normed {
@@ -143,7 +143,7 @@ func (t *wkvTask) Run(piece int) {
 	c0, c1 := h*t.n, (h+1)*t.n
 	for i := from; i < to; i++ {
 		y := t.y.Data[i*t.y.Stride:][c0:c1]
-		task.Normalize(y, y, t.gain[c0:c1], t.bias[c0:c1], t.eps)
+		kernel.Normalize(y, y, t.gain[c0:c1], t.bias[c0:c1], nil, 1, t.eps)
 		if t.gate.Data != nil {
 			kernel.Mul(y, y, t.gate.Data[i*t.gate.Stride:][c0:c1])
 		}
@@ -161,7 +161,7 @@ const (
 )
 
 // v5Head computes rows from to to of one head, whose values begin at column col.
-func v5Head(t *wkvTask, s []float32, col, from, to int) {
+func v5Head(t *wkvTask, s []float32, kept bool, col, from, to int) {
 	n, ld := t.n, t.in[0].Stride
 	h := col / n
 	if to-from <= wkvSteps {
@@ -169,9 +169,9 @@ func v5Head(t *wkvTask, s []float32, col, from, to int) {
 		return
 	}
 	buf := wkvBuffers.Get()
-	for from < to {
+	for before := kept; from < to; before = true {
 		end := min(from+wkvChunk, to)
-		t.v5Chunk(buf, s, col, from, end)
+		t.v5Chunk(buf, s, col, from, end, before, kept || end < to)
 		from = end
 	}
 	wkvBuffers.Put(buf)
@@ -182,8 +182,9 @@ func v5Head(t *wkvTask, s []float32, col, from, to int) {
 //	y = (r·kᵀ ⊙ D)·v + (w^t r)·S      D[t,s] = w^{t−1−s} for s < t, u for s = t, else 0
 //	S ← w^c·S + (w^{c−1−s} k)ᵀ·v
 //
-// with t and s counted from the chunk's start and c rows in it.
-func (t *wkvTask) v5Chunk(buf *wkvBuffer, s []float32, col, from, to int) {
+// with t and s counted from the chunk's start and c rows in it. before says whether S isn't zero, after whether its
+// new value is wanted.
+func (t *wkvTask) v5Chunk(buf *wkvBuffer, s []float32, col, from, to int, before, after bool) {
 	n, c, ld := t.n, to-from, t.in[0].Stride
 	w, u := t.decay[col/n], t.bonus[col/n]
 	r, k, v := t.in[0].Data[from*ld+col:], t.in[1].Data[from*ld+col:], t.in[2].Data[from*ld+col:]
@@ -213,11 +214,15 @@ func (t *wkvTask) v5Chunk(buf *wkvBuffer, s []float32, col, from, to int) {
 	}
 	kernel.GemmNN(y, t.y.Stride, scores, c, v, ld, c, n, c, false)
 
-	for i := range c {
-		kernel.Scale(buf.r[i*n:][:n], pow[i], r[i*ld:][:n])
+	if before {
+		for i := range c {
+			kernel.Scale(buf.r[i*n:][:n], pow[i], r[i*ld:][:n])
+		}
+		kernel.GemmNN(y, t.y.Stride, buf.r, n, s, n, c, n, n, true)
 	}
-	kernel.GemmNN(y, t.y.Stride, buf.r, n, s, n, c, n, n, true)
-
+	if !after {
+		return
+	}
 	for i := range n { // the decay that is left at the chunk's end
 		kernel.Mul(kt[i*c:][:c], kt[i*c:][:c], left[:c])
 	}
@@ -226,7 +231,7 @@ func (t *wkvTask) v5Chunk(buf *wkvBuffer, s []float32, col, from, to int) {
 }
 
 // v7Head computes rows from to to of one head, whose values begin at column col.
-func v7Head(t *wkvTask, s []float32, col, from, to int) {
+func v7Head(t *wkvTask, s []float32, _ bool, col, from, to int) {
 	ld := t.in[0].Stride
 	at := from*ld + col
 	kernel.WKV7(t.y.Data[from*t.y.Stride+col:], t.y.Stride, s, t.in[0].Data[at:], t.in[3].Data[at:], t.in[1].Data[at:], t.in[2].Data[at:], t.in[4].Data[at:], t.in[5].Data[at:], ld, t.n, to-from)

@@ -28,6 +28,17 @@ var generic = impl{
 	adam:           adamGeneric,
 	transpose:      transposeGeneric,
 
+	normalize:   normalizeParts,
+	normGrad:    normGradParts,
+	gateGrad:    gateGradParts,
+	mixRows:     mixRowsParts,
+	mixGradRows: mixGradRowsParts,
+
+	prepare7: prepare7Generic,
+	finish7:  finish7Generic,
+	decay7:   decay7Generic,
+	solve7:   solve7Parts,
+
 	exp:     func(dst, x []float32) { mapGeneric(dst, x, exp) },
 	sigmoid: func(dst, x []float32) { mapGeneric(dst, x, sigmoid) },
 	silu:    func(dst, x []float32) { mapGeneric(dst, x, silu) },

@@ -65,6 +65,19 @@ type impl struct {
 	adam           func(p, m, v, g []float32, f *AdamFactors) // one step of AdamW
 	transpose      func(dst []float32, ldd int, src []float32, lds, rows, cols int)
 
+	// On rows, see Normalize and so on; im is this impl.
+	normalize   func(im *impl, dst, x, gain, bias, rstd []float32, groups int, eps float32)
+	normGrad    func(im *impl, dx, dgain, dbias, dy, hat, gain, rstd, tmp []float32, add bool)
+	gateGrad    func(im *impl, dz, g, d, z, hat, gain, bias, tmp []float32)
+	mixRows     func(im *impl, dst []float32, ldd int, x []float32, ldx int, prev, mix []float32, rows int)
+	mixGradRows func(im *impl, dx []float32, lddx int, s, d []float32, ldd int, x []float32, ldx int, mix, tmp []float32, rows int, ends MixEnds)
+
+	// Of chunks of RWKV-7, see Chunk7, Decay7 and Solve7.
+	prepare7 func(c *Chunk7, r, w, k, a, b []float32, ld int)
+	finish7  func(c *Chunk7, dr, dw, dk, da, db, planes, log []float32, ld int)
+	decay7   func(d, s, pow, log []float32)
+	solve7   func(im *impl, x, m []float32, ld, rows, n int, back bool)
+
 	exp     func(dst, x []float32)
 	sigmoid func(dst, x []float32)
 	silu    func(dst, x []float32)

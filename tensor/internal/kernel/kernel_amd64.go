@@ -14,6 +14,8 @@ func archImpls() []impl {
 		gemmAVX2(&im)
 		vecAVX2(&im)
 		columnsAVX2(&im)
+		rowsAVX2(&im)
+		chunk7AVX2(&im)
 		q8AVX2.put(&im)
 		im.try = tryAVX2
 		ims = append(ims, im)
@@ -22,6 +24,8 @@ func archImpls() []impl {
 			gemmAVX512(&im)
 			vecAVX512(&im)
 			columnsAVX512(&im)
+			rowsAVX512(&im)
+			chunk7AVX512(&im)
 			if hasVNNI {
 				q8VNNI.put(&im)
 			}

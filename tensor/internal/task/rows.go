@@ -70,21 +70,3 @@ func ExpRow(x []float32, zeros int) float32 {
 	}
 	return 1 / sum
 }
-
-// Normalize computes dst = (x − mean) / √(var + eps) ⊙ gain + bias; a nil gain is 1, a nil bias 0.
-func Normalize(dst, x, gain, bias []float32, eps float32) {
-	n := float32(len(x))
-	mean := kernel.Sum(x) / n
-	variance := kernel.SumSquares(x, mean) / n
-	kernel.Norm(dst, x, mean, float32(1/math.Sqrt(float64(variance+eps))), gain, bias)
-}
-
-// Standardize computes dst = (x − mean) / √(var + eps) and returns 1/√(var + eps), with the roundings of
-// Normalize.
-func Standardize(dst, x []float32, eps float32) (rstd float32) {
-	n := float32(len(x))
-	mean := kernel.Sum(x) / n
-	rstd = float32(1 / math.Sqrt(float64(kernel.SumSquares(x, mean)/n+eps)))
-	kernel.Norm(dst, x, mean, rstd, nil, nil)
-	return rstd
-}

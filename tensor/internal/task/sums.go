@@ -9,6 +9,7 @@ type Sums struct {
 	// Op computes row r and adds to sums, which has N numbers for each of Sum in turn; tmp is room for
 	// Tmp vectors of N numbers.
 	Op     func(t *Sums, r int, sums, tmp []float32)
+	Block  func(t *Sums, from, to int, sums, tmp []float32) // Op for rows from to to at once; one of them is nil
 	In     [16]Matrix
 	Out    [8]Matrix
 	Vec    [8][]float32
@@ -75,9 +76,22 @@ func (t *Sums) Run(piece int) {
 	part := t.partial[piece*t.stride:][:t.stride]
 	sums, tmp := part[:t.sums*t.N], part[t.sums*t.N:]
 	clear(sums)
-	for r := piece * sumBlock; r < min((piece+1)*sumBlock, t.Rows); r++ {
+	from, to := piece*sumBlock, min((piece+1)*sumBlock, t.Rows)
+	if t.Block != nil {
+		t.Block(t, from, to, sums, tmp)
+		return
+	}
+	for r := from; r < to; r++ {
 		t.Op(t, r, sums, tmp)
 	}
+}
+
+// Wanted returns sum i of those that Op adds to, nil if nobody wants it.
+func (t *Sums) Wanted(sums []float32, i int) []float32 {
+	if t.Sum[i] == nil {
+		return nil
+	}
+	return sums[i*t.N:][:t.N]
 }
 
 func (t *Sums) addUp(from, to int) {
@@ -87,7 +101,23 @@ func (t *Sums) addUp(from, to int) {
 		if dst == nil {
 			continue
 		}
-		for c := from; c < to; c++ {
+		c := from
+		for ; c+4 <= to; c += 4 { // sums that don't wait for each other
+			var s0, s1, s2, s3 float64
+			for b := range blocks {
+				p := (*[4]float32)(t.partial[b*t.stride+i*t.N+c:])
+				s0 += float64(p[0])
+				s1 += float64(p[1])
+				s2 += float64(p[2])
+				s3 += float64(p[3])
+			}
+			d := (*[4]float32)(dst[c:])
+			d[0] += float32(s0)
+			d[1] += float32(s1)
+			d[2] += float32(s2)
+			d[3] += float32(s3)
+		}
+		for ; c < to; c++ {
 			var sum float64
 			for b := range blocks {
 				sum += float64(t.partial[b*t.stride+i*t.N+c])
