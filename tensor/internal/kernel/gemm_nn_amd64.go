@@ -103,65 +103,109 @@ func (kn *nnKernel) gemm(dst []float32, ldd int, a []float32, lda int, b []float
 	groups := (m + kn.rows - 1) / kn.rows
 	most := kn.vecs((m + groups - 1) / groups) // widest panel that all groups can use
 	for j := 0; j < n; j += nnBlock {
-		cols := min(nnBlock, n-j)
+		cut := kn.cut(min(nnBlock, n-j), most)
 		for p := 0; p < k; p += chunk {
-			depth := min(chunk, k-p)
-			if packed != nil {
-				kn.pack(packed, b[p*ldb+j:], ldb, depth, cols, most)
+			t := nnArgs{
+				ldd: 4 * ldd, lda: 4 * lda, ldb: 4 * ldb, k: min(chunk, k-p),
+				resume: btoi(p > 0), add: btoi(acc),
 			}
-			for i, g := 0, 0; g < groups; g++ {
-				rows := (m - i) / (groups - g)
-				t := nnArgs{
-					a: unsafe.Pointer(&a[i*lda+p]), lda: 4 * lda,
-					ldd: 4 * ldd, ldb: 4 * ldb,
-					rows: rows, k: depth,
-					resume: btoi(p > 0), add: btoi(acc),
-				}
-				for c := 0; c < cols; {
-					t.vecs = kn.panel(cols-c, most)
-					width := min(t.vecs*kn.lanes, cols-c)
-					switch {
-					case kn.avx512:
-						t.mask = 0xffff >> (t.vecs*kn.lanes - width)
-					case width < kn.lanes:
-						t.mask = width
-					}
-					t.dst = unsafe.Pointer(&dst[i*ldd+j+c])
-					if packed != nil {
-						t.b, t.ldb = unsafe.Pointer(&packed[c*depth]), 4*t.vecs*kn.lanes
-					} else {
-						t.b = unsafe.Pointer(&b[p*ldb+j+c])
-					}
-					kn.run(&t)
-					c += width
-				}
-				i += rows
+			if packed != nil {
+				kn.pack(packed, b[p*ldb+j:], ldb, t.k, &cut)
+				kn.tiles(&t, dst[j:], a[p:], packed, m, groups, &cut, true)
+			} else {
+				kn.tiles(&t, dst[j:], a[p:], b[p*ldb+j:], m, groups, &cut, false)
 			}
 		}
 	}
 }
 
-// panel is the width, in vectors, of the next panel when cols columns are left: panels are of
-// almost the same size, at most most. In AVX2 columns that don't fill a vector are a panel.
-func (kn *nnKernel) panel(cols, most int) int {
-	vecs := (cols + kn.lanes - 1) / kn.lanes
-	if !kn.avx512 && vecs > 1 {
-		vecs = cols / kn.lanes
+// tiles computes m rows of dst, in groups of almost the same size, over the columns and the chunk of k that
+// dst, a and b begin with, b packed or not. The caller has set what all tiles share.
+func (kn *nnKernel) tiles(t *nnArgs, dst, a, b []float32, m, groups int, cut *nnCut, packed bool) {
+	least, larger := m/groups, m%groups // so many groups, the last, have one row more
+	for i, g := 0, 0; g < groups; g++ {
+		t.rows = least
+		if g >= groups-larger {
+			t.rows++
+		}
+		t.a = unsafe.Pointer(&a[i*t.lda/4])
+		for q, c := 0, 0; q < cut.panels; q++ {
+			vecs, cols := cut.panel(q, kn.lanes)
+			t.vecs, t.mask = vecs, kn.mask(vecs, cols)
+			t.dst = unsafe.Pointer(&dst[i*t.ldd/4+c])
+			if packed {
+				t.b, t.ldb = unsafe.Pointer(&b[c*t.k]), 4*vecs*kn.lanes
+			} else {
+				t.b = unsafe.Pointer(&b[c])
+			}
+			kn.run(t)
+			c += cols
+		}
+		i += t.rows
 	}
-	panels := (vecs + most - 1) / most
-	return (vecs + panels - 1) / panels
 }
 
-// pack copies depth rows of cols columns of b, panel after panel.
-func (kn *nnKernel) pack(packed, b []float32, ldb, depth, cols, most int) {
-	for c := 0; c < cols; {
-		vecs := kn.panel(cols-c, most)
-		width := min(vecs*kn.lanes, cols-c)
+// mask returns the mask of a tile of some vectors that has so many columns.
+func (kn *nnKernel) mask(vecs, cols int) int {
+	switch {
+	case kn.avx512:
+		return 0xffff >> (vecs*kn.lanes - cols)
+	case cols < kn.lanes:
+		return cols
+	}
+	return 0
+}
+
+// nnCut is columns cut into panels of almost the same size.
+type nnCut struct {
+	panels             int
+	vecs, wider        int // vectors of a panel; so many panels, the first, have one more
+	lastVecs, lastCols int // of the last panel, which may end within a vector
+}
+
+// cut cuts columns into panels of at most so many vectors. In AVX2 columns that don't fill a vector are a
+// panel.
+func (kn *nnKernel) cut(cols, most int) nnCut {
+	vecs, rest := cols/kn.lanes, cols%kn.lanes
+	if kn.avx512 && rest > 0 {
+		vecs++
+	}
+	c := nnCut{panels: (vecs + most - 1) / most}
+	if c.panels > 0 {
+		c.vecs, c.wider = vecs/c.panels, vecs%c.panels
+		c.lastVecs, c.lastCols = c.vecs, c.vecs*kn.lanes
+	}
+	switch {
+	case rest == 0:
+	case kn.avx512:
+		c.lastCols -= kn.lanes - rest
+	default:
+		c.panels, c.lastVecs, c.lastCols = c.panels+1, 1, rest
+	}
+	return c
+}
+
+// panel returns the vectors and columns of panel q.
+func (c *nnCut) panel(q, lanes int) (vecs, cols int) {
+	if q == c.panels-1 {
+		return c.lastVecs, c.lastCols
+	}
+	vecs = c.vecs
+	if q < c.wider {
+		vecs++
+	}
+	return vecs, vecs * lanes
+}
+
+// pack copies depth rows of b, panel after panel.
+func (kn *nnKernel) pack(packed, b []float32, ldb, depth int, cut *nnCut) {
+	for q, c := 0, 0; q < cut.panels; q++ {
+		vecs, cols := cut.panel(q, kn.lanes)
 		panel := packed[c*depth:]
 		for p := range depth {
-			copy(panel[p*vecs*kn.lanes:][:width], b[p*ldb+c:])
+			copy(panel[p*vecs*kn.lanes:][:cols], b[p*ldb+c:])
 		}
-		c += width
+		c += cols
 	}
 }
 
