@@ -9,10 +9,13 @@ import "unsafe"
 type nnArgs struct {
 	dst, a, b     unsafe.Pointer
 	ldd, lda, ldb int
+	step          int // of a from k to k
 	rows, vecs, k int
 	mask          int // AVX-512: the last vector's columns, a bit each; AVX2: if not 0, how many columns a single vector has
 	resume        int // not 0: start from dst, not from zero
 	add           int // not 0: add the sums to dst
+	next          int // from a to the rows that tiles need next, to be fetched into the cache, or 0
+	ahead         int // not 0: no tile has read this part of b, so that it is fetched ahead
 }
 
 // nnKernel is the assembly for an instruction set.
@@ -55,11 +58,19 @@ func (kn *nnKernel) vecs(rows int) int {
 }
 
 func gemmNNAVX2(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
-	nnKernelAVX2.gemm(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+	nnKernelAVX2.gemm(dst, ldd, a, lda, 1, b, ldb, m, n, k, acc)
+}
+
+func gemmTNAVX2(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+	nnKernelAVX2.gemm(dst, ldd, a, 1, lda, b, ldb, m, n, k, acc)
 }
 
 func gemmNNAVX512(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
-	nnKernelAVX512.gemm(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+	nnKernelAVX512.gemm(dst, ldd, a, lda, 1, b, ldb, m, n, k, acc)
+}
+
+func gemmTNAVX512(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+	nnKernelAVX512.gemm(dst, ldd, a, 1, lda, b, ldb, m, n, k, acc)
 }
 
 const (
@@ -82,15 +93,15 @@ const (
 	nnStrip = 64
 )
 
-// gemm computes dst = a·b.
+// gemm computes dst = a·b, a[i, p] being a[i·lda+p·step].
 //
 // A tile's columns, a panel, are read for every group of rows; they are packed, row after row of
 // the panel, if there are enough of both. A long k is cut in chunks, between which the sums are in
 // dst: the order of the additions is the same.
-func (kn *nnKernel) gemm(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+func (kn *nnKernel) gemm(dst []float32, ldd int, a []float32, lda, step int, b []float32, ldb int, m, n, k int, acc bool) {
 	chunks := (k + nnChunk - 1) / nnChunk
 	if acc && chunks > 1 {
-		kn.addStrips(dst, ldd, a, lda, b, ldb, m, n, k)
+		kn.addStrips(dst, ldd, a, lda, step, b, ldb, m, n, k)
 		return
 	}
 	chunk := (k + chunks - 1) / chunks
@@ -106,14 +117,14 @@ func (kn *nnKernel) gemm(dst []float32, ldd int, a []float32, lda int, b []float
 		cut := kn.cut(min(nnBlock, n-j), most)
 		for p := 0; p < k; p += chunk {
 			t := nnArgs{
-				ldd: 4 * ldd, lda: 4 * lda, ldb: 4 * ldb, k: min(chunk, k-p),
+				ldd: 4 * ldd, lda: 4 * lda, step: 4 * step, ldb: 4 * ldb, k: min(chunk, k-p),
 				resume: btoi(p > 0), add: btoi(acc),
 			}
 			if packed != nil {
 				kn.pack(packed, b[p*ldb+j:], ldb, t.k, &cut)
-				kn.tiles(&t, dst[j:], a[p:], packed, m, groups, &cut, true)
+				kn.tiles(&t, dst[j:], a[p*step:], packed, m, groups, &cut, true)
 			} else {
-				kn.tiles(&t, dst[j:], a[p:], b[p*ldb+j:], m, groups, &cut, false)
+				kn.tiles(&t, dst[j:], a[p*step:], b[p*ldb+j:], m, groups, &cut, false)
 			}
 		}
 	}
@@ -124,9 +135,12 @@ func (kn *nnKernel) gemm(dst []float32, ldd int, a []float32, lda int, b []float
 func (kn *nnKernel) tiles(t *nnArgs, dst, a, b []float32, m, groups int, cut *nnCut, packed bool) {
 	least, larger := m/groups, m%groups // so many groups, the last, have one row more
 	for i, g := 0, 0; g < groups; g++ {
-		t.rows = least
+		t.rows, t.next, t.ahead = least, 0, btoi(g == 0 && groups > 1)
 		if g >= groups-larger {
 			t.rows++
+		}
+		if g < groups-1 && t.step == 4 { // else they are in the cache lines of this group
+			t.next = t.rows * t.lda
 		}
 		t.a = unsafe.Pointer(&a[i*t.lda/4])
 		for q, c := 0, 0; q < cut.panels; q++ {
@@ -139,6 +153,7 @@ func (kn *nnKernel) tiles(t *nnArgs, dst, a, b []float32, m, groups int, cut *nn
 				t.b = unsafe.Pointer(&b[c])
 			}
 			kn.run(t)
+			t.next = 0
 			c += cols
 		}
 		i += t.rows
@@ -211,12 +226,12 @@ func (kn *nnKernel) pack(packed, b []float32, ldb, depth int, cut *nnCut) {
 
 // addStrips computes dst += a·b for a k of several chunks: the sums must be complete before they
 // are added.
-func (kn *nnKernel) addStrips(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int) {
+func (kn *nnKernel) addStrips(dst []float32, ldd int, a []float32, lda, step int, b []float32, ldb int, m, n, k int) {
 	buf := getBuffer(nnStrip * n)
 	defer buf.put()
 	for i := 0; i < m; i += nnStrip {
 		rows := min(nnStrip, m-i)
-		kn.gemm(buf.data, n, a[i*lda:], lda, b, ldb, rows, n, k, false)
+		kn.gemm(buf.data, n, a[i*lda:], lda, step, b, ldb, rows, n, k, false)
 		for r := range rows {
 			d := dst[(i+r)*ldd:][:n]
 			for c, v := range buf.data[r*n:][:n] {
