@@ -289,7 +289,10 @@ func (l *product) computeTurned(r0, r1, c0, c1 int) {
 	turnedBuffers.Put(turned)
 }
 
-var turnedBuffers = freelist.New[gradWeightBuffer]()
+var turnedBuffers = freelist.New[turnedBuffer]()
+
+// turnedBuffer has the transposed weights of some columns.
+type turnedBuffer struct{ t []float32 }
 
 // put does what follows the bias with v, rows of n columns from column c and row r on, and stores them.
 // The activation takes all rows at once.

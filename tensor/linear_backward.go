@@ -176,14 +176,9 @@ func (d *gradInput) run(piece int) {
 	kernel.GemmNN(dx, d.dx.Stride, d.dy.Data[r0*d.dy.Stride:], d.dy.Stride, d.w.Data[c0:], d.w.Stride, m, n, d.w.Rows, d.add)
 }
 
-// gradWeightRows is the rows of x that are summed at once, whatever the number of threads: with them
-// the transposed part of dy stays in a cache.
+// gradWeightRows is the rows of x and dy that are summed at once, whatever the number of threads: their parts
+// for a block of dw stay in a cache.
 const gradWeightRows = 512
-
-var gradWeightBuffers = freelist.New[gradWeightBuffer]()
-
-// gradWeightBuffer has dyᵀ of a piece.
-type gradWeightBuffer struct{ t []float32 }
 
 // gradWeight is one dw += dyᵀ·x, cut into blocks of rows.
 type gradWeight struct {
@@ -215,15 +210,10 @@ func (w *gradWeight) run(piece int) {
 	if w.db != nil {
 		w.bias(o, m)
 	}
-	buf := gradWeightBuffers.Get()
 	for r := 0; r < w.x.Rows; r += gradWeightRows {
-		k := min(gradWeightRows, w.x.Rows-r)
-		ld := k + kernel.TransposeGap
-		buf.t = freelist.Grown(buf.t, m*ld)
-		kernel.Transpose(buf.t, ld, w.dy.Data[r*w.dy.Stride+o:], w.dy.Stride, k, m)
-		kernel.GemmNN(w.dw.Data[o*w.dw.Stride:], w.dw.Stride, buf.t, ld, w.x.Data[r*w.x.Stride:], w.x.Stride, m, w.dw.Cols, k, true)
+		kernel.GemmTN(w.dw.Data[o*w.dw.Stride:], w.dw.Stride, w.dy.Data[r*w.dy.Stride+o:], w.dy.Stride, w.x.Data[r*w.x.Stride:], w.x.Stride,
+			m, w.dw.Cols, min(gradWeightRows, w.x.Rows-r), true)
 	}
-	gradWeightBuffers.Put(buf)
 }
 
 const (

@@ -9,10 +9,16 @@ func CountProducts(f func()) int64 {
 	var count atomic.Int64
 	before := active
 	im := *before
-	im.gemmNN = func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
-		count.Add(int64(m) * int64(n) * int64(k))
-		before.gemmNN(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+	matrices := func(p matrixProduct) matrixProduct {
+		if p == nil {
+			return nil
+		}
+		return func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+			count.Add(int64(m) * int64(n) * int64(k))
+			p(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+		}
 	}
+	im.gemmNN, im.gemmTN = matrices(im.gemmNN), matrices(im.gemmTN)
 	counted := func(p weightProduct) weightProduct {
 		if p == nil {
 			return nil

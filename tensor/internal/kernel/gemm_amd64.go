@@ -6,7 +6,7 @@ package kernel
 func gemmAVX2(im *impl) {
 	ntAVX2.put(im)
 	ntAVX2.putBlocks(im)
-	im.gemmNN = gemmNNAVX2
+	im.gemmNN, im.gemmTN = gemmNNAVX2, gemmTNAVX2
 	im.peak = func(n int) int { peakAVX2(n); return n * peakFlopsAVX2 }
 	im.read = read
 }
@@ -15,6 +15,6 @@ func gemmAVX2(im *impl) {
 func gemmAVX512(im *impl) {
 	ntAVX512.put(im)
 	ntAVX512.putBlocks(im)
-	im.gemmNN = gemmNNAVX512
+	im.gemmNN, im.gemmTN = gemmNNAVX512, gemmTNAVX512
 	im.peak = func(n int) int { peakAVX512(n); return n * peakFlopsAVX512 }
 }

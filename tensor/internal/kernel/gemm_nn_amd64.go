@@ -9,10 +9,13 @@ import "unsafe"
 type nnArgs struct {
 	dst, a, b     unsafe.Pointer
 	ldd, lda, ldb int
+	step          int // of a from k to k
 	rows, vecs, k int
 	mask          int // AVX-512: the last vector's columns, a bit each; AVX2: if not 0, how many columns a single vector has
 	resume        int // not 0: start from dst, not from zero
 	add           int // not 0: add the sums to dst
+	next          int // from a to the rows that tiles need next, to be fetched into the cache, or 0
+	ahead         int // not 0: no tile has read this part of b, so that it is fetched ahead
 }
 
 // nnKernel is the assembly for an instruction set.
@@ -55,11 +58,19 @@ func (kn *nnKernel) vecs(rows int) int {
 }
 
 func gemmNNAVX2(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
-	nnKernelAVX2.gemm(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+	nnKernelAVX2.gemm(dst, ldd, a, lda, 1, b, ldb, m, n, k, acc)
+}
+
+func gemmTNAVX2(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+	nnKernelAVX2.gemm(dst, ldd, a, 1, lda, b, ldb, m, n, k, acc)
 }
 
 func gemmNNAVX512(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
-	nnKernelAVX512.gemm(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+	nnKernelAVX512.gemm(dst, ldd, a, lda, 1, b, ldb, m, n, k, acc)
+}
+
+func gemmTNAVX512(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+	nnKernelAVX512.gemm(dst, ldd, a, 1, lda, b, ldb, m, n, k, acc)
 }
 
 const (
@@ -82,15 +93,15 @@ const (
 	nnStrip = 64
 )
 
-// gemm computes dst = a·b.
+// gemm computes dst = a·b, a[i, p] being a[i·lda+p·step].
 //
 // A tile's columns, a panel, are read for every group of rows; they are packed, row after row of
 // the panel, if there are enough of both. A long k is cut in chunks, between which the sums are in
 // dst: the order of the additions is the same.
-func (kn *nnKernel) gemm(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+func (kn *nnKernel) gemm(dst []float32, ldd int, a []float32, lda, step int, b []float32, ldb int, m, n, k int, acc bool) {
 	chunks := (k + nnChunk - 1) / nnChunk
 	if acc && chunks > 1 {
-		kn.addStrips(dst, ldd, a, lda, b, ldb, m, n, k)
+		kn.addStrips(dst, ldd, a, lda, step, b, ldb, m, n, k)
 		return
 	}
 	chunk := (k + chunks - 1) / chunks
@@ -103,76 +114,124 @@ func (kn *nnKernel) gemm(dst []float32, ldd int, a []float32, lda int, b []float
 	groups := (m + kn.rows - 1) / kn.rows
 	most := kn.vecs((m + groups - 1) / groups) // widest panel that all groups can use
 	for j := 0; j < n; j += nnBlock {
-		cols := min(nnBlock, n-j)
+		cut := kn.cut(min(nnBlock, n-j), most)
 		for p := 0; p < k; p += chunk {
-			depth := min(chunk, k-p)
-			if packed != nil {
-				kn.pack(packed, b[p*ldb+j:], ldb, depth, cols, most)
+			t := nnArgs{
+				ldd: 4 * ldd, lda: 4 * lda, step: 4 * step, ldb: 4 * ldb, k: min(chunk, k-p),
+				resume: btoi(p > 0), add: btoi(acc),
 			}
-			for i, g := 0, 0; g < groups; g++ {
-				rows := (m - i) / (groups - g)
-				t := nnArgs{
-					a: unsafe.Pointer(&a[i*lda+p]), lda: 4 * lda,
-					ldd: 4 * ldd, ldb: 4 * ldb,
-					rows: rows, k: depth,
-					resume: btoi(p > 0), add: btoi(acc),
-				}
-				for c := 0; c < cols; {
-					t.vecs = kn.panel(cols-c, most)
-					width := min(t.vecs*kn.lanes, cols-c)
-					switch {
-					case kn.avx512:
-						t.mask = 0xffff >> (t.vecs*kn.lanes - width)
-					case width < kn.lanes:
-						t.mask = width
-					}
-					t.dst = unsafe.Pointer(&dst[i*ldd+j+c])
-					if packed != nil {
-						t.b, t.ldb = unsafe.Pointer(&packed[c*depth]), 4*t.vecs*kn.lanes
-					} else {
-						t.b = unsafe.Pointer(&b[p*ldb+j+c])
-					}
-					kn.run(&t)
-					c += width
-				}
-				i += rows
+			if packed != nil {
+				kn.pack(packed, b[p*ldb+j:], ldb, t.k, &cut)
+				kn.tiles(&t, dst[j:], a[p*step:], packed, m, groups, &cut, true)
+			} else {
+				kn.tiles(&t, dst[j:], a[p*step:], b[p*ldb+j:], m, groups, &cut, false)
 			}
 		}
 	}
 }
 
-// panel is the width, in vectors, of the next panel when cols columns are left: panels are of
-// almost the same size, at most most. In AVX2 columns that don't fill a vector are a panel.
-func (kn *nnKernel) panel(cols, most int) int {
-	vecs := (cols + kn.lanes - 1) / kn.lanes
-	if !kn.avx512 && vecs > 1 {
-		vecs = cols / kn.lanes
+// tiles computes m rows of dst, in groups of almost the same size, over the columns and the chunk of k that
+// dst, a and b begin with, b packed or not. The caller has set what all tiles share.
+func (kn *nnKernel) tiles(t *nnArgs, dst, a, b []float32, m, groups int, cut *nnCut, packed bool) {
+	least, larger := m/groups, m%groups // so many groups, the last, have one row more
+	for i, g := 0, 0; g < groups; g++ {
+		t.rows, t.next, t.ahead = least, 0, btoi(g == 0 && groups > 1)
+		if g >= groups-larger {
+			t.rows++
+		}
+		if g < groups-1 && t.step == 4 { // else they are in the cache lines of this group
+			t.next = t.rows * t.lda
+		}
+		t.a = unsafe.Pointer(&a[i*t.lda/4])
+		for q, c := 0, 0; q < cut.panels; q++ {
+			vecs, cols := cut.panel(q, kn.lanes)
+			t.vecs, t.mask = vecs, kn.mask(vecs, cols)
+			t.dst = unsafe.Pointer(&dst[i*t.ldd/4+c])
+			if packed {
+				t.b, t.ldb = unsafe.Pointer(&b[c*t.k]), 4*vecs*kn.lanes
+			} else {
+				t.b = unsafe.Pointer(&b[c])
+			}
+			kn.run(t)
+			t.next = 0
+			c += cols
+		}
+		i += t.rows
 	}
-	panels := (vecs + most - 1) / most
-	return (vecs + panels - 1) / panels
 }
 
-// pack copies depth rows of cols columns of b, panel after panel.
-func (kn *nnKernel) pack(packed, b []float32, ldb, depth, cols, most int) {
-	for c := 0; c < cols; {
-		vecs := kn.panel(cols-c, most)
-		width := min(vecs*kn.lanes, cols-c)
+// mask returns the mask of a tile of some vectors that has so many columns.
+func (kn *nnKernel) mask(vecs, cols int) int {
+	switch {
+	case kn.avx512:
+		return 0xffff >> (vecs*kn.lanes - cols)
+	case cols < kn.lanes:
+		return cols
+	}
+	return 0
+}
+
+// nnCut is columns cut into panels of almost the same size.
+type nnCut struct {
+	panels             int
+	vecs, wider        int // vectors of a panel; so many panels, the first, have one more
+	lastVecs, lastCols int // of the last panel, which may end within a vector
+}
+
+// cut cuts columns into panels of at most so many vectors. In AVX2 columns that don't fill a vector are a
+// panel.
+func (kn *nnKernel) cut(cols, most int) nnCut {
+	vecs, rest := cols/kn.lanes, cols%kn.lanes
+	if kn.avx512 && rest > 0 {
+		vecs++
+	}
+	c := nnCut{panels: (vecs + most - 1) / most}
+	if c.panels > 0 {
+		c.vecs, c.wider = vecs/c.panels, vecs%c.panels
+		c.lastVecs, c.lastCols = c.vecs, c.vecs*kn.lanes
+	}
+	switch {
+	case rest == 0:
+	case kn.avx512:
+		c.lastCols -= kn.lanes - rest
+	default:
+		c.panels, c.lastVecs, c.lastCols = c.panels+1, 1, rest
+	}
+	return c
+}
+
+// panel returns the vectors and columns of panel q.
+func (c *nnCut) panel(q, lanes int) (vecs, cols int) {
+	if q == c.panels-1 {
+		return c.lastVecs, c.lastCols
+	}
+	vecs = c.vecs
+	if q < c.wider {
+		vecs++
+	}
+	return vecs, vecs * lanes
+}
+
+// pack copies depth rows of b, panel after panel.
+func (kn *nnKernel) pack(packed, b []float32, ldb, depth int, cut *nnCut) {
+	for q, c := 0, 0; q < cut.panels; q++ {
+		vecs, cols := cut.panel(q, kn.lanes)
 		panel := packed[c*depth:]
 		for p := range depth {
-			copy(panel[p*vecs*kn.lanes:][:width], b[p*ldb+c:])
+			copy(panel[p*vecs*kn.lanes:][:cols], b[p*ldb+c:])
 		}
-		c += width
+		c += cols
 	}
 }
 
 // addStrips computes dst += a·b for a k of several chunks: the sums must be complete before they
 // are added.
-func (kn *nnKernel) addStrips(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int) {
+func (kn *nnKernel) addStrips(dst []float32, ldd int, a []float32, lda, step int, b []float32, ldb int, m, n, k int) {
 	buf := getBuffer(nnStrip * n)
 	defer buf.put()
 	for i := 0; i < m; i += nnStrip {
 		rows := min(nnStrip, m-i)
-		kn.gemm(buf.data, n, a[i*lda:], lda, b, ldb, rows, n, k, false)
+		kn.gemm(buf.data, n, a[i*lda:], lda, step, b, ldb, rows, n, k, false)
 		for r := range rows {
 			d := dst[(i+r)*ldd:][:n]
 			for c, v := range buf.data[r*n:][:n] {

@@ -265,6 +265,39 @@ func TestGemmNN(t *testing.T) {
 	})
 }
 
+// TestGemmTN holds the product with a transposed a against gemmNN's of the same numbers, bit for bit.
+func TestGemmTN(t *testing.T) {
+	eachImpl(t, func(t *testing.T, im *impl) {
+		r := newRand()
+		for _, k := range []int{1, 3, 16, 37, 513, 700} {
+			for m := 1; m <= 50; m += 1 + m/9 {
+				for _, n := range []int{1, 16, 23, 100, 400} {
+					if testing.Short() && n > 100 {
+						continue
+					}
+					acc := (m+n)%2 == 0
+					a, b, dst := newMatrix(r, k, m, n%4, m%3), newMatrix(r, k, n, m%4, n%3), newMatrix(r, m, n, k%3, k%2)
+					turned, want := newMatrix(r, m, k, 0, 0), dst.clone()
+					for i := range m {
+						for p := range k {
+							turned.row(i)[p] = a.row(p)[i]
+						}
+					}
+					a.poison()
+					b.poison()
+					im.gemmNN(want.slice(), want.ld, turned.slice(), turned.ld, b.slice(), b.ld, m, n, k, acc)
+					im.productTN(dst.slice(), dst.ld, a.slice(), a.ld, b.slice(), b.ld, m, n, k, acc)
+					for i, got := range dst.data { // guards included
+						if math.Float32bits(got) != math.Float32bits(want.data[i]) {
+							t.Fatalf("m=%d n=%d k=%d acc=%v: number %d is %g, want %g", m, n, k, acc, i, got, want.data[i])
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
 // TestGemmNNRowsAlone is TestGemmNTRowsAlone for gemmNN.
 func TestGemmNNRowsAlone(t *testing.T) {
 	eachImpl(t, func(t *testing.T, im *impl) {
@@ -387,6 +420,7 @@ func TestGemmAllocs(t *testing.T) {
 				"gemmNTBF16": func() { im.product(BF16, dst, n, x, k, BytesOf(bits), 2*k, m, n, k, true) },
 				"gemmNTF16":  func() { im.product(F16, dst, n, x, k, BytesOf(bits), 2*k, m, n, k, false) },
 				"gemmNN":     func() { im.gemmNN(dst, n, x, k, w, n, m, n, k, true) },
+				"gemmTN":     func() { im.productTN(dst, n, x, m, w, n, m, n, k, true) },
 			} {
 				if allocs := testing.AllocsPerRun(3, f); allocs != 0 {
 					t.Errorf("%s with %d rows: %g allocations", name, m, allocs)

@@ -27,6 +27,9 @@ import (
 // weightProduct computes dst[m,n] = x[m,k]·w[n,k]ᵀ, w of one type, ldw in bytes; see impl.
 type weightProduct = func(dst []float32, ldd int, x []float32, ldx int, w []byte, ldw int, m, n, k int, acc bool)
 
+// matrixProduct computes a product of matrices a and b; see impl.
+type matrixProduct = func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool)
+
 // impl is one instruction set's kernels.
 type impl struct {
 	name string
@@ -43,7 +46,8 @@ type impl struct {
 	}
 	// roundings are the products whose activations are rounded; that of Exact is empty.
 	roundings [numActivations]rounding
-	gemmNN    func(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) // dst[m,n] = a[m,k]·b[k,n]
+	gemmNN    matrixProduct // dst[m,n] = a[m,k]·b[k,n]
+	gemmTN    matrixProduct // dst[m,n] = a[k,m]ᵀ·b[k,n]; nil transposes a
 
 	// Reductions; the slices are not empty.
 	dot        func(x, y []float32) float32
@@ -188,6 +192,30 @@ func GemmNN(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, 
 	checkMatrix("GemmNN", "a", len(a), lda, m, k)
 	checkMatrix("GemmNN", "b", len(b), ldb, k, n)
 	active.gemmNN(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+}
+
+// GemmTN computes dst[m,n] = a[k,m]ᵀ · b[k,n], or adds the product to dst if acc: the bits that GemmNN has for
+// aᵀ. dst must not overlap a or b.
+func GemmTN(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+	if emptyProduct("GemmTN", dst, ldd, m, n, k, acc) {
+		return
+	}
+	checkMatrix("GemmTN", "a", len(a), lda, k, m)
+	checkMatrix("GemmTN", "b", len(b), ldb, k, n)
+	active.productTN(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+}
+
+// productTN is GemmTN of sizes that aren't zero.
+func (im *impl) productTN(dst []float32, ldd int, a []float32, lda int, b []float32, ldb int, m, n, k int, acc bool) {
+	if im.gemmTN != nil {
+		im.gemmTN(dst, ldd, a, lda, b, ldb, m, n, k, acc)
+		return
+	}
+	ld := k + TransposeGap
+	buf := getBuffer(m * ld)
+	im.transpose(buf.data, ld, a, lda, k, m)
+	im.gemmNN(dst, ldd, buf.data, ld, b, ldb, m, n, k, acc)
+	buf.put()
 }
 
 // PeakFMA runs n steps of multiply-adds that wait for nothing, on the vectors of the kernels in

@@ -35,6 +35,9 @@ func nnAVX(s isa) []byte {
 //	for t.k { load a row of b's vectors; for each row of a { accumulators += broadcast a · vectors } }
 //	dst = accumulators, or dst += accumulators if t.add
 //
+// Tiles of more than two rows fetch into the cache what will be needed: their part of dst; if t.ahead, each row
+// of b eight steps before its use; every 16 steps, a cache line of each row that lies t.next behind a's.
+//
 // The accumulator of row r and vector v is register vecs·r+v. Every element sums over k in ascending
 // order. %s
 //
@@ -42,6 +45,7 @@ func nnAVX(s isa) []byte {
 //	SI	a, at k            R9, R10, R11, R12	lda, 3·lda, 5·lda, 7·lda
 //	R8	b, at k            R13	ldb
 //	DX	dst                BX	ldd
+//	R14	step of a          R15	next
 //	AX	temporary
 TEXT ·%s(SB), NOSPLIT, $0-8`, name, last, name)
 	f.op("MOVQ t+0(FP), DI")
@@ -54,6 +58,8 @@ TEXT ·%s(SB), NOSPLIT, $0-8`, name, last, name)
 	f.op("LEAQ (R10)(R9*4), R12")
 	f.op("MOVQ nnArgs_ldb(DI), R13")
 	f.op("MOVQ nnArgs_ldd(DI), BX")
+	f.op("MOVQ nnArgs_step(DI), R14")
+	f.op("MOVQ nnArgs_next(DI), R15")
 	f.op("MOVQ nnArgs_k(DI), CX")
 	if s.regs == 32 {
 		f.op("KMOVW nnArgs_mask(DI), K1")
@@ -105,21 +111,31 @@ func (f avxFile) nnTile(s isa, rows, vecs int, masked bool) {
 	}
 	f.pair("CMPQ nnArgs_resume(DI), $0", fmt.Sprintf("JNE %s_resume", id))
 	f.zero(s, rows*vecs)
+	fetch := rows > 2 // fewer are mostly alone
+	if fetch {
+		f.op("MOVQ DX, AX")
+		f.pack(func() {
+			for range rows {
+				f.macro(fmt.Sprintf("FETCH%d", vecs), "", func() { f.nnFetch(s, vecs, "BX") })
+			}
+		})
+	}
 
 	f.label("%s_start", id)
 	f.pair(fmt.Sprintf("SUBQ $%d, CX", nnUnroll), fmt.Sprintf("JLT %s_rest", id))
 	f.op("PCALIGN $32")
 	f.label("%s_loop", id)
-	for i := range nnUnroll {
-		f.nnStep(s, rows, vecs, i, masked)
+	for range nnUnroll {
+		f.nnStep(s, rows, vecs, masked)
 	}
-	f.op("ADDQ $%d, SI", 4*nnUnroll)
+	if fetch {
+		f.nnAhead(s, rows, vecs, id)
+	}
 	f.pair(fmt.Sprintf("SUBQ $%d, CX", nnUnroll), fmt.Sprintf("JGE %s_loop", id))
 	f.label("%s_rest", id)
 	f.pair(fmt.Sprintf("ADDQ $%d, CX", nnUnroll), fmt.Sprintf("JZ %s_end", id))
 	f.label("%s_single", id)
-	f.nnStep(s, rows, vecs, 0, masked)
-	f.op("ADDQ $4, SI")
+	f.nnStep(s, rows, vecs, masked)
 	f.pair("DECQ CX", fmt.Sprintf("JNZ %s_single", id))
 
 	f.label("%s_end", id)
@@ -189,18 +205,55 @@ func (f avxFile) nnLoad(s isa, addr, reg string, mask bool) {
 	}
 }
 
-// nnStep adds the products at one k and moves b on.
-func (f avxFile) nnStep(s isa, rows, vecs, step int, masked bool) {
+// nnAhead writes what a turn of the main loop fetches ahead.
+func (f avxFile) nnAhead(s isa, rows, vecs int, id string) {
+	f.pair("CMPQ nnArgs_ahead(DI), $0", fmt.Sprintf("JEQ %s_known", id))
+	f.macro(fmt.Sprintf("AHEAD%d", vecs), "", func() {
+		f.op("LEAQ (R8)(R13*8), AX")
+		for range nnUnroll {
+			f.nnFetch(s, vecs, "R13")
+		}
+	})
+	f.label("%s_known", id)
+	f.pair(fmt.Sprintf("TESTQ $%d, CX", 64/4-nnUnroll), fmt.Sprintf("JNZ %s_next", id))
+	f.macro(fmt.Sprintf("NEXT%d", rows), "", func() {
+		f.op("LEAQ (SI)(R15*1), AX")
+		for _, addr := range nnRows("AX")[:rows] {
+			f.op("PREFETCHT0 %s", addr)
+		}
+	})
+	f.label("%s_next", id)
+}
+
+// nnFetch prefetches the cache lines of some vectors from AX on, and moves AX by a register.
+func (f avxFile) nnFetch(s isa, vecs int, by string) {
+	for at := 0; at < vecs*s.bytes(); at += 64 {
+		f.op("PREFETCHT0 %d(AX)", at)
+	}
+	f.op("ADDQ %s, AX", by)
+}
+
+// nnRows returns the addresses of numbers in eight rows of a, the first at a register.
+func nnRows(reg string) []string {
+	rows := []string{"", "(R9*1)", "(R9*2)", "(R10*1)", "(R9*4)", "(R11*1)", "(R10*2)", "(R12*1)"}
+	for i := range rows {
+		rows[i] = "(" + reg + ")" + rows[i]
+	}
+	return rows
+}
+
+// nnStep adds the products at one k and moves a and b on.
+func (f avxFile) nnStep(s isa, rows, vecs int, masked bool) {
 	name := fmt.Sprintf("STEP%dx%d", rows, vecs)
 	if masked {
 		name += "_MASKED"
 	}
-	f.macro(name, "a", func() { f.nnStepBody(s, rows, vecs, masked) }, 4*step)
+	f.macro(name, "", func() { f.nnStepBody(s, rows, vecs, masked) })
 }
 
-// nnStepBody writes a step for numbers of a that many bytes behind their pointers.
+// nnStepBody writes a step.
 func (f avxFile) nnStepBody(s isa, rows, vecs int, masked bool) {
-	aAddr := []string{"a(SI)", "a(SI)(R9*1)", "a(SI)(R9*2)", "a(SI)(R10*1)", "a(SI)(R9*4)", "a(SI)(R11*1)", "a(SI)(R10*2)", "a(SI)(R12*1)"}
+	aAddr := nnRows("SI")
 	isMasked := func(v int) bool { return masked || s.regs == 32 && v == vecs-1 }
 	bReg := func(v int) string { return s.v(rows*vecs + v) }
 	if rows == 1 { // each vector of b is used once, from memory if it can be
@@ -231,4 +284,5 @@ func (f avxFile) nnStepBody(s isa, rows, vecs int, masked bool) {
 		}
 	}
 	f.op("ADDQ R13, R8")
+	f.op("ADDQ R14, SI")
 }
