@@ -208,7 +208,7 @@ func TestSamplerAllocatesNothing(t *testing.T) {
 		s := testSampler(p, n)
 		logits := randomLogits(r, n)
 		next := 0
-		if allocs := testing.AllocsPerRun(3, func() {
+		if allocs := testing.AllocsPerRun(20, func() { // many: the runtime allocates now and then
 			id, _, err := s.next(logits)
 			if err != nil {
 				t.Fatal(err)
