@@ -29,7 +29,7 @@ func BenchmarkGemmNT(b *testing.B) {
 	eachImplBench(b, func(b *testing.B, im *impl) {
 		for kind := range weightKinds {
 			for _, s := range shapes {
-				for _, m := range []int{1, 2, 4, 8, 50, 256} {
+				for _, m := range []int{1, 2, 4, 8, 16, 50, 256} {
 					for _, cold := range []bool{false, true} {
 						if cold && m > 50 {
 							continue

@@ -4,13 +4,13 @@ package kernel
 
 import "unsafe"
 
-// ntArgs are the arguments of a row of tiles: rows rows of x by tiles·4 rows of w. Distances are
+// ntArgs are the arguments of a row of tiles: rows rows of x by tiles·cols(rows) rows of w. Distances are
 // in bytes.
 type ntArgs struct {
 	dst, x, w  unsafe.Pointer
 	state      unsafe.Pointer
 	ldd, ldx   int
-	w1, w2, w3 int     // rows 1, 2, 3 of a tile's w
+	w1, w2, w3 int     // rows 1, 2 and, if there is one, 3 of a tile's w
 	tileW      int     // from a tile's w to the next one's
 	fetch      uintptr // what to prefetch; need not exist
 	fetchStep  int     // from one prefetched address to the next; 0: don't
@@ -29,7 +29,7 @@ type ntArgs struct {
 // ntKernel is the assembly for an instruction set.
 type ntKernel struct {
 	lanes  int // float32 numbers of a vector
-	rows   int // of x in a tile, at most
+	rows   int // of x in a tile of ntTile rows of w, at most
 	avx512 bool
 	pairs  bool // numbers are pairs of bfloat16, as large as a float32
 }
@@ -115,10 +115,33 @@ const (
 	ntL2 = 1 << 20
 )
 
+const (
+	// ntManyRows is the largest number of rows of x in a tile of AVX-512, of ntNarrow rows of w.
+	ntManyRows = 8
+	ntNarrow   = 3
+)
+
+// cols is the number of rows of w in a tile of rows rows of x.
+func (kn *ntKernel) cols(rows int) int {
+	if rows > kn.rows {
+		return ntNarrow
+	}
+	return ntTile
+}
+
+// group is the number of rows of x, at most, in the tiles of m rows. Tiles of many rows pay where one takes all of
+// them, so that w is read once, and k is so short that they stay in L1.
+func (kn *ntKernel) group(m, k int) int {
+	if kn.avx512 && !kn.pairs && m > kn.rows && m <= ntManyRows && k <= ntChunk {
+		return ntManyRows
+	}
+	return kn.rows
+}
+
 // blockRows is the number of rows of w that all rows of x visit before the next ones.
 func (kn *ntKernel) blockRows(t DType, m, n, k int) int {
 	switch {
-	case m <= kn.rows:
+	case m <= kn.group(m, k):
 		return n
 	case m*k*4 <= ntL2: // x stays in L2, and a group of its rows in L1 meanwhile
 		return max(ntBlock/(k*t.size())/ntTile, 8) * ntTile
@@ -135,7 +158,8 @@ func (kn *ntKernel) blockRows(t DType, m, n, k int) int {
 // for many. When k is long it is cut in chunks; the accumulators then wait in memory,
 // which changes no bits.
 func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.Pointer, t DType, ldw int, m, n, k int, acc bool) {
-	groups := (m + kn.rows - 1) / kn.rows
+	most := kn.group(m, k)
+	groups := (m + most - 1) / most
 	widen := t != F32 && (groups > ntFew || !kn.avx512 && k%kn.lanes != 0)
 	if m == 1 && !widen {
 		kn.row(dst, x, w, t, ldw, n, k, acc)
@@ -168,7 +192,7 @@ func (kn *ntKernel) gemm(dst []float32, ldd int, x []float32, ldx int, w unsafe.
 		}
 		fetch := uintptr(w) + uintptr((j+cols)*ldw*t.size())
 		if groups == 1 {
-			fetch = uintptr(w) + uintptr(ntTile*ldw*t.size())
+			fetch = uintptr(w) + uintptr(kn.cols(m)*ldw*t.size())
 		}
 		for i, g := 0, 0; g < groups; g++ {
 			rows := (m - i) / (groups - g)
@@ -243,18 +267,18 @@ func (kn *ntKernel) row(dst, x []float32, w unsafe.Pointer, t DType, ldw, n, k i
 // tiles computes cols columns: whole tiles, then what is left through a tile of which some
 // columns are dropped.
 func (kn *ntKernel) tiles(t DType, a ntArgs, ldw, cols int) {
-	row := ldw * t.size()
-	a.w1, a.w2, a.w3, a.tileW = row, 2*row, 3*row, ntTile*row
+	row, wide := ldw*t.size(), kn.cols(a.rows)
+	a.w1, a.w2, a.w3, a.tileW = row, 2*row, 3*row, wide*row
 	dst, w, state, fetch := a.dst, a.w, a.state, a.fetch
 	colState := 0 // bytes of the accumulators of a column
 	if state != nil {
 		colState = a.rows * kn.lanes * 4
 	}
 	// Assembly isn't preempted: a call takes some tens of microseconds at most.
-	most := max(ntCall/(ntTile*a.rows*(a.steps+1)*kn.lanes), 2)
+	most := max(ntCall/(wide*a.rows*(a.steps+1)*kn.lanes), 2)
 	c := 0
-	for ; c+ntTile <= cols; c += ntTile * a.tiles {
-		a.tiles = min((cols-c)/ntTile, most)
+	for ; c+wide <= cols; c += wide * a.tiles {
+		a.tiles = min((cols-c)/wide, most)
 		a.dst, a.w, a.state = unsafe.Add(dst, 4*c), unsafe.Add(w, c*row), unsafe.Add(state, c*colState)
 		a.fetch = fetch + uintptr(c*row)
 		kn.run(t, &a)
@@ -265,7 +289,7 @@ func (kn *ntKernel) tiles(t DType, a ntArgs, ldw, cols int) {
 	rest := cols - c
 	// The columns that don't exist read the last row of w.
 	a.w1, a.w2, a.w3 = min(1, rest-1)*row, min(2, rest-1)*row, min(3, rest-1)*row
-	var out [8 * ntTile]float32
+	var out [ntManyRows * ntTile]float32
 	ldd, add := a.ldd, a.add
 	a.dst, a.w, a.state = unsafe.Pointer(&out), unsafe.Add(w, c*row), unsafe.Add(state, c*colState)
 	a.ldd, a.add, a.tiles = 4*ntTile, 0, 1

@@ -153,7 +153,7 @@ func (f avxFile) ntQ8Rows(s isa, rows int, wide bool) {
 	f.op("ADDQ $34, R14")
 	f.pair("DECQ CX", fmt.Sprintf("JNZ %s_block", id))
 	var sums []string
-	f.macro(fmt.Sprintf("REDUCE%d", rows), "", func() { sums = f.ntReduce(s, rows) })
+	f.macro(fmt.Sprintf("REDUCE%d", rows), "", func() { sums = f.ntReduce(s, rows, tileCols) })
 	f.pair("CMPQ ntArgs_add(DI), $0", fmt.Sprintf("JEQ %s_store", id))
 	f.ntEachSum(sums, func(sum, addr string) { f.op("VADDPS %s, %s, %s", addr, sum, sum) })
 	f.label("%s_store", id)

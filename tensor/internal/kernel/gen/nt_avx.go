@@ -25,6 +25,23 @@ func (s isa) ntRows() int {
 	return 3
 }
 
+// ntMost is the largest number of rows of x in any tile. More rows than ntRows take fewer rows of w: they share
+// each that is loaded among more products.
+func (s isa) ntMost(w weight) int {
+	if s.regs == 32 && w.name != "Pairs" {
+		return 8
+	}
+	return s.ntRows()
+}
+
+// ntCols is the number of rows of w in a tile of rows rows of x.
+func (s isa) ntCols(rows int) int {
+	if rows > s.ntRows() {
+		return 3
+	}
+	return tileCols
+}
+
 // ntAVX returns the file of dst = x·wᵀ.
 func ntAVX(s isa) []byte {
 	f := avxFile{newFile(true)}
@@ -110,15 +127,19 @@ TEXT ·%s(SB), NOSPLIT, $32-8`, name, name)
 		f.op("MOVL $0xcccc, AX")
 		f.op("KMOVW AX, K3")
 	}
+	if s.ntMost(w) > s.ntRows() { // the columns of a narrow tile
+		f.op("MOVL $7, AX")
+		f.op("KMOVW AX, K5")
+	}
 	for _, v := range []string{"w", "fetch", "tiles", "state"} {
 		f.op("MOVQ ntArgs_%s(DI), AX", v)
 		f.op("MOVQ AX, %s", ntLocals[v])
 	}
 	f.op("MOVQ ntArgs_rows(DI), AX")
-	for r := s.ntRows(); r > 1; r-- {
+	for r := s.ntMost(w); r > 1; r-- {
 		f.pair(fmt.Sprintf("CMPQ AX, $%d", r), fmt.Sprintf("JEQ rows%d", r))
 	}
-	for r := 1; r <= s.ntRows(); r++ {
+	for r := 1; r <= s.ntMost(w); r++ {
 		f.ntTiles(s, w, r)
 	}
 	f.label("done")
@@ -129,13 +150,17 @@ TEXT ·%s(SB), NOSPLIT, $32-8`, name, name)
 // ntTiles writes the block that computes tiles of rows rows.
 func (f avxFile) ntTiles(s isa, w weight, rows int) {
 	id := fmt.Sprintf("rows%d", rows)
-	accs := rows * tileCols
+	cols := s.ntCols(rows)
+	accs := rows * cols
 
 	f.label("%s", id)
 	f.op("MOVQ ntArgs_x(DI), SI")
 	f.op("MOVQ w-8(SP), R8")
 	f.op("MOVQ fetch-32(SP), R14")
 	f.op("MOVQ ntArgs_steps(DI), CX")
+	if rows > 7 {
+		f.op("LEAQ (R10)(R9*4), BX")
+	}
 	f.pair("CMPQ ntArgs_resume(DI), $0", fmt.Sprintf("JNE %s_resume", id))
 	f.zero(s, accs)
 
@@ -166,18 +191,30 @@ func (f avxFile) ntTiles(s isa, w weight, rows int) {
 	}
 	f.pair("CMPQ ntArgs_save(DI), $0", fmt.Sprintf("JNE %s_save", id))
 	var sums []string
-	f.macro(fmt.Sprintf("REDUCE%d", rows), "", func() { sums = f.ntReduce(s, rows) })
+	f.macro(fmt.Sprintf("REDUCE%d", rows), "", func() { sums = f.ntReduce(s, rows, cols) })
 	f.pair("CMPQ ntArgs_add(DI), $0", fmt.Sprintf("JEQ %s_store", id))
 	f.macro(fmt.Sprintf("ADDSUMS%d", rows), "", func() {
-		f.ntEachSum(sums, func(sum, addr string) { f.op("VADDPS %s, %s, %s", addr, sum, sum) })
+		f.ntEachSum(sums, func(sum, addr string) {
+			if cols < tileCols {
+				f.op("VADDPS %s, %s, K5, %s", addr, sum, sum)
+				return
+			}
+			f.op("VADDPS %s, %s, %s", addr, sum, sum)
+		})
 	})
 	f.label("%s_store", id)
 	f.macro(fmt.Sprintf("STORESUMS%d", rows), "", func() {
-		f.ntEachSum(sums, func(sum, addr string) { f.op("VMOVUPS %s, %s", sum, addr) })
+		f.ntEachSum(sums, func(sum, addr string) {
+			if cols < tileCols {
+				f.op("VMOVUPS %s, K5, %s", sum, addr)
+				return
+			}
+			f.op("VMOVUPS %s, %s", sum, addr)
+		})
 	})
 
 	f.label("%s_next", id)
-	f.op("ADDQ $%d, DX", tileCols*4)
+	f.op("ADDQ $%d, DX", cols*4)
 	f.op("ADDQ $%d, state-24(SP)", accs*s.bytes())
 	f.op("MOVQ ntArgs_tileW(DI), AX")
 	f.op("ADDQ AX, w-8(SP)")
@@ -211,7 +248,7 @@ func (f avxFile) ntLoop(s isa, w weight, rows int, label string, prefetch bool) 
 	for i := range ntUnroll {
 		f.ntStep(s, w, rows, i, true, false)
 		if prefetch && (i+1)*s.lanes*w.size%64 == 0 { // the loads have passed a cache line of each row
-			f.ntPrefetch()
+			f.ntPrefetch(s.ntCols(rows))
 		}
 	}
 	f.ntAdvance(s, w, ntUnroll)
@@ -219,9 +256,13 @@ func (f avxFile) ntLoop(s isa, w weight, rows int, label string, prefetch bool) 
 }
 
 // ntPrefetch prefetches a line for each row of a tile.
-func (f avxFile) ntPrefetch() {
-	f.macro("PREFETCH", "", func() {
-		for _, row := range []string{"", "(R12*1)", "(R13*1)", "(BX*1)"} {
+func (f avxFile) ntPrefetch(cols int) {
+	name := "PREFETCH"
+	if cols < tileCols {
+		name += "_NARROW"
+	}
+	f.macro(name, "", func() {
+		for _, row := range []string{"", "(R12*1)", "(R13*1)", "(BX*1)"}[:cols] {
 			f.op("PREFETCHT1 (R14)%s", row)
 		}
 		f.op("ADDQ R15, R14")
@@ -256,9 +297,10 @@ func (f avxFile) ntStep(s isa, w weight, rows, step int, turn, masked bool) {
 // ntStepBody writes a step for x and w that many bytes behind their pointers; load loads 16 weights for several
 // rows of x.
 func (f avxFile) ntStepBody(s isa, w weight, rows int, masked bool, load func(w weight, addr string, i int, masked bool)) {
-	xAddr := []string{"x(SI)", "x(SI)(R9*1)", "x(SI)(R9*2)", "x(SI)(R10*1)", "x(SI)(R9*4)", "x(SI)(R11*1)"}
+	xAddr := []string{"x(SI)", "x(SI)(R9*1)", "x(SI)(R9*2)", "x(SI)(R10*1)", "x(SI)(R9*4)", "x(SI)(R11*1)", "x(SI)(R10*2)", "x(SI)(BX*1)"}
 	wAddr := []string{"w(R8)", "w(R8)(R12*1)", "w(R8)(R13*1)", "w(R8)(BX*1)"}
 	fma := func(w string, x int, acc int) { f.op("VFMADD231PS %s, %s, %s", w, s.v(x), s.v(acc)) }
+	cols := s.ntCols(rows)
 	pairs := w.name == "Pairs"
 	mask := ""
 	if masked {
@@ -280,18 +322,18 @@ func (f avxFile) ntStepBody(s isa, w weight, rows int, masked bool, load func(w 
 			}
 		}
 	case s.regs == 32:
-		for c := range tileCols {
+		for c := range cols {
 			load(w, wAddr[c], 24+c, masked)
 		}
 		f.macro(fmt.Sprintf("PRODUCTS%d%s", rows, mask), "x", func() {
 			for r := range rows {
 				x := 28 + r%2
 				f.load512("VMOVUPS", xAddr[r], x, masked)
-				for c := range tileCols {
+				for c := range cols {
 					if pairs {
-						f.dotBF16(24+c, x, r*tileCols+c)
+						f.dotBF16(24+c, x, r*cols+c)
 					} else {
-						fma(s.v(24+c), x, r*tileCols+c)
+						fma(s.v(24+c), x, r*cols+c)
 					}
 				}
 			}
@@ -358,7 +400,7 @@ func (f avxFile) loadW512(w weight, addr string, i int, masked bool) {
 
 // ntReduce adds the lanes of the accumulators and returns, for each row of the tile, the register
 // with its sums.
-func (f avxFile) ntReduce(s isa, rows int) []string {
+func (f avxFile) ntReduce(s isa, rows, cols int) []string {
 	var sums []string
 	if s.regs == 16 {
 		// The sums of a row's four accumulators: neighbours, then pairs, then halves.
@@ -373,12 +415,13 @@ func (f avxFile) ntReduce(s isa, rows int) []string {
 		}
 		return sums
 	}
-	// A row's accumulators a, b, c, d: [a b] and [c d] of 8 lanes, then [a b c d] of 4.
+	// A row's accumulators a, b, c, d: [a b] and [c d] of 8 lanes, then [a b c d] of 4. Without d, c is in its place.
 	for r := range rows {
-		a := r * tileCols
-		for i := a; i < a+tileCols; i += 2 {
-			f.op("VBLENDMPS Z%d, Z%d, K2, Z24", i+1, i)
-			f.op("VSHUFF64X2 $0x4e, Z%d, Z%d, Z25", i+1, i)
+		a := r * cols
+		for i := a; i < a+cols; i += 2 {
+			next := min(i+1, a+cols-1)
+			f.op("VBLENDMPS Z%d, Z%d, K2, Z24", next, i)
+			f.op("VSHUFF64X2 $0x4e, Z%d, Z%d, Z25", next, i)
 			f.op("VADDPS Z25, Z24, Z%d", i)
 		}
 		f.op("VSHUFF64X2 $0x88, Z%d, Z%d, Z24", a+2, a)
@@ -388,7 +431,7 @@ func (f avxFile) ntReduce(s isa, rows int) []string {
 	// Two rows together, to 2 lanes a sum, then 1, then the sums next to each other.
 	f.op("VMOVUPS ·ntPick<>(SB), Y26")
 	for r := 0; r < rows; r += 2 {
-		a, b := r*tileCols, min(r+1, rows-1)*tileCols
+		a, b := r*cols, min(r+1, rows-1)*cols
 		f.op("VBLENDMPS Z%d, Z%d, K3, Z24", b, a)
 		f.op("VSHUFPD $0x55, Z%d, Z%d, Z25", b, a)
 		f.op("VADDPS Z25, Z24, Z24")
