@@ -19,32 +19,16 @@ func (l Linear) turned(dst, x *tensor.Tensor) tensor.Product {
 // Backward computes the layer's gradients from dy [R, out] and its input x [R, in]. A nil dx isn't
 // computed; it must not overlap dy. add is for dx.
 func (l Linear) Backward(dx, dy, x *tensor.Tensor, grad *Linear, add bool) {
-	tensor.LinearBackward(l.gradients(dx, dy, x, grad, add))
+	tensor.LinearBackward(l.gradient(dx, dy, x, grad, add))
 }
 
-// gradient returns the layer's products as an operand of tensor.LinearBackward.
+// gradient returns the layer's gradients as an operand of tensor.LinearBackward.
 func (l Linear) gradient(dx, dy, x *tensor.Tensor, grad *Linear, add bool) tensor.Gradient {
 	g := tensor.Gradient{DX: dx, DY: dy, X: x, W: l.Weight, Add: add}
 	if grad != nil {
-		g.DW = grad.Weight
+		g.DW, g.DB = grad.Weight, grad.Bias
 	}
 	return g
-}
-
-// gradients is gradient with that of the bias.
-func (l Linear) gradients(dx, dy, x *tensor.Tensor, grad *Linear, add bool) tensor.Gradient {
-	g := l.gradient(dx, dy, x, grad, add)
-	if grad != nil {
-		g.DB = grad.Bias
-	}
-	return g
-}
-
-// bias adds to the gradient of the bias, if there is one.
-func (l *Linear) bias(dy *tensor.Tensor) {
-	if l != nil && l.Bias != nil {
-		tensor.GradBias(l.Bias, dy)
-	}
 }
 
 // Backward adds to the gradient of the table, in the order of ids.

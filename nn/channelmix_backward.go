@@ -54,8 +54,6 @@ func (m *ChannelMix) Backward(dx, dy *tensor.Tensor, t *ChannelMixTape, grad *Ch
 		m.mix(xk, xr, t.x, ctx.Spans)
 	}
 	tensor.LinearBackward(m.Key.gradient(dxk, dk, xk, key, false), m.Receptance.gradient(dxr, dr, xr, receptance, false))
-	key.bias(dk)
-	receptance.bias(dr)
 	shift.TokensBackward(dx, t.x, ctx.Spans, ctx.Add, shift.Gradient{D: dxk, Mix: m.MixK, DMix: g.MixK}, shift.Gradient{D: dxr, Mix: m.MixR, DMix: g.MixR})
 }
 

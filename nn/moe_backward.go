@@ -70,9 +70,9 @@ func (m *MoE) Backward(dx, dy *tensor.Tensor, auxScale float64, t *MoETape, grad
 			tensor.LinearBackward(batch[:n]...)
 			n = 0
 		}
-		batch[n] = e.gradients(dx, s.Cols(dh, j*size, (j+1)*size), t.x, g, add)
+		batch[n] = e.gradient(dx, s.Cols(dh, j*size, (j+1)*size), t.x, g, add)
 		n, add = n+1, true
 	}
-	batch[n] = m.Gate.gradients(dx, dp, t.x, gate, add)
+	batch[n] = m.Gate.gradient(dx, dp, t.x, gate, add)
 	tensor.LinearBackward(batch[:n+1]...)
 }

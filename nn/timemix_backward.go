@@ -84,7 +84,6 @@ func (m *TimeMix) Backward(dx, dy *tensor.Tensor, t *TimeMixTape, grad *TimeMix,
 	var products [4]tensor.Gradient
 	for i, d := range [4]*tensor.Tensor{dk, dv, dr, dz} {
 		products[i] = layers[i].gradient(dMixed[i], d, mixed[i], grads[i], false)
-		grads[i].bias(d)
 	}
 	tensor.LinearBackward(products[:]...)
 	shift.TokensBackward(dx, t.x, ctx.Spans, ctx.Add,
