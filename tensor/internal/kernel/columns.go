@@ -11,11 +11,7 @@ func ExpColumns(x []float32, ld, rows, n int, most, sums []float32) {
 		return
 	}
 	checkLen("ExpColumns", n, len(most), len(sums))
-	if active.expColumns == nil {
-		active.expColumnsByRows(x, ld, rows, n, most, sums)
-		return
-	}
-	active.expColumns(x, ld, rows, n, most, sums)
+	active.expColumns(active, x, ld, rows, n, most, sums)
 }
 
 // GradColumns goes back through softmaxes of columns, from the scores s, the largest of each, a factor that
@@ -31,11 +27,7 @@ func GradColumns(s, d []float32, ld, rows, n int, most, factors []float32) {
 		return
 	}
 	checkLen("GradColumns", n, len(most), len(factors))
-	if active.gradColumns == nil {
-		active.gradColumnsByRows(s, d, ld, rows, n, most, factors)
-		return
-	}
-	active.gradColumns(s, d, ld, rows, n, most, factors)
+	active.gradColumns(active, s, d, ld, rows, n, most, factors)
 }
 
 // emptyColumns checks the sizes of matrices and reports whether there is nothing to do.
@@ -53,7 +45,7 @@ func emptyColumns(op string, ld, rows, n int, lens ...int) bool {
 }
 
 // expColumnsByRows is ExpColumns by the exponentials of rows.
-func (im *impl) expColumnsByRows(x []float32, ld, rows, n int, most, sums []float32) {
+func expColumnsByRows(im *impl, x []float32, ld, rows, n int, most, sums []float32) {
 	copy(most, x[:n])
 	for i := range rows {
 		for j, v := range x[i*ld:][:n] {
@@ -71,7 +63,7 @@ func (im *impl) expColumnsByRows(x []float32, ld, rows, n int, most, sums []floa
 }
 
 // gradColumnsByRows is GradColumns by the exponentials of rows.
-func (im *impl) gradColumnsByRows(s, d []float32, ld, rows, n int, most, factors []float32) {
+func gradColumnsByRows(im *impl, s, d []float32, ld, rows, n int, most, factors []float32) {
 	buf := getBuffer(n)
 	defer buf.put()
 	dots := buf.data[:n]

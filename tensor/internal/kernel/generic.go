@@ -33,6 +33,8 @@ var generic = impl{
 	gateGrad:    gateGradParts,
 	mixRows:     mixRowsParts,
 	mixGradRows: mixGradRowsParts,
+	expColumns:  expColumnsByRows,
+	gradColumns: gradColumnsByRows,
 
 	prepare7: prepare7Generic,
 	finish7:  finish7Generic,

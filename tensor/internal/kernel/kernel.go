@@ -88,9 +88,9 @@ type impl struct {
 	tanh    func(dst, x []float32)
 	expSum  func(dst, x []float32, shift float32) float32 // dst = exp(x−shift); Σ dst
 
-	// Softmaxes of columns, see ExpColumns and GradColumns; nil goes through exp.
-	expColumns  func(x []float32, ld, rows, n int, most, sums []float32)
-	gradColumns func(s, d []float32, ld, rows, n int, most, factors []float32)
+	// Softmaxes of columns, see ExpColumns and GradColumns.
+	expColumns  func(im *impl, x []float32, ld, rows, n int, most, sums []float32)
+	gradColumns func(im *impl, s, d []float32, ld, rows, n int, most, factors []float32)
 
 	widen [numDTypes]widening // exact
 	try   func(t *trial, x []float32, least, most float32)

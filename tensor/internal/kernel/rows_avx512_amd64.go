@@ -45,11 +45,7 @@ func normGradVecAVX512(im *impl, dx, dgain, dbias, dy, hat, gain, rstd, tmp []fl
 		normGradParts(im, dx, dgain, dbias, dy, hat, gain, rstd, tmp, add)
 		return
 	}
-	added := 0
-	if add {
-		added = 1
-	}
-	normGradAVX512(&dx[0], unsafe.SliceData(dgain), unsafe.SliceData(dbias), &dy[0], &hat[0], unsafe.SliceData(gain), &rstd[0], len(rstd), size, added)
+	normGradAVX512(&dx[0], unsafe.SliceData(dgain), unsafe.SliceData(dbias), &dy[0], &hat[0], unsafe.SliceData(gain), &rstd[0], len(rstd), size, btoi(add))
 }
 
 func gateGradVecAVX512(im *impl, dz, g, d, z, hat, gain, bias, tmp []float32) {

@@ -91,3 +91,14 @@ grad:
 	RET
 `},
 }
+
+// columnShapes are the Go functions around them.
+const columnShapes = `
+func expColumnsVecISA(_ *impl, x []float32, ld, rows, n int, most, sums []float32) {
+	expColumnsISA(&x[0], &most[0], &sums[0], 4*ld, rows, n)
+}
+
+func gradColumnsVecISA(_ *impl, s, d []float32, ld, rows, n int, most, factors []float32) {
+	gradColumnsISA(&s[0], &d[0], &most[0], &factors[0], 4*ld, rows, n)
+}
+`

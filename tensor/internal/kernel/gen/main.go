@@ -39,6 +39,7 @@ func files() map[string][]byte {
 		list["gemm_nn_"+s.file+"_amd64.s"] = nnAVX(s)
 		list["vec_"+s.file+"_amd64.s"] = vecAVX(s)
 		list["columns_"+s.file+"_amd64.s"] = avxFile{newFile(false)}.functions(s, columnsAVX)
+		list["columns_"+s.file+"_amd64.go"] = goFile(s, "columns", "puts the softmaxes of columns into im.", "", columnsAVX, columnShapes)
 		list["rows_"+s.file+"_amd64.s"] = avxFile{newFile(false)}.functions(s, rowFunctionsAVX)
 		list["rows_"+s.file+"_amd64.go"] = goFile(s, "rows", "puts the operations on rows into im.", "import \"unsafe\"", rowFunctionsAVX, rowShapes)
 		list["chunk7_"+s.file+"_amd64.s"] = avxFile{newFile(false)}.functions(s, chunk7FunctionsAVX)

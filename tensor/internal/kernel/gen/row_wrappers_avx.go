@@ -18,11 +18,7 @@ func normGradVecISA(im *impl, dx, dgain, dbias, dy, hat, gain, rstd, tmp []float
 		normGradParts(im, dx, dgain, dbias, dy, hat, gain, rstd, tmp, add)
 		return
 	}
-	added := 0
-	if add {
-		added = 1
-	}
-	normGradISA(&dx[0], unsafe.SliceData(dgain), unsafe.SliceData(dbias), &dy[0], &hat[0], unsafe.SliceData(gain), &rstd[0], len(rstd), size, added)
+	normGradISA(&dx[0], unsafe.SliceData(dgain), unsafe.SliceData(dbias), &dy[0], &hat[0], unsafe.SliceData(gain), &rstd[0], len(rstd), size, btoi(add))
 }
 
 func gateGradVecISA(im *impl, dz, g, d, z, hat, gain, bias, tmp []float32) {
