@@ -36,14 +36,25 @@ func countCores(cpus []int, siblings func(cpu int) string) int {
 // allowedCPUs returns the numbers of the CPUs that this process may use.
 func allowedCPUs() (cpus []int) {
 	var mask [1024]uintptr // of 65,536 CPUs
-	n, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask)))
-	if errno != 0 {
+	words, ok := getAffinity(0, mask[:])
+	if !ok {
 		return nil
 	}
-	for i, word := range mask[:n/unsafe.Sizeof(mask[0])] {
+	for i, word := range words {
 		for ; word != 0; word &= word - 1 {
 			cpus = append(cpus, i*bits.UintSize+bits.TrailingZeros(uint(word)))
 		}
 	}
 	return cpus
+}
+
+// getAffinity reads the CPUs that a thread, 0 is the calling one, may use into mask, a bit each, and returns the words
+// that the system has.
+func getAffinity(thread uint32, mask []uintptr) (words []uintptr, ok bool) {
+	size := unsafe.Sizeof(mask[0])
+	n, _, e := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, uintptr(thread), uintptr(len(mask))*size, uintptr(unsafe.Pointer(&mask[0])))
+	if e != 0 {
+		return nil, false
+	}
+	return mask[:n/size], true
 }

@@ -272,6 +272,7 @@ type spinner struct {
 	shares     *shares
 	own        int
 	piece      time.Duration // how long one takes
+	patience   time.Duration // how long it waits for one, set when it begins to
 	lend, lent bool
 }
 
@@ -283,13 +284,12 @@ func (s *spinner) again() bool {
 		now := time.Now()
 		switch {
 		case s.turns == 0:
-			patience := max(leastPatience, 2*s.piece)
-			if patience > mostPatience {
-				s.shares, patience = nil, 0
+			if s.patience = max(leastPatience, 2*s.piece); s.patience > mostPatience {
+				s.shares, s.patience = nil, 0
 			}
-			s.until, s.yield, s.impatient = now.Add(max(spinTime, 2*patience)), now.Add(yieldTime), now.Add(patience)
+			s.until, s.yield, s.impatient = now.Add(max(spinTime, 2*s.patience)), now.Add(yieldTime), now.Add(s.patience)
 		case s.shares != nil && now.After(s.impatient):
-			s.impatient = now.Add(max(leastPatience, 2*s.piece))
+			s.impatient = now.Add(s.patience)
 			s.lent = s.shares.fetch(s.own, s.lend) && s.lend
 		case now.After(s.until):
 			return false

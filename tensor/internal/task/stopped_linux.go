@@ -132,8 +132,8 @@ func affinity(thread uint32) (s cpuSet, ok bool) {
 			return trips[i].allowed, true
 		}
 	}
-	_, _, e := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, uintptr(thread), unsafe.Sizeof(s), uintptr(unsafe.Pointer(&s)))
-	return s, e == 0
+	_, ok = getAffinity(thread, s[:])
+	return s, ok
 }
 
 func setAffinity(thread uint32, s *cpuSet) bool {
