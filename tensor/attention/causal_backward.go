@@ -33,9 +33,9 @@ var (
 
 // backwardBuffer is the scratch of one piece.
 type backwardBuffer struct {
-	q, k, v, dq, dk, dv, dy, out, p, dp, tr []float32
-	qt, kt, vt, dyt, gate                   []float32 // columns
-	most, factors                           [blockLanes]float32
+	q, k, v, dq, dk, dv, dy, out, p, dp []float32
+	qt, dyt, gate                       []float32 // columns
+	most, factors                       [blockLanes]float32
 }
 
 type causalBackwardTask struct {
@@ -50,31 +50,25 @@ func (t *causalBackwardTask) Run(piece int) {
 		return
 	}
 	buf := backwardBuffers.Get()
-	gap := h.n + kernel.TransposeGap
-	turned(&buf.kt, gap, h.at(&t.k, 0), t.k.Stride, h.n, t.d)
-	if t.gate.Data != nil {
-		turned(&buf.vt, gap, h.at(&t.v, 0), t.v.Stride, h.n, t.d)
-	}
 	for r0 := 0; r0 < h.n; r0 += blockLanes {
-		t.back(buf, h, t.block(h, r0), gap)
+		t.back(buf, h, t.block(h, r0))
 	}
 	backwardBuffers.Put(buf)
 }
 
-// back computes the gradients that come from a block of queries. The columns of keys and values in buf have
-// rows of ld.
-func (t *causalBackwardTask) back(buf *backwardBuffer, h wholeHead, b queryBlock, ld int) {
+// back computes the gradients that come from a block of queries.
+func (t *causalBackwardTask) back(buf *backwardBuffer, h wholeHead, b queryBlock) {
 	d := t.d
 	p := t.scores(buf, h, b)
 	most, factors := buf.most[:b.lanes], buf.factors[:b.lanes]
 	copy(most, t.softmaxes.Row(2 * h.h)[h.first+b.r0:][:b.rows])
 	copy(factors, t.softmaxes.Row(2*h.h + 1)[h.first+b.r0:][:b.rows])
 	// The gradient of the output is multiplied by the factors, so that p needn't be.
-	dy := turned(&buf.dyt, blockLanes, t.y.Data[(h.first+b.r0)*t.y.Stride+h.h*d:], t.y.Stride, b.rows, d)
+	dy := turned(&buf.dyt, t.y.Data[(h.first+b.r0)*t.y.Stride+h.h*d:], t.y.Stride, b.rows, d)
 	scaleColumns(dy, factors)
 	dout := dy
 	if t.gate.Data != nil {
-		dout = turned(&buf.gate, blockLanes, h.at(&t.gate, b.r0), t.gate.Stride, b.rows, d)
+		dout = turned(&buf.gate, h.at(&t.gate, b.r0), t.gate.Stride, b.rows, d)
 		kernel.Mul(dout, dout, dy)
 	}
 	buf.dy, buf.dp = freelist.Grown(buf.dy, b.rows*d), freelist.Grown(buf.dp, b.keys*blockLanes)
@@ -84,10 +78,10 @@ func (t *causalBackwardTask) back(buf *backwardBuffer, h wholeHead, b queryBlock
 	kernel.GemmNN(dp, blockLanes, h.at(&t.v, b.k0), t.v.Stride, dout, blockLanes, b.keys, b.lanes, d, false)
 	kernel.GradColumns(p, dp, blockLanes, b.keys, b.lanes, most, factors)
 	if t.gate.Data != nil {
-		kernel.Mul(dy, dy, t.output(buf, b, p, buf.vt, ld))
+		kernel.Mul(dy, dy, t.output(buf, h, b, p, &t.v))
 		kernel.Transpose(h.at(&t.dgate, b.r0), t.dgate.Stride, dy, blockLanes, d, b.rows)
 	}
-	dq := t.output(buf, b, dp, buf.kt, ld)
+	dq := t.output(buf, h, b, dp, &t.k)
 	kernel.Transpose(h.at(&t.dq, b.r0), t.dq.Stride, dq, blockLanes, d, b.rows)
 	t.keys(h, b, &t.dk, dp, h.at(&t.q, b.r0), t.q.Stride)
 	t.keys(h, b, &t.dv, p, buf.dy, d)
@@ -113,10 +107,8 @@ func (b *backwardBuffer) softmax(dy, v []float32, rows, keys, d int) {
 
 // keys adds to the gradients of the keys, dk += dpᵀ·q with q scaled, and of the values, dv += pᵀ·dy.
 func (b *backwardBuffer) keys(dk, dv, q, dy []float32, rows, keys, d int) {
-	kernel.Transpose(b.tr, rows, b.dp, keys, rows, keys)
-	kernel.GemmNN(dk, d, b.tr, rows, q, d, keys, d, rows, true)
-	kernel.Transpose(b.tr, rows, b.p, keys, rows, keys)
-	kernel.GemmNN(dv, d, b.tr, rows, dy, d, keys, d, rows, true)
+	kernel.GemmTN(dk, d, b.dp, keys, q, d, keys, d, rows, true)
+	kernel.GemmTN(dv, d, b.p, keys, dy, d, keys, d, rows, true)
 }
 
 // scatter copies n rows of d values that follow each other to rows ld apart.

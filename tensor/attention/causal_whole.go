@@ -96,11 +96,11 @@ func (h wholeHead) at(m *task.Matrix, position int) []float32 {
 	return m.Data[(h.first+position)*m.Stride+h.col:]
 }
 
-// turned returns n rows of d numbers at x, ld apart, as columns in b; distance is that of its rows.
-func turned(b *[]float32, distance int, x []float32, ld, n, d int) []float32 {
-	*b = freelist.Grown(*b, d*distance)
-	kernel.Transpose(*b, distance, x, ld, n, d)
-	return (*b)[:d*distance]
+// turned returns n rows of d numbers at x, ld apart, as columns in b, in rows of blockLanes.
+func turned(b *[]float32, x []float32, ld, n, d int) []float32 {
+	*b = freelist.Grown(*b, d*blockLanes)
+	kernel.Transpose(*b, blockLanes, x, ld, n, d)
+	return (*b)[:d*blockLanes]
 }
 
 // causalWholeTask is the forward pass.
@@ -113,16 +113,14 @@ func (t *causalWholeTask) Run(piece int) {
 		return
 	}
 	buf := backwardBuffers.Get()
-	gap := h.n + kernel.TransposeGap
-	vt := turned(&buf.vt, gap, h.at(&t.v, 0), t.v.Stride, h.n, t.d)
 	for r0 := 0; r0 < h.n; r0 += blockLanes {
-		t.attend(buf, h, t.block(h, r0), vt, gap)
+		t.attend(buf, h, t.block(h, r0))
 	}
 	backwardBuffers.Put(buf)
 }
 
-// attend computes a block of queries from the values' columns, vt with rows of ldv.
-func (t *causalWholeTask) attend(buf *backwardBuffer, h wholeHead, b queryBlock, vt []float32, ldv int) {
+// attend computes a block of queries.
+func (t *causalWholeTask) attend(buf *backwardBuffer, h wholeHead, b queryBlock) {
 	p := t.scores(buf, h, b)
 	most, factors := buf.most[:b.lanes], buf.factors[:b.lanes]
 	kernel.ExpColumns(p, blockLanes, b.keys, b.lanes, most, factors)
@@ -131,10 +129,10 @@ func (t *causalWholeTask) attend(buf *backwardBuffer, h wholeHead, b queryBlock,
 	}
 	copy(t.softmaxes.Row(2 * h.h)[h.first+b.r0:], most[:b.rows])
 	copy(t.softmaxes.Row(2*h.h + 1)[h.first+b.r0:], factors[:b.rows])
-	out := t.output(buf, b, p, vt, ldv)
+	out := t.output(buf, h, b, p, &t.v)
 	scaleColumns(out, factors)
 	if t.gate.Data != nil {
-		kernel.Mul(out, out, turned(&buf.gate, blockLanes, h.at(&t.gate, b.r0), t.gate.Stride, b.rows, t.d))
+		kernel.Mul(out, out, turned(&buf.gate, h.at(&t.gate, b.r0), t.gate.Stride, b.rows, t.d))
 	}
 	kernel.Transpose(t.y.Data[(h.first+b.r0)*t.y.Stride+h.h*t.d:], t.y.Stride, out, blockLanes, t.d, b.rows)
 }
@@ -142,7 +140,7 @@ func (t *causalWholeTask) attend(buf *backwardBuffer, h wholeHead, b queryBlock,
 // scores computes the scaled products of the keys of a block with its queries, [keys, lanes] in rows of
 // blockLanes; −Inf where a position doesn't attend.
 func (t *wholeSequences) scores(buf *backwardBuffer, h wholeHead, b queryBlock) []float32 {
-	q := turned(&buf.qt, blockLanes, h.at(&t.q, b.r0), t.q.Stride, b.rows, t.d)
+	q := turned(&buf.qt, h.at(&t.q, b.r0), t.q.Stride, b.rows, t.d)
 	kernel.Scale(q, t.scale, q)
 	buf.p = freelist.Grown(buf.p, b.keys*blockLanes)
 	p := buf.p[:b.keys*blockLanes]
@@ -160,12 +158,12 @@ func (t *wholeSequences) scores(buf *backwardBuffer, h wholeHead, b queryBlock) 
 // hidden is the scores of keys that aren't attended to.
 var hidden = slices.Repeat([]float32{float32(math.Inf(-1))}, blockLanes)
 
-// output computes the products of the softmaxes of a block with the values' columns vt, [d, lanes] in rows of
-// blockLanes.
-func (t *wholeSequences) output(buf *backwardBuffer, b queryBlock, p, vt []float32, ldv int) []float32 {
+// output computes the products of the keys' rows of x with p, whose columns are a block's queries: [d, lanes] in rows
+// of blockLanes.
+func (t *wholeSequences) output(buf *backwardBuffer, h wholeHead, b queryBlock, p []float32, x *task.Matrix) []float32 {
 	buf.out = freelist.Grown(buf.out, t.d*blockLanes)
 	out := buf.out[:t.d*blockLanes]
-	kernel.GemmNN(out, blockLanes, vt[b.k0:], ldv, p, blockLanes, t.d, b.lanes, b.keys, false)
+	kernel.GemmTN(out, blockLanes, h.at(x, b.k0), x.Stride, p, blockLanes, t.d, b.lanes, b.keys, false)
 	return out
 }
 

@@ -61,7 +61,7 @@ func (t *foldedBackwardTask) Run(piece int) {
 	buf.dq, buf.dk, buf.dv = freelist.Grown(buf.dq, rows*d), freelist.Grown(buf.dk, rows*d), freelist.Grown(buf.dv, rows*d)
 	clear(buf.dk[:rows*d])
 	clear(buf.dv[:rows*d])
-	buf.p, buf.dp, buf.tr = freelist.Grown(buf.p, rows*rows), freelist.Grown(buf.dp, rows*rows), freelist.Grown(buf.tr, rows*rows)
+	buf.p, buf.dp = freelist.Grown(buf.p, rows*rows), freelist.Grown(buf.dp, rows*rows)
 	kernel.GemmNT(buf.p, rows, q, d, k, d, rows, rows, d, false)
 	for i := range rows {
 		s := buf.p[i*rows:][:rows]

@@ -54,7 +54,7 @@ func (t *headsBackwardTask) Run(piece int) {
 	for _, b := range [...]*[]float32{&buf.q, &buf.k, &buf.v, &buf.dq, &buf.dk, &buf.dv, &buf.dy, &buf.out} {
 		*b = freelist.Grown(*b, heads*d)
 	}
-	for _, b := range [...]*[]float32{&buf.p, &buf.dp, &buf.tr} {
+	for _, b := range [...]*[]float32{&buf.p, &buf.dp} {
 		*b = freelist.Grown(*b, heads*heads)
 	}
 	for m := block * headsBlock; m < min((block+1)*headsBlock, n); m++ {

@@ -135,9 +135,9 @@ func v5HeadBackward(t *backwardTask, buf *backwardBuffer, h, from, to int, initi
 	}
 	chunks := (to - from + wkvChunk - 1) / wkvChunk
 	c := min(wkvChunk, to-from)
-	buf.reserve(chunks*size + 2*size + 4*c*c + 3*c*n + 5*(c+1))
+	buf.reserve(chunks*size + 2*size + 3*c*c + 3*c*n + 5*(c+1))
 	b := v5Backward{t: t, h: h, states: buf.take(chunks * size), ds: buf.take(size), st: buf.take(size),
-		a: buf.take(c * c), p: buf.take(c * c), da: buf.take(c * c), tr: buf.take(c * c),
+		a: buf.take(c * c), p: buf.take(c * c), da: buf.take(c * c),
 		x1: buf.take(c * n), x2: buf.take(c * n), x3: buf.take(n * c),
 		pow: buf.take(c + 1), left: buf.take(2*c + 1), ages: buf.take(2*c + 1)}
 	p := 1.0
@@ -176,15 +176,15 @@ func v5HeadBackward(t *backwardTask, buf *backwardBuffer, h, from, to int, initi
 
 // v5Backward is the work of one head.
 type v5Backward struct {
-	t            *backwardTask
-	h            int
-	states, ds   []float32 // ds is the gradient of the state after the chunk
-	st           []float32 // [n, n]
-	a, p, da, tr []float32 // [c, c]
-	x1, x2, x3   []float32 // [c, n]
-	most         int       // rows of the longest chunk, c
-	pow, left    []float32 // w⁰ … w^c, and w^c … w⁰ 0 … 0
-	ages         []float32 // c … 0 0 … 0
+	t          *backwardTask
+	h          int
+	states, ds []float32 // ds is the gradient of the state after the chunk
+	st         []float32 // [n, n]
+	a, p, da   []float32 // [c, c]
+	x1, x2, x3 []float32 // [c, n]
+	most       int       // rows of the longest chunk, c
+	pow, left  []float32 // w⁰ … w^c, and w^c … w⁰ 0 … 0
+	ages       []float32 // c … 0 0 … 0
 }
 
 // operand returns the head's part of a matrix from a row on, and the distance of the rows.
@@ -241,10 +241,8 @@ func (b *v5Backward) chunk(s []float32, at, c int, after, before bool, scalars [
 		pi[i], di[i] = now*u, dNow*u
 	}
 	kernel.GemmNN(dr, ldDr, da, c, k, ldk, c, n, c, false)
-	kernel.Transpose(b.tr, c, da, c, c, c)
-	kernel.GemmNN(dk, ldDk, b.tr, c, r, ldr, c, n, c, false)
-	kernel.Transpose(b.tr, c, p, c, c, c)
-	kernel.GemmNN(dv, ldDv, b.tr, c, dy, ldy, c, n, c, false)
+	kernel.GemmTN(dk, ldDk, da, c, r, ldr, c, n, c, false)
+	kernel.GemmTN(dv, ldDv, p, c, dy, ldy, c, n, c, false)
 
 	if s != nil { // what the state before gave
 		kernel.Transpose(b.st, n, s, n, n, n)

@@ -65,10 +65,9 @@ type v6Backward struct {
 	t              *backwardTask
 	n, col         int
 	states, ds     []float32 // ds is the gradient of the state after the chunk
-	a, da, tr      []float32 // [c, c]
+	a, da          []float32 // [c, c]
 	r, k, p, q     []float32 // [c, n]: r ⊙ P, k ⊙ Q, P, Q
 	dr, dk, x      []float32 // [c, n]
-	turned         []float32 // [n, c]
 	product        []float32 // [blocks, n], of the decays of a block
 	d, y           []float32 // [n]
 	log, bonus, at []float64 // [n]
@@ -84,11 +83,11 @@ func v6HeadBackward(t *backwardTask, buf *backwardBuffer, h, from, to int, initi
 	chunks := (to - from + wkvChunk - 1) / wkvChunk
 	c := min(wkvChunk, to-from)
 	blocks := (c + v6Block - 1) / v6Block
-	buf.reserve((chunks+1)*size + 3*c*c + 8*c*n + (blocks+2)*n)
+	buf.reserve((chunks+1)*size + 2*c*c + 7*c*n + (blocks+2)*n)
 	b := v6Backward{t: t, n: n, col: h * n, states: buf.take(chunks * size), ds: buf.take(size),
-		a: buf.take(c * c), da: buf.take(c * c), tr: buf.take(c * c),
+		a: buf.take(c * c), da: buf.take(c * c),
 		r: buf.take(c * n), k: buf.take(c * n), p: buf.take(c * n), q: buf.take(c * n),
-		dr: buf.take(c * n), dk: buf.take(c * n), x: buf.take(c * n), turned: buf.take(c * n),
+		dr: buf.take(c * n), dk: buf.take(c * n), x: buf.take(c * n),
 		product: buf.take(blocks * n), d: buf.take(n), y: buf.take(n),
 		log: scalars[:n], bonus: scalars[n:][:n], at: scalars[2*n:][:n]}
 	clear(b.states[:size]) // then those that chunks begin with
@@ -128,8 +127,7 @@ func (b *v6Backward) advance(next, s []float32, at, c int) {
 		kernel.Mul(next[i*n:][:n], s[i*n:][:n], product)
 	}
 	v, ldv := b.rows(&b.t.in[2], at)
-	kernel.Transpose(b.turned, c, v, ldv, c, n)
-	kernel.GemmNN(next, n, b.turned, c, b.k, n, n, n, c, true)
+	kernel.GemmTN(next, n, v, ldv, b.k, n, n, n, c, true)
 }
 
 // chunk goes back over c rows that begin with the state s. after is the state after them, nil if its
@@ -155,8 +153,7 @@ func (b *v6Backward) chunk(s, after []float32, at, c int) {
 
 	kernel.GemmNN(b.x, n, dy, ldy, s, n, c, n, n, false)
 	b.add(b.dr, b.p, 0, c)
-	kernel.Transpose(b.tr, c, a, c, c, c)
-	kernel.GemmNN(dv, ldDv, b.tr, c, dy, ldy, c, n, c, false)
+	kernel.GemmTN(dv, ldDv, a, c, dy, ldy, c, n, c, false)
 	clear(b.at)
 	if after != nil {
 		kernel.GemmNN(b.x, n, v, ldv, b.ds, n, c, n, n, false)
@@ -174,8 +171,7 @@ func (b *v6Backward) chunk(s, after []float32, at, c int) {
 	for i := range n {
 		kernel.Mul(b.ds[i*n:][:n], b.ds[i*n:][:n], b.product[:n])
 	}
-	kernel.Transpose(b.turned, c, dy, ldy, c, n)
-	kernel.GemmNN(b.ds, n, b.turned, c, b.r, n, n, n, c, true)
+	kernel.GemmTN(b.ds, n, dy, ldy, b.r, n, n, n, c, true)
 	for i := c - 1; i >= 0; i-- {
 		b.finish(at, i, da[i*c+i])
 	}
@@ -222,8 +218,7 @@ func (b *v6Backward) join(first, mid, end, c int) {
 	kernel.GemmNT(b.a[mid*c+first:], c, b.r[mid*n:], n, b.k[first*n:], n, late, early, n, false)
 	kernel.GemmNN(b.x, n, da, c, b.k[first*n:], n, late, n, early, false)
 	b.add(b.dr, b.p, mid, end)
-	kernel.Transpose(b.tr, late, da, c, late, early)
-	kernel.GemmNN(b.x, n, b.tr, late, b.r[mid*n:], n, early, n, late, false)
+	kernel.GemmTN(b.x, n, da, c, b.r[mid*n:], n, early, n, late, false)
 	b.add(b.dk, b.q, first, mid)
 	before, after := b.product[first/v6Block*n:][:n], b.product[mid/v6Block*n:][:n]
 	for i := mid; i < end; i++ {

@@ -48,7 +48,6 @@ type v7Backward struct {
 	chunk       *kernel.Chunk7
 	vz, m       []float32 // [2c, n]; M [2c, 2c]
 	mask        []float32 // [2c, 2c], 1 where M isn't 0
-	mt          []float32 // [2c, 2c], Mᵀ and then that of M's gradient
 	dm          []float32 // [2c, 2c], the gradient of M
 	dyx, dvx    []float32 // [2c, n], dy and the gradient x of what z is made of; dv and x
 	planes      []float32 // [4c, n], gradients of r̃, ã, k̃ and b̃
@@ -101,9 +100,9 @@ func v7HeadBackward(t *backwardTask, buf *backwardBuffer, h, from, to int, initi
 	}
 	chunks := (to - from + c - 1) / c
 	kept := (c+1)*n + 6*c*n + 4*c*c
-	buf.reserve(chunks*(size+kept) + 2*size + 12*c*c + 10*c*n + n)
+	buf.reserve(chunks*(size+kept) + 2*size + 8*c*c + 10*c*n + n)
 	p := v7Backward{n: n, states: buf.take(chunks * size), ds: buf.take(size), chunks: buf.take(chunks * kept), kept: kept, chunk: chunks7.Get(),
-		mask: buf.take(4 * c * c), mt: buf.take(4 * c * c), dm: buf.take(4 * c * c), dyx: buf.take(2 * c * n), dvx: buf.take(2 * c * n),
+		mask: buf.take(4 * c * c), dm: buf.take(4 * c * c), dyx: buf.take(2 * c * n), dvx: buf.take(2 * c * n),
 		planes: buf.take(4 * c * n), turned: buf.take(2 * n * c), st: buf.take(size), log: buf.take(n), firstIsZero: initial == nil}
 	copy(p.states, initial)
 	for i := range chunks {
@@ -167,8 +166,7 @@ func (p *v7Backward) forward(t *backwardTask, i, col, at int, after bool) {
 	if s != nil {
 		copy(next, s)
 	}
-	kernel.Transpose(p.turned, 2*c, p.vz, n, 2*c, n)
-	kernel.GemmNN(next, n, p.turned, 2*c, p.kb(), n, n, n, 2*c, s != nil)
+	kernel.GemmTN(next, n, p.vz, n, p.kb(), n, n, n, 2*c, s != nil)
 	last := p.chunk.Pow[c*n:][:n]
 	for j := 0; j < n*n; j += n {
 		kernel.Mul(next[j:][:n], next[j:][:n], last)
@@ -191,11 +189,10 @@ func (p *v7Backward) back(t *backwardTask, i, col, at int, after, before bool) {
 		kernel.Transpose(p.st, n, p.ds, n, n, n)
 		kernel.GemmNN(p.dvx, n, p.kb(), n, p.st, n, 2*c, n, n, false)
 	}
-	kernel.Transpose(p.mt, 2*c, p.m, 2*c, 2*c, 2*c)
-	kernel.GemmNN(p.dvx, n, p.mt, 2*c, dy, ldy, 2*c, n, c, after)
+	kernel.GemmTN(p.dvx, n, p.m, 2*c, dy, ldy, 2*c, n, c, after)
 	x := p.dvx[c*n:][:c*n]
 	kernel.Solve7(x, p.m[2*c*c+c:], 2*c, c, n, true)
-	kernel.GemmNN(p.dvx, n, p.mt[c:], 2*c, x, n, c, n, c, true)
+	kernel.GemmTN(p.dvx, n, p.m[2*c*c:], 2*c, x, n, c, n, c, true)
 	dv := &t.out[2]
 	for j := range c {
 		copy(p.dyx[j*n:][:n], dy[j*ldy:])
@@ -214,11 +211,9 @@ func (p *v7Backward) back(t *backwardTask, i, col, at int, after, before bool) {
 	if after {
 		kernel.GemmNN(dkb, n, p.vz, n, p.ds, n, 2*c, n, n, false)
 	}
-	kernel.Transpose(p.mt, 2*c, p.dm, 2*c, 2*c, 2*c)
-	kernel.GemmNN(dkb, n, p.mt, 2*c, p.ra(), n, 2*c, n, 2*c, after)
+	kernel.GemmTN(dkb, n, p.dm, 2*c, p.ra(), n, 2*c, n, 2*c, after)
 	if before {
-		kernel.Transpose(p.turned, 2*c, p.dyx, n, 2*c, n)
-		kernel.GemmNN(p.ds, n, p.turned, 2*c, p.ra(), n, n, n, 2*c, after)
+		kernel.GemmTN(p.ds, n, p.dyx, n, p.ra(), n, n, n, 2*c, after)
 	}
 	ld := dv.Stride
 	out := func(j int) []float32 { return t.out[j].Data[at*ld+col:] }
