@@ -101,23 +101,7 @@ func (t *Sums) addUp(from, to int) {
 		if dst == nil {
 			continue
 		}
-		c := from
-		for ; c+4 <= to; c += 4 { // sums that don't wait for each other
-			var s0, s1, s2, s3 float64
-			for b := range blocks {
-				p := (*[4]float32)(t.partial[b*t.stride+i*t.N+c:])
-				s0 += float64(p[0])
-				s1 += float64(p[1])
-				s2 += float64(p[2])
-				s3 += float64(p[3])
-			}
-			d := (*[4]float32)(dst[c:])
-			d[0] += float32(s0)
-			d[1] += float32(s1)
-			d[2] += float32(s2)
-			d[3] += float32(s3)
-		}
-		for ; c < to; c++ {
+		for c := from; c < to; c++ {
 			var sum float64
 			for b := range blocks {
 				sum += float64(t.partial[b*t.stride+i*t.N+c])
